@@ -1,0 +1,117 @@
+"""The kernel contract, stated once, and the choice of the backend that serves an array.
+
+A backend is a module with these functions. N images of H x W pixels and C channels, kernels of R x S taps and K
+outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (height, width) pairs:
+
+    im2col(x, kernel, *, stride, padding) -> cols              (N, H, W, C) -> (N*P*Q, R*S*C)
+    col2im(cols, x_shape, kernel, *, stride, padding) -> x     its adjoint
+    conv2d(x, w, b=None, *, stride, padding, relu=False, out=None, algorithm="auto") -> y
+    conv2d_input_grad(dy, w, x_shape, *, stride, padding, mask=None, b=None, relu=False, out=None, algorithm="auto") -> dx
+    conv2d_weight_grad(x, dy, w_shape, *, stride, padding, mask=None, algorithm="auto") -> dw, db
+    bias_grad(dy) -> db
+    relu(x) -> y
+    relu_grad(dy, y) -> dx                                     dy where y > 0, else 0
+    max_pool2d(x, window, stride) -> y, argmax                 argmax (uint8): row-major place in the window
+    max_pool2d_grad(dy, argmax, x_shape, window, stride) -> dx
+    softmax_cross_entropy(logits, labels, weights) -> loss, dlogits
+    sgd_update(param, grad, velocity, *, learning_rate, momentum, weight_decay)
+    adam_update(param, grad, m, v, *, learning_rate, beta1, beta2, epsilon, weight_decay, t)
+
+The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everything else is derived from it.
+
+* Arrays: float32 or float64, all of one dtype; activations (N, H, W, C) with unit channel stride and dense pixels at
+  a pixel stride >= C (so a channel slice of a wider buffer is legal); weights (R, S, C, K) contiguous. `ops` sees to
+  all of this at its door; kernels check nothing.
+* Nothing passed in is written but `out` and the parameters and moments of the updates. What is returned is fresh.
+* `mask` is the output of a convolution with relu fused: dy counts only where mask > 0.
+* `b` and `relu` of the input gradient serve the transposed convolution, whose forward it is.
+* Every output element has one owner and reductions are cut by shape alone: no result depends on the thread count.
+* relu'(0) = 0; a tie in a pooling window belongs to its first element in row-major order; a NaN in a window or in a
+  receptive field gives NaN; a pixel of weight 0 takes no part in the loss, whatever its logits and label.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+ALGORITHMS = ("auto", "im2col")
+_BACKENDS = ("reference", "cpu")
+
+_backend: ContextVar[str | None] = ContextVar("backend", default=None)
+_n_threads: ContextVar[int | None] = ContextVar("n_threads", default=None)
+
+
+def for_array(x: Any) -> ModuleType:
+    """Return the backend that serves `x`: the one forced by `use_backend`, or the fastest for where x lies."""
+    forced = _backend.get()
+    return _load(forced) if forced else _fastest()
+
+
+def available() -> list[str]:
+    """Return the names of the backends that work here, the specification first."""
+    return ["reference"] if _fastest() is _load("reference") else list(_BACKENDS)
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Run everything inside the `with` block on one backend: "reference" (the NumPy specification) or "cpu"."""
+    if name not in _BACKENDS:
+        raise ValueError(f"unknown backend {name!r}; there are: {', '.join(_BACKENDS)}")
+    _load(name)
+    token = _backend.set(name)
+    try:
+        yield
+    finally:
+        _backend.reset(token)
+
+
+@contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """Use n threads inside the `with` block (None: leave it as it is). The results do not depend on it."""
+    if n is not None and n < 1:
+        raise ValueError(f"n_threads is {n}; it takes a whole number from 1 up, or None for all cores")
+    token = _n_threads.set(n if n is not None else _n_threads.get())
+    try:
+        yield
+    finally:
+        _n_threads.reset(token)
+
+
+def n_threads() -> int:
+    """Return how many threads kernels use: that of `threads`, else MINUNET_NUM_THREADS, else one a core."""
+    chosen = _n_threads.get() or os.environ.get("MINUNET_NUM_THREADS")
+    if not chosen:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        return max(1, int(chosen))
+    except ValueError:
+        raise ValueError(f"MINUNET_NUM_THREADS is {chosen!r}; it takes a whole number from 1 up") from None
+
+
+@functools.cache
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+@functools.cache
+def _fastest() -> ModuleType:
+    try:
+        cpu = _load("cpu")
+        cpu.probe()
+        return cpu
+    except Exception as error:  # a broken Numba or LLVM fails in many ways, and the specification serves after each
+        warnings.warn(
+            f"Numba does not work here ({type(error).__name__}: {error}); the NumPy reference kernels serve, slowly. "
+            "`pip install --upgrade numba` may help.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return _load("reference")

@@ -1,0 +1,53 @@
+"""A U-Net with no deep-learning framework under it.
+
+    from minunet import UNet
+    unet = UNet().fit(images, masks)
+    labels = unet.predict(new_images)
+
+To study backpropagation, read ops.py, layers.py and network.py, in that order.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from . import data, evaluation, kernels, layers, losses, modelfile, network, ops, optim, plot, training
+    from .data import datasets
+    from .kernels import use_backend
+    from .modelfile import ModelFileError
+    from .network import Network
+    from .unet import NotFittedError, UNet, load
+
+# Public names are imported where they are first used (PEP 562), so that `import minunet` stays light.
+_HOME = {
+    "UNet": "unet", "load": "unet", "NotFittedError": "unet", "Network": "network", "use_backend": "kernels",
+    "ModelFileError": "modelfile",
+}  # fmt: skip
+_MODULES = {
+    name: name
+    for name in ("data", "evaluation", "kernels", "layers", "losses", "modelfile", "network", "ops", "optim", "plot", "training")
+} | {"datasets": "data.datasets"}
+
+__all__ = [
+    "ModelFileError", "Network", "NotFittedError", "UNet", "__version__", "data", "datasets", "evaluation", "kernels",
+    "layers", "load", "losses", "modelfile", "network", "ops", "optim", "plot", "training", "use_backend",
+]  # fmt: skip
+
+logging.getLogger("minunet").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

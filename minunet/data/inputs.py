@@ -1,0 +1,158 @@
+"""What fit and predict take: any form of images and masks, checked, as a list of (H, W, C) and of (H, W)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMS = "H x W, H x W x C, N x H x W, N x H x W x C, or a list of images"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as (H, W, C) views of what was given, and the form in which they came."""
+
+    arrays: list[NDArray]
+    form: str  # "HW", "HWC", "NHW", "NHWC" or "list"
+    channel_axis: bool  # whether x had an axis for channels
+
+    @property
+    def n_channels(self) -> int:
+        """The number of channels, one for all images."""
+        return int(self.arrays[0].shape[2])
+
+    def restore(self, results: list[NDArray]) -> Any:
+        """Return one result an image, (H, W) or (H, W, K), in the form in which the images came."""
+        if self.form == "list":
+            return results
+        return results[0] if self.form in ("HW", "HWC") else np.stack(results)
+
+
+def read_images(
+    x: Any, y: Any = None, *, n_channels: int | None = None, channel_axis: bool | None = None, name: str = "x"
+) -> Images:
+    """Return the images of x. y, its masks, tells N x H x W from H x W x C; without y, channel_axis does.
+
+    n_channels : what a fitted model takes. ValueError names the first image that cannot be used, and why.
+    """
+    if isinstance(x, (list, tuple)):
+        arrays = [_numbers(image, f"{name}[{i}]") for i, image in enumerate(x)]
+        form = "list"
+    else:
+        array = _numbers(x, name)
+        form = _form(array, y, channel_axis, name)
+        arrays = list(array) if form.startswith("N") else [array]
+    if not arrays:
+        raise ValueError(f"{name} holds no images; it takes {FORMS}")
+    has_channels = form in ("HWC", "NHWC") or (form == "list" and arrays[0].ndim == 3)
+    several = form == "list" or form.startswith("N")
+    images = []
+    for i, array in enumerate(arrays):
+        label = f"{name}[{i}]" if several else name
+        if array.ndim != (3 if has_channels else 2):
+            raise ValueError(f"{label} has shape {array.shape}; each image takes H x W or H x W x C, alike for all")
+        images.append(_checked(array if has_channels else array[..., None], label))
+    _check_channels(images, n_channels, name, several)
+    return Images(images, form, has_channels)
+
+
+def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
+    """Return the masks of y as whole numbers (H, W), each of its image's size."""
+    if images.form in ("HW", "HWC"):
+        given = [y]
+    else:
+        given = list(y) if isinstance(y, (list, tuple)) or np.ndim(y) > 0 else [y]
+    if len(given) != len(images.arrays):
+        raise ValueError(f"{len(images.arrays)} images but {len(given)} masks; each image takes one mask")
+    several = images.form not in ("HW", "HWC")
+    return [
+        _mask(mask, image, f"{name}[{i}]" if several else name, f"x[{i}]" if several else "x")
+        for i, (mask, image) in enumerate(zip(given, images.arrays, strict=True))
+    ]
+
+
+def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32] | None]:
+    """Return for each image a weight for each pixel, or None where none are given."""
+    if sample_weight is None:
+        return [None] * len(images.arrays)
+    given = [sample_weight] if images.form in ("HW", "HWC") else list(sample_weight)
+    if len(given) != len(images.arrays):
+        raise ValueError(f"{len(images.arrays)} images but sample_weight has {len(given)}; each image takes one array")
+    weights = []
+    for i, (weight, image) in enumerate(zip(given, images.arrays, strict=True)):
+        array = _numbers(weight, f"sample_weight[{i}]")
+        if array.shape != image.shape[:2]:
+            raise ValueError(f"sample_weight[{i}] has shape {array.shape}; it takes the image's, {image.shape[:2]}")
+        if not (np.isfinite(array).all() and (array >= 0).all()):
+            raise ValueError(f"sample_weight[{i}] holds negative or non-finite values; it takes numbers from 0 up")
+        weights.append(array.astype(np.float32))
+    if not any(weight.any() for weight in weights):
+        raise ValueError("sample_weight is 0 everywhere: there is nothing to learn from")
+    return list(weights)
+
+
+def _numbers(array: Any, name: str) -> NDArray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "buif":
+        hint = " (images of different sizes go in a list, not in an object array)" if array.dtype == object else ""
+        raise ValueError(f"{name} is of dtype {array.dtype}; it takes numbers: bool, whole numbers or floats{hint}")
+    return array
+
+
+def _form(array: NDArray, y: Any, channel_axis: bool | None, name: str) -> str:
+    if array.ndim == 2:
+        return "HW"
+    if array.ndim == 4:
+        return "NHWC"
+    if array.ndim == 3:
+        if y is not None:
+            return "HWC" if np.ndim(y) == 2 and not isinstance(y, (list, tuple)) else "NHW"
+        return "HWC" if channel_axis else "NHW"
+    raise ValueError(f"{name} has {array.ndim} axes, shape {array.shape}; it takes {FORMS}")
+
+
+def _checked(image: NDArray, name: str) -> NDArray:
+    if image.size == 0:
+        raise ValueError(f"{name} has shape {image.shape[:2]}: no pixels; it takes images from 1 x 1 up")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        bad = np.argwhere(~np.isfinite(image))
+        row, column = (int(v) for v in bad[0][:2])
+        what = "NaN" if np.isnan(image).any() else "infinite"
+        raise ValueError(
+            f"{name} holds {len(bad)} {what} values, the first at row {row}, column {column}; "
+            f"it takes finite numbers: np.nan_to_num replaces them, sample_weight 0 leaves pixels out of training"
+        )
+    return image
+
+
+def _check_channels(images: Sequence[NDArray], n_channels: int | None, name: str, several: bool) -> None:
+    first = images[0].shape[2] if n_channels is None else n_channels
+    for i, image in enumerate(images):
+        if image.shape[2] != first:
+            label = f"{name}[{i}]" if several else name
+            c = image.shape[2]
+            has = f"{label} has {c} channel{'s' if c != 1 else ''}"
+            if n_channels is not None:
+                raise ValueError(f"{has}; this model was fitted on {n_channels}. Convert the image, or fit a model on such")
+            raise ValueError(f"{has}, but {name}[0] has {first}; all images take one number of channels")
+
+
+def _mask(mask: Any, image: NDArray, name: str, image_name: str) -> NDArray:
+    array = _numbers(mask, name)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim == 3:
+        raise ValueError(f"{name} has shape {array.shape}: {array.shape[2]} channels; a mask takes one number a pixel, H x W")
+    if array.shape != image.shape[:2]:
+        given, takes = (" x ".join(map(str, shape)) for shape in (array.shape, image.shape[:2]))
+        hint = " (turned by 90 degrees?)" if array.shape == image.shape[1::-1] else ""
+        raise ValueError(f"{image_name} is {takes} pixels, but {name} is {given}{hint}; a mask has its image's size")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or not (array == np.rint(array)).all() or np.abs(array).max() > 2**53:
+            raise ValueError(f"{name} holds fractions or NaN; a mask takes whole numbers, the class of each pixel")
+        array = array.astype(np.int64)
+    return array

@@ -1,0 +1,19 @@
+"""Mirrored borders: an image continued by its own reflection, as often as it takes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def mirror(indices: NDArray[np.integer], size: int) -> NDArray[np.intp]:
+    """Fold indices, from below 0 and from size up, back into 0 .. size - 1 by reflection about the edge pixels.
+
+    image[mirror(rows, H)][:, mirror(cols, W)] is the mirrored image at any rows and columns. One pixel repeats itself.
+    Ronneberger et al. 2015, figure 2.
+    """
+    if size == 1:
+        return np.zeros(np.shape(indices), np.intp)
+    period = 2 * (size - 1)
+    folded = np.asarray(indices, np.intp) % period
+    return np.minimum(folded, period - folded)

@@ -1,0 +1,71 @@
+"""Bring pixel values of any scale to about -1 .. 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOW, HIGH = 1.0, 99.0  # percentiles: a hot pixel or a black border does not set the scale
+MAX_SAMPLES = 2**20  # pixels that percentiles are taken from; beyond, every k-th
+
+
+class Normalizer:
+    """Map the 1st percentile of each channel to -1 and the 99th to 1, linearly; a constant channel gives 0.
+
+    mode "image" takes the percentiles of each image, "dataset" those of all images given to `fit`.
+    """
+
+    def __init__(self, mode: str = "image") -> None:
+        self.mode = mode
+        self.low: NDArray[np.float64] | None = None
+        self.high: NDArray[np.float64] | None = None
+
+    def fit(self, images: Sequence[NDArray]) -> Normalizer:
+        """Take the percentiles of all images (H, W, C), if they are to be shared. Return self."""
+        if self.mode == "dataset":
+            share = max(1, MAX_SAMPLES // len(images))
+            self.low, self.high = _percentiles(np.concatenate([_samples(image, share) for image in images]))
+        return self
+
+    def __call__(self, image: NDArray) -> NDArray[np.float32]:
+        """Return the image (H, W, C), of any number type, as normalised float32."""
+        if self.mode == "dataset" and self.low is not None and self.high is not None:
+            low, high = self.low, self.high
+        else:
+            low, high = _percentiles(_samples(image, MAX_SAMPLES))
+        # Halves, so that no difference of two large doubles overflows.
+        centre, half = low / 2 + high / 2, high / 2 - low / 2
+        scale = np.where(half > 0, half, 1.0)
+        with np.errstate(over="ignore"):  # a lone extreme far outside the percentiles may exceed float32: clipped
+            scaled = (image.astype(np.float64) / scale - centre / scale) * (half > 0)
+            limit = np.finfo(np.float32).max / 4
+            return np.clip(scaled, -limit, limit).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold, for the model file."""
+        numbers = {name: None if v is None else v.tolist() for name, v in (("low", self.low), ("high", self.high))}
+        return {"mode": self.mode, **numbers}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Normalizer:
+        """Return the normalizer that `to_dict` described."""
+        normalizer = cls(saved["mode"])
+        if saved["low"] is not None:
+            normalizer.low, normalizer.high = np.array(saved["low"], float), np.array(saved["high"], float)
+        return normalizer
+
+
+def _samples(image: NDArray, most: int) -> NDArray[np.float64]:
+    """Return at most about `most` pixels (M, C), at even steps."""
+    flat = image.reshape(-1, image.shape[-1])
+    return flat[:: max(1, -(-len(flat) // most))].astype(np.float64)
+
+
+def _percentiles(samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    low, high = np.percentile(samples, [LOW, HIGH], axis=0, method="nearest")
+    # A sparse image (most pixels one value) still has a scale: that of its extremes.
+    flat = low == high
+    return np.where(flat, samples.min(axis=0), low), np.where(flat, samples.max(axis=0), high)

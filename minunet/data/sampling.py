@@ -1,0 +1,118 @@
+"""Held-out parts, and patches for training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import augment as symmetries
+from .mirror import mirror
+from .rng import generator
+
+FEW = 10  # with fewer images, a strip of each is held out instead of whole ones
+MIN_STRIP = 8  # pixels: less tells nothing
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image (H, W, C), its class indices (H, W), and its pixels' weights (H, W) or None."""
+
+    image: NDArray[np.float32]
+    label: NDArray[np.int32]
+    weight: NDArray[np.float32] | None
+
+    def crop(self, rows: slice, cols: slice) -> Example:
+        """Return a part of it, as views."""
+        weight = None if self.weight is None else self.weight[rows, cols]
+        return Example(self.image[rows, cols], self.label[rows, cols], weight)
+
+
+def split(examples: Sequence[Example], fraction: float, random_state: int) -> tuple[list[Example], list[Example]]:
+    """Return (training, validation), which share no pixel.
+
+    Of 10 images or more, whole images are held out, drawn by random_state. Of fewer, one strip of each: the last
+    fraction of its longer side. An image too small to give 8 pixels and keep 8 gives none.
+    """
+    if fraction == 0:
+        return list(examples), []
+    if len(examples) >= FEW:
+        n_held = min(math.ceil(fraction * len(examples)), len(examples) - 1)
+        held = set(generator(random_state, "split").permutation(len(examples))[:n_held].tolist())
+        return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]
+    training, validation = [], []
+    for example in examples:
+        kept, strip = _cut_strip(example, fraction)
+        training.append(kept)
+        validation += [] if strip is None else [strip]
+    return training, validation
+
+
+def _cut_strip(example: Example, fraction: float) -> tuple[Example, Example | None]:
+    h, w = example.label.shape
+    size = max(h, w)
+    strip = max(MIN_STRIP, round(fraction * size))
+    if size - strip < MIN_STRIP:
+        return example, None
+    kept, held = slice(None, size - strip), slice(size - strip, None)
+    everything = slice(None)
+    if h >= w:
+        return example.crop(kept, everything), example.crop(held, everything)
+    return example.crop(everything, kept), example.crop(everything, held)
+
+
+class PatchSampler:
+    """Draw square patches, every one from a generator seeded by (random_state, epoch, number of the patch).
+
+    margin is how far the network's input extends beyond its output on each side (valid convolutions): taken from the
+    image where there is one, mirrored where there is none. An image shorter than the patch is mirrored up to it; those
+    pixels have weight 0.
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], patch_size: int, *, margin: int = 0, augment: bool = True, random_state: int
+    ) -> None:
+        self.examples, self.patch_size, self.margin = list(examples), patch_size, margin
+        self.augment, self.random_state = augment, random_state
+        areas = np.array([e.label.size for e in self.examples], np.float64)
+        self.training_pixels = int(areas.sum())
+        self._cumulative = np.cumsum(areas / areas.sum())
+
+    def batch(
+        self, epoch: int, index: int, batch_size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32] | None]:
+        """Return batch `index` of an epoch: x (B, P+2m, P+2m, C), labels (B, P, P), weights (B, P, P), None if all 1."""
+        patches = [self._patch(epoch, index * batch_size + i) for i in range(batch_size)]
+        images, labels, weights = zip(*patches, strict=True)
+        joined = np.stack(weights)
+        return np.stack(images), np.stack(labels), None if (joined == 1).all() else joined
+
+    def _patch(self, epoch: int, number: int) -> tuple[NDArray, NDArray, NDArray]:
+        rng = generator(self.random_state, "patch", epoch, number)
+        which = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.examples) - 1)
+        example = self.examples[which]
+        (rows, wide_rows), (cols, wide_cols) = (self._window(rng, size) for size in example.label.shape)
+        h, w = example.label.shape
+        image = example.image[np.ix_(mirror(wide_rows, h), mirror(wide_cols, w))]
+        inside = np.ix_(mirror(rows, h), mirror(cols, w))
+        label = example.label[inside]
+        weight = (_within(rows, h)[:, None] & _within(cols, w)).astype(np.float32)
+        if example.weight is not None:
+            weight *= example.weight[inside]
+        k = int(rng.integers(symmetries.N_SYMMETRIES)) if self.augment else 0
+        return tuple(symmetries.apply(array, k) for array in (image, label, weight))  # type: ignore[return-value]
+
+    def _window(self, rng: np.random.Generator, size: int) -> tuple[NDArray, NDArray]:
+        """Return the patch's indices along one side, and those of the input with its margin."""
+        start = int(rng.integers(max(size - self.patch_size, 0) + 1))
+        return (
+            np.arange(start, start + self.patch_size),
+            np.arange(start - self.margin, start + self.patch_size + self.margin),
+        )
+
+
+def _within(indices: NDArray, size: int) -> NDArray[np.bool_]:
+    return (indices >= 0) & (indices < size)

@@ -1,0 +1,1 @@
+"""How good a segmentation is, and prediction of images of any size."""

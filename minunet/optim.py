@@ -1,0 +1,75 @@
+"""The update rules: one fused pass over the network's flat array of parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import kernels
+
+Array = NDArray[np.floating]
+
+
+class Optimizer:
+    """What the rules share: a learning rate that may change between updates, moments made at the first update."""
+
+    def __init__(self, learning_rate: float, weight_decay: float) -> None:
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.n_updates = 0
+        self.moments: tuple[Array, ...] = ()
+
+    def update(self, flat: Array, flat_gradient: Array) -> None:
+        """Move flat, in place, one step down the gradient."""
+        if flat_gradient.shape != flat.shape or flat_gradient.dtype != flat.dtype:
+            given = f"a {flat_gradient.dtype} array {flat_gradient.shape}"
+            raise ValueError(f"flat_gradient is {given}; it takes {flat.dtype}, {flat.shape}, like the parameters")
+        if not self.moments:
+            self.moments = tuple(np.zeros_like(flat) for _ in range(self._n_moments))
+        self.n_updates += 1
+        self._apply(flat, flat_gradient)
+
+    _n_moments = 0
+
+    def _apply(self, flat: Array, flat_gradient: Array) -> None:
+        raise TypeError(f"{type(self).__name__} has no rule; use SGD or Adam")
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum: v = momentum v + g, p = p - learning_rate v.
+
+    weight_decay adds weight_decay p to g: an L2 penalty. Sutskever et al. 2013, in PyTorch's form (no 1 - momentum).
+    """
+
+    _n_moments = 1
+
+    def __init__(self, learning_rate: float = 1e-2, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
+        super().__init__(learning_rate, weight_decay)
+        self.momentum = momentum
+
+    def _apply(self, flat: Array, flat_gradient: Array) -> None:
+        options = {"learning_rate": self.learning_rate, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        kernels.for_array(flat).sgd_update(flat, flat_gradient, *self.moments, **options)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1): a step of the size of learning_rate, whatever the gradient's scale.
+
+    m and v are running means of g and g^2, each divided by 1 - beta^t since they start at 0;
+    p = p - learning_rate (m / (sqrt(v) + epsilon) + weight_decay p): the decay is decoupled from v, as in AdamW
+    (Loshchilov and Hutter 2019).
+    """
+
+    _n_moments = 2
+
+    def __init__(
+        self, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(learning_rate, weight_decay)
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def _apply(self, flat: Array, flat_gradient: Array) -> None:
+        kernels.for_array(flat).adam_update(
+            flat, flat_gradient, *self.moments, learning_rate=self.learning_rate, beta1=self.beta1, beta2=self.beta2,
+            epsilon=self.epsilon, weight_decay=self.weight_decay, t=self.n_updates,
+        )  # fmt: skip

@@ -1,0 +1,53 @@
+"""What the estimator's parameters may be: checked in fit, before anything else happens."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .unet import UNet
+
+_CHOICES = {
+    "padding": ("same", "valid"),
+    "loss": ("cross_entropy",),
+    "optimizer": ("adam", "sgd"),
+    "normalize": ("image", "dataset"),
+    "device": ("auto", "cpu"),
+}
+_WHOLE = {"base_channels": 1, "depth": 0, "batch_size": 1, "patch_size": 1, "max_epochs": 1, "n_threads": 1, "random_state": 0}
+_POSITIVE = ("learning_rate", "max_minutes")
+_SHARES = ("dropout", "momentum", "validation_fraction")
+_MAY_BE_NONE = ("n_threads", "random_state", "max_minutes")
+
+
+def check_parameters(unet: UNet) -> None:
+    """Raise a ValueError that names the first parameter that cannot be meant."""
+    given = {name: value for name, value in unet.get_params().items() if not (value is None and name in _MAY_BE_NONE)}
+    for name, choices in _CHOICES.items():
+        _require(given[name] in choices, name, given[name], " or ".join(map(repr, choices)))
+    for name in _WHOLE.keys() & given.keys():
+        value, least = given[name], _WHOLE[name]
+        _require(_is_whole(value) and value >= least, name, value, f"a whole number from {least} up")
+    for name in _POSITIVE:
+        if name in given:
+            _require(_is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")
+    for name in _SHARES:
+        _require(_is_number(given[name]) and 0 <= given[name] < 1, name, given[name], "a number from 0 to below 1")
+    decay = given["weight_decay"]
+    _require(_is_number(decay) and decay >= 0, "weight_decay", decay, "a number from 0 up")
+
+
+def _require(holds: bool, name: str, value: Any, takes: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {value!r}; it takes {takes}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)

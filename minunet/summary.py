@@ -1,0 +1,132 @@
+"""A network step by step: shapes, parameters, work, and what each pixel sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .network import Network, parameter_shapes
+from .training.memory import inference_bytes, training_bytes
+
+Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the U: its output (N, H, W, C), and the side of the square of input pixels that one output pixel sees."""
+
+    name: str
+    shape: Shape
+    n_parameters: int
+    flops: int
+    receptive_field: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The steps and their totals; print it."""
+
+    steps: list[Step]
+    training_bytes: int
+    inference_bytes: int
+
+    @property
+    def n_parameters(self) -> int:
+        """All trained numbers."""
+        return sum(step.n_parameters for step in self.steps)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one forward pass: two for each multiply-add of a convolution; no more is counted."""
+        return sum(step.flops for step in self.steps)
+
+    def __str__(self) -> str:
+        rows = [("step", "output (N, H, W, C)", "parameters", "GFLOP", "sees")]
+        rows += [
+            (s.name, str(s.shape), f"{s.n_parameters:,}" if s.n_parameters else "", f"{s.flops / 1e9:.2f}" if s.flops else "",
+             f"{s.receptive_field}")
+            for s in self.steps
+        ]  # fmt: skip
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = [
+            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+            for row in rows
+        ]
+        rule = "-" * len(lines[0])
+        totals = (
+            f"{self.n_parameters:,} parameters; {self.flops / 1e9:.1f} GFLOP forward, about three times that a training step\n"
+            f"memory: about {_size(self.training_bytes)} at the peak of training, {_size(self.inference_bytes)} in prediction"
+        )
+        return "\n".join([lines[0], rule, *lines[1:], rule, totals])
+
+
+def summarize(network: Network, shape: tuple[int, ...]) -> Summary:
+    """Return the steps of the network for images of shape (H, W), (N, H, W) or (N, H, W, C), computed, not run.
+
+    ValueError names the nearest sizes where these do not fit.
+    """
+    if len(shape) == 2:
+        shape = (1, *shape)
+    if len(shape) == 4 and shape[3] != network.in_channels:
+        raise ValueError(f"shape is {shape}; this network takes {network.in_channels} channels")
+    if len(shape) not in (3, 4):
+        raise ValueError(f"shape is {shape}; it takes (H, W), (N, H, W) or (N, H, W, C)")
+    n, h, w = shape[:3]
+    network.output_size(h, w)
+    return Summary(_Walk(network, n, h, w).steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w))
+
+
+class _Walk:
+    """The way of an image through the network: its size, and its pixels' distance (jump) and sight in input pixels."""
+
+    def __init__(self, network: Network, n: int, h: int, w: int) -> None:
+        self.shapes = parameter_shapes(**network.config)
+        self.n, self.h, self.w, self.jump, self.field = n, h, w, 1, 1
+        self.lost = 0 if network.padding == "same" else 2
+        self.steps: list[Step] = []
+        skips = []
+        for i in range(network.depth + 1):
+            self.block(f"encoder.{i}")
+            if i < network.depth:
+                skips.append(self.field)
+                self.pool(f"pool.{i}")
+        for i in reversed(range(network.depth)):
+            self.up(f"decoder.{i}.up")
+            self.field = max(self.field, skips[i])
+            self.block(f"decoder.{i}")
+        self.convolve("head", lost=0)
+
+    def block(self, name: str) -> None:
+        self.convolve(f"{name}.conv1", self.lost)
+        self.convolve(f"{name}.conv2", self.lost)
+
+    def convolve(self, name: str, lost: int) -> None:
+        r, s, c, k = self.shapes[f"{name}.weight"]
+        self.h, self.w = self.h - lost, self.w - lost
+        self.field += (r - 1) * self.jump
+        self._add(name, k, 2 * self.n * self.h * self.w * r * s * c * k)
+
+    def pool(self, name: str) -> None:
+        channels = self.steps[-1].shape[3]
+        self.h, self.w = self.h // 2, self.w // 2
+        self.field, self.jump = self.field + self.jump, 2 * self.jump
+        self._add(name, channels, 0)
+
+    def up(self, name: str) -> None:
+        _, _, k, c = self.shapes[f"{name}.weight"]
+        self.h, self.w, self.jump = 2 * self.h, 2 * self.w, self.jump // 2  # each pixel comes from one: sight is kept
+        self._add(name, k, 2 * self.n * self.h * self.w * c * k)
+
+    def _add(self, name: str, channels: int, flops: int) -> None:
+        sizes = [_product(self.shapes[f"{name}.{key}"]) for key in ("weight", "bias") if f"{name}.{key}" in self.shapes]
+        self.steps.append(Step(name, (self.n, self.h, self.w, channels), sum(sizes), flops, self.field))
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.2f} GB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MB"

@@ -1,0 +1,98 @@
+"""The epoch loop around the one training step."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.rng import generator
+from ..data.sampling import PatchSampler
+from ..network import Network
+from ..optim import Optimizer
+from .interrupt import StopOnInterrupt
+from .progress import Progress
+from .schedule import Schedule
+from .step import step
+
+History = dict[str, list[float]]
+
+
+class Loop:
+    """Train a network on a sampler's patches. `run` may be called once; `history` and `interrupted` tell how it went."""
+
+    def __init__(
+        self, network: Network, optimizer: Optimizer, sampler: PatchSampler, schedule: Schedule, *, batch_size: int,
+        class_weight: NDArray | None, random_state: int, validate: Callable[[], dict[str, float]],
+        callbacks: Sequence[Any], progress: Progress,
+    ) -> None:  # fmt: skip
+        self.network, self.optimizer, self.sampler, self.schedule = network, optimizer, sampler, schedule
+        self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
+        self.validate, self.callbacks, self.progress = validate, callbacks, progress
+        self.history: History = {}
+        self.interrupted = False
+        self.n_steps = 0
+        self._started = time.perf_counter()
+        self._paused = 0.0
+
+    def run(self) -> History:
+        """Train until the schedule is spent or Ctrl-C. FloatingPointError, and the last good weights, where it diverges."""
+        good = self.network.flat.copy()
+        try:
+            with StopOnInterrupt() as interrupt:
+                for epoch in range(self.schedule.max_epochs):
+                    self._epoch(epoch, interrupt)
+                    np.copyto(good, self.network.flat)
+                    if interrupt.requested or self._spent() >= 1:
+                        break
+        except FloatingPointError:
+            np.copyto(self.network.flat, good)
+            raise
+        finally:
+            self.progress.close()
+        self.interrupted = interrupt.requested
+        if self.interrupted:
+            warnings.warn(f"interrupted after {self.n_steps} steps; the model is usable as it is", UserWarning, stacklevel=3)
+        return self.history
+
+    def _epoch(self, epoch: int, interrupt: StopOnInterrupt) -> None:
+        losses = []
+        for index in range(self.schedule.steps_per_epoch):
+            losses.append(self._step(epoch, index))
+            if interrupt.requested or self._spent() >= 1:
+                break
+        logs = {"loss": float(np.mean(losses)), **self.validate()}
+        logs |= {"learning_rate": self.optimizer.learning_rate, "seconds": self._seconds(), "steps": self.n_steps}
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+        self.progress.on_epoch_end(epoch + 1, self.n_steps, self._seconds(), logs)
+        paused = time.perf_counter()
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, logs)
+        self._paused += time.perf_counter() - paused  # a callback's time is not the training's
+
+    def _step(self, epoch: int, index: int) -> float:
+        x, labels, weights = self.sampler.batch(epoch, index, self.batch_size)
+        self.optimizer.learning_rate = self.schedule.learning_rate_at(self._spent())
+        rng = generator(self.random_state, "dropout", epoch, index)
+        loss = float(
+            step(self.network, self.optimizer, x, labels, weights=weights, class_weight=self.class_weight, rng=rng)
+        )
+        self.n_steps += 1
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at step {self.n_steps} (epoch {epoch + 1}): training diverged. The model keeps the "
+                f"weights from the end of epoch {epoch}. A learning_rate below {self.schedule.learning_rate:g} may help."
+            )
+        self.progress.on_step(self.n_steps, self._seconds(), loss)
+        return loss
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started - self._paused
+
+    def _spent(self) -> float:
+        return self.schedule.spent(self.n_steps, self._seconds())

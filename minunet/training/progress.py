@@ -1,0 +1,69 @@
+"""What a person sees while it trains: a bar in a terminal, one plain line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+from .schedule import Schedule
+
+SHOWN: tuple[str, ...] = ("loss", "val_loss", "val_dice")
+FIRST_STEPS = 5  # the first compiles; after these the pace is known
+
+
+class Progress:
+    """Report steps and epochs to stderr; verbose=0 says nothing."""
+
+    def __init__(self, schedule: Schedule, verbose: int) -> None:
+        self.schedule, self.verbose = schedule, verbose
+        self.warm_up = 0.0
+        in_terminal = verbose > 0 and sys.stderr.isatty()
+        self.bar = tqdm(total=schedule.n_steps, unit="step", desc="training", dynamic_ncols=True) if in_terminal else None
+        self.shown: dict[str, str] = {}
+
+    def on_step(self, step: int, seconds: float, loss: float) -> None:
+        """Move the bar; `step` counts from 1."""
+        if step == 1:
+            self.warm_up = seconds
+        if not self.bar:
+            return
+        self.bar.update()
+        self.shown["loss"] = f"{loss:.3f}"
+        if step == FIRST_STEPS:
+            expected = self._expected(step, seconds)
+            self.bar.set_description(f"training, about {_duration(expected)} in all", refresh=False)
+            self.bar.total = round(self.schedule.n_steps * expected / self._by_steps(step, seconds))
+        self.bar.set_postfix(self.shown, refresh=False)
+
+    def on_epoch_end(self, epoch: int, step: int, seconds: float, logs: dict[str, float]) -> None:
+        """Show the epoch's figures; `epoch` counts from 1."""
+        figures = {name: f"{logs[name]:.3f}" for name in SHOWN if name in logs}
+        if self.bar:
+            self.shown |= figures
+            self.bar.set_postfix(self.shown)
+        elif self.verbose > 0:
+            listed = "  ".join(f"{name} {value}" for name, value in figures.items())
+            expected = _duration(self._expected(step, seconds))
+            line = f"epoch {epoch}/{self.schedule.max_epochs}  {listed}  {_duration(seconds)} of about {expected}"
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar:
+            self.bar.close()
+
+    def _by_steps(self, step: int, seconds: float) -> float:
+        """Return the time that all steps will take at the pace of those after the first, which compiled."""
+        pace = (seconds - self.warm_up) / (step - 1) if step > 1 else seconds
+        return self.warm_up + pace * (self.schedule.n_steps - 1)
+
+    def _expected(self, step: int, seconds: float) -> float:
+        limit = 60 * self.schedule.max_minutes if self.schedule.max_minutes else float("inf")
+        return min(self._by_steps(step, seconds), limit)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

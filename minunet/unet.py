@@ -1,0 +1,323 @@
+"""UNet, the estimator: arrays in, labels out, with scikit-learn's manners."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import kernels, modelfile
+from .data import labels as label_codes
+from .data.inputs import Images, read_images, read_masks, read_weights
+from .data.normalize import Normalizer
+from .data.sampling import Example, PatchSampler, split
+from .evaluation import metrics
+from .evaluation.held_out import loss_and_dice
+from .evaluation.tiles import predict_proba
+from .network import Network
+from .optim import SGD, Adam, Optimizer
+from .parameters import check_parameters
+from .summary import Summary, summarize
+from .training.loop import Loop
+from .training.progress import Progress
+from .training.schedule import Schedule, steps_per_epoch
+
+Probabilities = list[NDArray[np.floating]]
+
+
+class NotFittedError(ValueError, AttributeError):
+    """Raised where a model is used before `fit` (scikit-learn's error of that name has the same two bases)."""
+
+
+class UNet:
+    """A U-Net that learns to segment images from few annotated examples.
+
+    Parameters (docs/choices.md says why each default is what it is)
+    ----------
+    base_channels : channels at the top level; each level below has twice as many. 16 gives 1.9 million parameters.
+    depth : number of 2 x 2 poolings.
+    padding : "same", or "valid", the paper's unpadded convolutions. The output has the input's size either way.
+    dropout : rate after the bottleneck.
+    loss : "cross_entropy", softmax and cross-entropy over pixels.
+    class_weight : None, "balanced" (inverse to frequency), {mask value: weight}, or weights in the order of classes_.
+    optimizer : "adam" or "sgd". learning_rate decays to 0 over the training; momentum is SGD's.
+    weight_decay : Adam's is decoupled (AdamW), SGD's an L2 penalty.
+    batch_size, patch_size : patches a step, and their side in pixels, at most; smaller images make smaller patches.
+    max_epochs, max_minutes : training ends with whichever is spent first. An epoch shows the network as many pixels as
+        the training images have, in at least 25 steps.
+    augment : draw one of the 8 quarter turns and flips for each patch.
+    normalize : "image" maps the 1st to 99th percentile of each image and channel to -1 .. 1; "dataset" those of the
+        training set.
+    validation_fraction : share of the images, with fewer than 10 of each image, held out to report loss and Dice.
+    random_state : a whole number gives the same model each time, at any number of threads (for max_epochs; where
+        max_minutes ends it, the clock has its say). None draws one, kept as random_state_.
+    device : "auto" or "cpu".
+    n_threads : None uses all cores.
+    verbose : 0 is silent.
+
+    Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
+    best_score_ and best_epoch_ (validation Dice), interrupted_, random_state_.
+    """
+
+    def __init__(
+        self, *, base_channels: int = 16, depth: int = 4, padding: str = "same", dropout: float = 0.0,
+        loss: str = "cross_entropy", class_weight: Any = None, optimizer: str = "adam", learning_rate: float = 1e-3,
+        momentum: float = 0.9, weight_decay: float = 0.0, batch_size: int = 4, patch_size: int = 256,
+        max_epochs: int = 100, max_minutes: float | None = None, augment: bool = True, normalize: str = "image",
+        validation_fraction: float = 0.1, random_state: int | None = None, device: str = "auto",
+        n_threads: int | None = None, verbose: int = 1,
+    ) -> None:  # fmt: skip
+        self.base_channels = base_channels
+        self.depth = depth
+        self.padding = padding
+        self.dropout = dropout
+        self.loss = loss
+        self.class_weight = class_weight
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.patch_size = patch_size
+        self.max_epochs = max_epochs
+        self.max_minutes = max_minutes
+        self.augment = augment
+        self.normalize = normalize
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.device = device
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    @classmethod
+    def ronneberger2015(cls, **overrides: Any) -> UNet:
+        """Return a UNet with the settings of the 2015 paper; keyword arguments override them.
+
+        64 channels, valid convolutions with mirrored borders (572 in, 388 out), one patch a step, SGD with momentum
+        0.99, dropout at the end of the contracting path. The paper leaves the learning rate and the dropout rate open.
+        """
+        paper: dict[str, Any] = {
+            "base_channels": 64, "padding": "valid", "dropout": 0.5, "optimizer": "sgd", "momentum": 0.99,
+            "learning_rate": 1e-3, "batch_size": 1, "patch_size": 388,
+        }  # fmt: skip
+        return cls(**(paper | overrides))
+
+    def fit(
+        self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
+        sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
+        validation_data: tuple[Any, Any] | None = None, classes: Sequence[int] | None = None,
+        callbacks: Sequence[Any] = (),
+    ) -> UNet:  # fmt: skip
+        """Train on images x and masks y, from new weights. Return self.
+
+        x : H x W, H x W x C, N x H x W, N x H x W x C, or a list of images of different sizes; any numbers.
+        y : a mask for each image, of its size, with any whole numbers for the classes.
+        sample_weight : a weight >= 0 for each pixel; 0 leaves a pixel out (unlabelled parts of a sparse mask).
+        validation_data : (x, y) to report on, instead of a share of the training images.
+        classes : the mask values that count; each pixel's value is taken for the nearest of them.
+        callbacks : objects with on_epoch_end(epoch, logs), and set_model(unet) if they want it.
+
+        Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed.
+        """
+        check_parameters(self)
+        images = read_images(x, y)
+        masks = read_masks(y, images)
+        weights = read_weights(sample_weight, images)
+        class_values = label_codes.learn_classes(masks, classes=classes)
+        held_out = self._read_validation(validation_data, images, class_values)
+        normalizer = Normalizer(self.normalize).fit(images.arrays)
+        seed = int(np.random.SeedSequence().generate_state(1)[0]) if self.random_state is None else int(self.random_state)
+        examples = [
+            Example(normalizer(image), label_codes.encode(mask, class_values), weight)
+            for image, mask, weight in zip(images.arrays, masks, weights, strict=True)
+        ]
+        frequencies = label_codes.class_frequencies([e.label for e in examples], len(class_values))
+        class_weight = label_codes.resolve_class_weight(self.class_weight, class_values, frequencies)
+        if validation_data is None:
+            training, validation = split(examples, self.validation_fraction, seed)
+        else:
+            training = examples
+            validation = [
+                Example(normalizer(image), label_codes.encode(mask, class_values), None) for image, mask in held_out
+            ]
+        network = Network(
+            images.n_channels, len(class_values), self.base_channels, self.depth, self.padding, self.dropout, seed
+        )
+        patch_size = _patch_size(network, self.patch_size, training)
+        # From here on nothing about the input can fail: now the old model may go.
+        self.classes_, self.n_channels_in_, self.channel_axis_ = class_values, images.n_channels, images.channel_axis
+        self.normalizer_, self.random_state_, self.network_ = normalizer, seed, network
+        self.n_parameters_ = network.n_parameters
+        self._train(training, validation, patch_size, class_weight, callbacks)
+        return self
+
+    def predict(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
+        """Return the most probable class of each pixel, as the masks' values, in the form in which x came, less channels."""
+        images, probabilities = self._predict(x)
+        return images.restore([label_codes.decode(p.argmax(axis=-1), self.classes_) for p in probabilities])
+
+    def predict_proba(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
+        """Return the probability of each class at each pixel: (..., H, W, K), in the order of classes_."""
+        images, probabilities = self._predict(x)
+        return images.restore(probabilities)
+
+    def score(
+        self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *, average: str | None = "macro"
+    ) -> Any:
+        """Return the Dice coefficient, 2 |A and B| / (|A| + |B|), from counts pooled over all pixels of all images.
+
+        average="macro" is the mean over the classes present; None returns each, in the order of classes_.
+        """
+        if average not in ("macro", None):
+            raise ValueError(f"average is {average!r}; it takes 'macro' (the mean) or None (one Dice a class)")
+        images, probabilities = self._predict(x, y)
+        indices = range(len(self.classes_))
+        truth = [label_codes.encode(mask, self.classes_) for mask in read_masks(y, images)]
+        dice = metrics.dice(truth, [p.argmax(axis=-1) for p in probabilities], classes=list(indices))
+        return float(np.nanmean(dice)) if average == "macro" else dice
+
+    def summary(self, shape: tuple[int, ...]) -> Summary:
+        """Return each step's output shape, parameters, FLOPs and receptive field, and the totals, for images of this shape.
+
+        shape : (H, W) or (N, H, W). Before fit: for one channel and two classes.
+        """
+        if hasattr(self, "network_"):
+            return summarize(self.network_, shape)
+        check_parameters(self)
+        return summarize(Network(1, 2, self.base_channels, self.depth, self.padding, self.dropout), shape)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one safetensors file, whole or not at all. `minunet.load` reads it."""
+        self._check_fitted()
+        metadata = {
+            "estimator": self._plain_params(),
+            "classes": {"values": self.classes_.tolist(), "dtype": self.classes_.dtype.name},
+            "normalizer": self.normalizer_.to_dict(),
+            "channel_axis": self.channel_axis_,
+            "random_state": self.random_state_,
+            "history": self.history_,
+            "interrupted": self.interrupted_,
+        }
+        modelfile.save(path, self.network_, metadata)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's parameters by name."""
+        return {name: getattr(self, name) for name in _PARAMETERS}
+
+    def set_params(self, **params: Any) -> UNet:
+        """Set constructor parameters by name. Return self."""
+        for name, value in params.items():
+            if name not in _PARAMETERS:
+                raise ValueError(f"UNet has no parameter {name!r}; it has: {', '.join(_PARAMETERS)}")
+            setattr(self, name, value)
+        return self
+
+    def _plain_params(self) -> dict[str, Any]:
+        """Return the parameters as JSON can hold them; weights by mask value become weights in the order of classes_."""
+        weight = self.class_weight
+        if isinstance(weight, dict):
+            weight = [weight[value] for value in self.classes_.tolist()]
+        params = self.get_params() | {"class_weight": weight}
+        return {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in params.items()}
+
+    def __repr__(self) -> str:
+        signature = inspect.signature(UNet.__init__).parameters
+        changed = {k: v for k, v in self.get_params().items() if v is not signature[k].default and v != signature[k].default}
+        return f"UNet({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+    def _read_validation(self, data: Any, images: Images, classes: NDArray) -> list[tuple[NDArray, NDArray]]:
+        if data is None:
+            return []
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise ValueError("validation_data takes a pair (x, y) of images and masks")
+        found = read_images(
+            data[0], data[1], n_channels=images.n_channels, channel_axis=images.channel_axis, name="validation_data[0]"
+        )
+        return list(zip(found.arrays, read_masks(data[1], found, name="validation_data[1]"), strict=True))
+
+    def _train(
+        self, training: list[Example], validation: list[Example], patch_size: int, class_weight: NDArray | None,
+        callbacks: Sequence[Any],
+    ) -> None:  # fmt: skip
+        network, seed = self.network_, self.random_state_
+        sampler = PatchSampler(
+            training, patch_size, margin=network.margin, augment=self.augment, random_state=seed
+        )
+        steps = steps_per_epoch(sampler.training_pixels, self.batch_size, patch_size)
+        schedule = Schedule(self.learning_rate, steps, self.max_epochs, self.max_minutes)
+        for callback in callbacks:
+            if hasattr(callback, "set_model"):
+                callback.set_model(self)
+        with kernels.threads(self.n_threads):
+            loop = Loop(
+                network, self._optimizer(), sampler, schedule, batch_size=self.batch_size, class_weight=class_weight,
+                random_state=seed, validate=lambda: loss_and_dice(network, validation), callbacks=callbacks,
+                progress=Progress(schedule, self.verbose),
+            )  # fmt: skip
+            self.history_, self.interrupted_ = loop.history, False
+            try:
+                loop.run()
+            finally:
+                self._finish(loop)
+
+    def _finish(self, loop: Loop) -> None:
+        self.interrupted_ = loop.interrupted
+        self.n_iter_ = len(self.history_.get("loss", ()))
+        scores = self.history_.get("val_dice", [])
+        self.best_epoch_ = int(np.nanargmax(scores)) if scores else None
+        self.best_score_ = scores[self.best_epoch_] if self.best_epoch_ is not None else None
+
+    def _optimizer(self) -> Optimizer:
+        if self.optimizer == "adam":
+            return Adam(self.learning_rate, weight_decay=self.weight_decay)
+        return SGD(self.learning_rate, self.momentum, self.weight_decay)
+
+    def _predict(self, x: Any, y: Any = None) -> tuple[Images, Probabilities]:
+        self._check_fitted()
+        images = read_images(x, y, n_channels=self.n_channels_in_, channel_axis=self.channel_axis_)
+        with kernels.threads(self.n_threads):
+            return images, [predict_proba(self.network_, self.normalizer_(image)) for image in images.arrays]
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "network_"):
+            raise NotFittedError("this UNet is not fitted yet: call fit(x, y) first, or minunet.load(path)")
+
+
+def load(path: str | os.PathLike[str]) -> UNet:
+    """Return the model that `UNet.save` wrote; ModelFileError where the file is not one, or damaged."""
+    network, metadata = modelfile.load(path)
+    try:
+        unet = UNet(**metadata["estimator"])
+        unet.classes_ = np.array(metadata["classes"]["values"], metadata["classes"]["dtype"])
+        unet.normalizer_ = Normalizer.from_dict(metadata["normalizer"])
+        unet.channel_axis_, unet.random_state_ = bool(metadata["channel_axis"]), int(metadata["random_state"])
+        unet.history_, unet.interrupted_ = dict(metadata["history"]), bool(metadata["interrupted"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise modelfile.ModelFileError(f"{Path(path)}: the model's description is damaged: {error!r}") from error
+    if len(unet.classes_) != network.out_channels:
+        raise modelfile.ModelFileError(f"{Path(path)}: {len(unet.classes_)} classes, but the network has {network.out_channels}")
+    unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
+    return unet
+
+
+_PARAMETERS = tuple(name for name in inspect.signature(UNet.__init__).parameters if name != "self")
+
+
+def _patch_size(network: Network, wanted: int, examples: list[Example]) -> int:
+    """Return the patch's side: what was asked for, or the least that holds the largest image where that is smaller."""
+    try:
+        network.output_size(wanted + 2 * network.margin, wanted + 2 * network.margin)
+    except ValueError:
+        above = network.fitting_output(wanted)
+        below = max(above - 2**network.depth, network.fitting_output(1))
+        raise ValueError(
+            f"patch_size is {wanted}; with depth={network.depth} and padding={network.padding!r} it takes a size that "
+            f"halves evenly at each pooling: the nearest are {below} and {above}"
+        ) from None
+    largest = max(max(e.label.shape) for e in examples)
+    return min(wanted, network.fitting_output(largest))

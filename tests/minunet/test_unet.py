@@ -1,0 +1,291 @@
+"""The estimator: what it takes, what it learns, what it gives back, and what it refuses before any training."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+import minunet
+from minunet import NotFittedError, UNet
+
+SMALL = {"base_channels": 4, "depth": 2, "patch_size": 32, "max_epochs": 1, "batch_size": 2, "verbose": 0, "random_state": 0}
+
+
+def discs(n=3, size=40, channels=None, seed=0):
+    """Bright discs on a dark noisy ground, and their masks."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:size, :size]
+    centres = rng.uniform(0.3 * size, 0.7 * size, (n, 2))
+    y = np.stack([(rows - r) ** 2 + (cols - c) ** 2 < (0.2 * size) ** 2 for r, c in centres])
+    x = (80 + 100 * y + rng.normal(0, 15, y.shape)).clip(0, 255).astype(np.uint8)
+    if channels:
+        x = np.repeat(x[..., None], channels, axis=-1)
+    return x, y.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    x, y = discs()
+    return UNet(**SMALL).fit(x, 255 * y)
+
+
+def test_it_learns_discs():
+    x, y = discs(4, 48)
+    unet = UNet(**SMALL | {"max_epochs": 4, "base_channels": 8}).fit(x[:3], y[:3])
+    assert unet.score(x[3:], y[3:]) > 0.9
+    assert unet.history_["loss"][-1] < unet.history_["loss"][0]
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "y_shape"),
+    [
+        ((40, 36), (40, 36)),
+        ((40, 36, 3), (40, 36)),
+        ((2, 40, 36), (2, 40, 36)),
+        ((2, 40, 36, 3), (2, 40, 36)),
+    ],
+)
+def test_predictions_have_the_form_in_which_x_came(x_shape, y_shape):
+    rng = np.random.default_rng(0)
+    x, y = rng.random(x_shape), rng.integers(0, 2, y_shape)
+    unet = UNet(**SMALL).fit(x, y)
+    assert unet.predict(x).shape == y_shape
+    assert unet.predict_proba(x).shape == (*y_shape, 2)
+    np.testing.assert_allclose(unet.predict_proba(x).sum(axis=-1), 1, atol=1e-5)
+
+
+def test_a_list_of_different_sizes_comes_back_as_one():
+    rng = np.random.default_rng(0)
+    sizes = [(1, 1), (37, 20), (96, 61)]
+    x, y = [rng.random(s) for s in sizes], [rng.integers(0, 2, s) for s in sizes]
+    predicted = UNet(**SMALL).fit(x, y).predict(x)
+    assert [p.shape for p in predicted] == sizes
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("size", [1, 37, 96])
+def test_any_size_is_trained_on_and_predicted(size, padding):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, size, size)), np.stack([np.zeros((size, size), int), np.ones((size, size), int)])
+    unet = UNet(**SMALL | {"padding": padding, "patch_size": 44 if padding == "valid" else 32}).fit(x, y)
+    assert unet.predict(x).shape == x.shape
+
+
+@pytest.mark.parametrize("values", [[0, 255], [-1, 7], [1, 2, 40], [False, True], [0, 40000]])
+def test_predict_returns_the_masks_own_values(values):
+    rng = np.random.default_rng(0)
+    x = rng.random((2, 32, 32))
+    y = np.array(values)[rng.integers(0, len(values), x.shape)]
+    unet = UNet(**SMALL).fit(x, y)
+    assert unet.classes_.tolist() == values
+    assert set(np.unique(unet.predict(x))) <= set(values)
+
+
+def test_inputs_are_never_written():
+    x, y = discs()
+    x.flags.writeable = y.flags.writeable = False
+    before = x.copy(), y.copy()
+    UNet(**SMALL).fit(x, y).predict(x)
+    np.testing.assert_array_equal(x, before[0])
+    np.testing.assert_array_equal(y, before[1])
+
+
+def test_the_same_seed_gives_the_same_bits_at_any_number_of_threads():
+    x, y = discs(2, 64)
+    one, two, again = (
+        UNet(**SMALL | {"n_threads": n, "dropout": 0.3}).fit(x, y).network_.flat.tobytes() for n in (1, 2, 2)
+    )
+    assert one == two == again
+    other = UNet(**SMALL | {"random_state": 1, "dropout": 0.3}).fit(x, y).network_.flat.tobytes()
+    assert other != one
+
+
+def test_a_saved_model_predicts_the_same(fitted, tmp_path):
+    x, _ = discs(seed=5)
+    fitted.save(tmp_path / "model.safetensors")
+    loaded = minunet.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict_proba(x), fitted.predict_proba(x))
+    assert loaded.get_params() == fitted.get_params()
+    assert loaded.classes_.dtype == fitted.classes_.dtype
+    assert loaded.history_ == fitted.history_
+
+
+def test_weights_by_mask_value_survive_the_file(tmp_path):
+    x, y = discs()
+    unet = UNet(**SMALL | {"class_weight": {0: 1.0, 255: 3.0}}).fit(x, 255 * y)
+    unet.save(tmp_path / "m.safetensors")
+    assert minunet.load(tmp_path / "m.safetensors").class_weight == [1.0, 3.0]
+
+
+def test_it_can_be_pickled(fitted):
+    x, _ = discs()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(x), fitted.predict(x))
+
+
+def test_params_are_kept_as_given_and_can_be_set():
+    unet = UNet(base_channels=8)
+    assert unet.get_params()["base_channels"] == 8
+    assert unet.set_params(depth=3) is unet and unet.depth == 3
+    with pytest.raises(ValueError, match=r"no parameter 'chanels'; it has: base_channels"):
+        unet.set_params(chanels=3)
+    assert repr(unet) == "UNet(base_channels=8, depth=3)"
+
+
+def test_scikit_learn_clones_it():
+    clone = pytest.importorskip("sklearn.base", reason="scikit-learn is not installed").clone
+    assert clone(UNet(base_channels=8, random_state=3)).get_params() == UNet(base_channels=8, random_state=3).get_params()
+
+
+def test_history_names_and_validation(fitted):
+    assert {"loss", "val_loss", "val_dice", "learning_rate", "seconds", "steps"} <= fitted.history_.keys()
+    assert fitted.n_iter_ == 1 and fitted.best_epoch_ == 0 and fitted.best_score_ == fitted.history_["val_dice"][0]
+    x, y = discs()
+    without = UNet(**SMALL | {"validation_fraction": 0.0}).fit(x, y)
+    assert "val_dice" not in without.history_ and without.best_score_ is None
+    given = UNet(**SMALL).fit(x, y, validation_data=discs(seed=9))
+    assert 0 <= given.best_score_ <= 1
+
+
+def test_callbacks_see_the_model_and_each_epoch():
+    class Record:
+        seen: list = []
+
+        def set_model(self, unet):
+            self.unet = unet
+
+        def on_epoch_end(self, epoch, logs):
+            self.seen.append((epoch, logs["loss"], self.unet.predict(x).shape))
+
+    x, y = discs()
+    UNet(**SMALL | {"max_epochs": 2}).fit(x, y, callbacks=[Record()])
+    assert [(epoch, shape) for epoch, _, shape in Record.seen] == [(0, x.shape), (1, x.shape)]
+
+
+def test_score_is_dice_from_pooled_counts(fitted):
+    x, y = discs(2, seed=3)
+    predicted = fitted.predict(x) == 255
+    truth = y == 1
+    of_discs = 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
+    of_ground = 2 * (~predicted & ~truth).sum() / ((~predicted).sum() + (~truth).sum())
+    np.testing.assert_allclose(fitted.score(x, 255 * y, average=None), [of_ground, of_discs])
+    assert fitted.score(x, 255 * y) == pytest.approx((of_ground + of_discs) / 2)
+
+
+def test_pixels_of_weight_zero_teach_nothing():
+    x, y = discs()
+    weight = np.ones(y.shape)
+    weight[:, :20] = 0
+    wrong = y.copy()
+    wrong[:, :20] = 1 - wrong[:, :20]
+    settings = SMALL | {"validation_fraction": 0.0}
+    a = UNet(**settings).fit(x, y, sample_weight=weight).network_.flat
+    b = UNet(**settings).fit(x, wrong, sample_weight=weight).network_.flat
+    np.testing.assert_array_equal(a, b)
+
+
+def test_the_paper_settings():
+    paper = UNet.ronneberger2015(base_channels=4, depth=2, patch_size=44, max_epochs=2, verbose=0, random_state=0)
+    assert (paper.padding, paper.optimizer, paper.momentum, paper.dropout) == ("valid", "sgd", 0.99, 0.5)
+    assert UNet.ronneberger2015().base_channels == 64 and UNet.ronneberger2015().patch_size == 388
+    x, y = discs(2, 60)
+    paper.fit(x, y)
+    assert paper.predict(x).shape == x.shape and np.isfinite(paper.history_["loss"]).all()
+
+
+def test_one_plain_line_an_epoch_when_not_a_terminal(capfd):
+    x, y = discs()
+    UNet(**SMALL | {"max_epochs": 2, "verbose": 1}).fit(x, y)
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and lines[1].startswith("epoch 2/2  loss 0.") and "val_dice 0." in lines[1]
+
+
+def test_a_diverging_training_stops_with_the_last_good_weights():
+    x, y = discs()
+    unet = UNet(**SMALL | {"optimizer": "sgd", "learning_rate": 1e30, "max_epochs": 3})
+    with warnings.catch_warnings(), pytest.raises(FloatingPointError, match=r"training diverged.*learning_rate below 1e\+30"):
+        warnings.simplefilter("ignore")
+        unet.fit(x, y)
+    assert np.isfinite(unet.network_.flat).all()
+
+
+def test_bad_input_leaves_a_fitted_model_as_it_was(fitted):
+    x, y = discs()
+    unet = pickle.loads(pickle.dumps(fitted))
+    with pytest.raises(ValueError, match="NaN"):
+        unet.fit(np.full(x.shape, np.nan), y)
+    np.testing.assert_array_equal(unet.predict(x), fitted.predict(x))
+
+
+def with_nan(x):
+    x = x.astype(float)
+    x[1, 3, 4] = np.nan
+    return x
+
+
+X, Y = discs()
+JPEG_LIKE = np.where(Y == 1, 255, 0) + np.random.default_rng(0).integers(0, 3, Y.shape)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "says"),
+    [
+        ([], [], "no images"),
+        (X, Y[:2], "3 images but 2 masks"),
+        (X, Y[:, :30], r"x\[0\].*40.*y\[0\].*30"),
+        (list(X), [Y[0], Y[1].T[:30], Y[2]], r"\[1\]"),
+        (with_nan(X), Y, "NaN"),
+        (np.where(X > 90, np.inf, 1.0), Y, "infinit"),
+        (X.astype(object), Y, "object"),
+        (X.astype(str), Y, "dtype"),
+        (X, np.arange(Y.size).reshape(Y.shape) % 50, "50 "),
+        (X, np.zeros_like(Y), "one class|only"),
+    ],
+    ids=["none", "lengths", "sizes", "one-size", "nan", "inf", "object", "string", "many-values", "one-class"],
+)
+def test_bad_arrays_are_refused_before_training(x, y, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        UNet(**SMALL).fit(x, y)
+
+
+def test_masks_with_rare_values_between_frequent_ones_are_refused_or_snapped():
+    y = np.where(Y == 1, 255, 0)
+    y[0, :2, :6] = [[3, 7, 19, 100, 201, 250], [9, 90, 120, 180, 240, 252]]
+    with pytest.raises(ValueError, match=r"JPEG(.|\n)*classes=\[0, 255\]"):
+        UNet(**SMALL).fit(X, y)
+    unet = UNet(**SMALL).fit(X, y, classes=[0, 255])
+    assert unet.classes_.tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base_channels", 0), ("base_channels", -4), ("depth", -1), ("depth", 1.5), ("batch_size", 0), ("patch_size", -16),
+        ("patch_size", 30), ("max_epochs", 0), ("max_minutes", 0), ("learning_rate", -1e-3), ("learning_rate", float("nan")),
+        ("momentum", 1.0), ("weight_decay", -1), ("dropout", 1.0), ("validation_fraction", 1.5), ("n_threads", 0),
+        ("optimizer", "adamw"), ("padding", "full"), ("loss", "mse"), ("normalize", "none"), ("device", "gpu"),
+        ("random_state", -1), ("class_weight", "uniform"), ("class_weight", {0: 1.0}), ("class_weight", {0: 1.0, 1: -1.0}),
+    ],
+)  # fmt: skip
+def test_bad_parameters_are_named_before_training(name, value):
+    with pytest.raises(ValueError, match=name):
+        UNet(**SMALL | {name: value}).fit(X, Y)
+
+
+def test_predicting_with_the_wrong_number_of_channels(fitted):
+    with pytest.raises(ValueError, match=r"3 channels.*fitted on 1"):
+        fitted.predict(np.zeros((2, 40, 40, 3)))
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_not_fitted_yet(method):
+    with pytest.raises(NotFittedError, match="call fit"):
+        getattr(UNet(), method)(X)
+
+
+def test_not_fitted_cannot_be_saved(tmp_path):
+    with pytest.raises(NotFittedError, match="call fit"):
+        UNet().save(tmp_path / "m.safetensors")
+    assert not (tmp_path / "m.safetensors").exists()

@@ -1,0 +1,66 @@
+"""The loop's promises: Ctrl-C leaves a usable model, a step leaves the network alone where the loss is not finite."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from minunet import UNet
+from minunet.network import Network
+from minunet.optim import Adam
+from minunet.training import step
+from minunet.training.interrupt import StopOnInterrupt
+
+
+class InterruptAt:
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs):
+        if epoch == self.epoch:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_finishes_the_step_and_leaves_a_usable_model():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 16, 16)), rng.integers(0, 2, (2, 16, 16))
+    unet = UNet(base_channels=2, depth=1, patch_size=16, max_epochs=50, verbose=0, random_state=0)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.warns(UserWarning, match="interrupted after"):
+        unet.fit(x, y, callbacks=[InterruptAt(1)])
+    assert unet.interrupted_ and unet.n_iter_ < 50
+    assert unet.predict(x).shape == x.shape
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_raises():
+    with pytest.raises(KeyboardInterrupt), StopOnInterrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.requested
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_max_minutes_ends_the_training():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 16, 16)), rng.integers(0, 2, (2, 16, 16))
+    unet = UNet(base_channels=2, depth=1, patch_size=16, max_epochs=10**6, max_minutes=0.01, verbose=0).fit(x, y)
+    assert 0 < unet.n_iter_ < 10**6
+
+
+def test_a_step_with_a_loss_that_is_not_finite_changes_nothing(backend):
+    network, optimizer = Network(1, 2, 2, 1), Adam()
+    before = network.flat.copy()
+    x = np.full((1, 4, 4, 1), np.nan, np.float32)
+    assert np.isnan(step(network, optimizer, x, np.zeros((1, 4, 4), int)))
+    np.testing.assert_array_equal(network.flat, before)
+    assert optimizer.n_updates == 0
+
+
+def test_the_loss_falls_over_steps(backend):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 16, 16, 1)).astype(np.float32)
+    labels = (x[..., 0] > 0).astype(int)
+    network, optimizer = Network(1, 2, 4, 1), Adam(1e-2)
+    losses = [float(step(network, optimizer, x, labels)) for _ in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
