@@ -100,10 +100,7 @@ class _U:
         self.ax.add_patch(Rectangle((x - width / 2, bottom), width, height, fc=FILL, ec=EDGE, lw=0.9, zorder=3))
         self.ax.text(x + 0.05, top + 0.025, str(c), va="bottom", fontsize=8.5, color="#222230")
         size = f"{h}²" if h == w else f"{h}x{w}"
-        self.ax.text(
-            x - width / 2 - 0.03, -level, size, ha="right", va="center", fontsize=6.5, rotation=90, color="#666672", zorder=4,
-            bbox={"fc": "white", "ec": "none", "pad": 0.6},
-        )  # fmt: skip
+        self.ax.text(x - 0.03, top + 0.03, size, ha="right", va="bottom", fontsize=6, color="#777782")
         return x, bottom, top, x + width / 2
 
     def _across(self, start: Box, end: Box, colour: str, dashed: bool = False) -> None:
@@ -112,7 +109,7 @@ class _U:
         self._arrow((start[3], y), (left_of_end, y), colour, dashed)
 
     def _arrow(self, start: tuple[float, float], end: tuple[float, float], colour: str, dashed: bool = False) -> None:
-        style = {"arrowstyle": "-|>", "color": colour, "lw": 1.4, "linestyle": "--" if dashed else "-", "shrinkA": 1, "shrinkB": 1}
+        style = {"arrowstyle": "-|>", "color": colour, "lw": 1.4, "linestyle": "--" if dashed else "-", "shrinkA": 1}
         self.ax.annotate("", end, start, arrowprops=style, zorder=2)
 
     def _note(self, box: Box, name: str, steps: list[str]) -> None:
@@ -126,8 +123,9 @@ class _U:
     def _legend(self) -> None:
         from matplotlib.lines import Line2D
 
-        kinds = {"conv 3x3, relu": CONV, "max-pool 2x2": POOL, "up-conv 2x2": UP, "skip: crop, concatenate": SKIP, "conv 1x1": HEAD}
+        kinds = {"conv 3x3, relu": CONV, "max-pool 2x2": POOL, "up-conv 2x2": UP, "skip, concatenated": SKIP, "conv 1x1": HEAD}
         handles = [
-            Line2D([], [], color=colour, label=label, linestyle="--" if colour == SKIP else "-") for label, colour in kinds.items()
+            Line2D([], [], color=colour, label=label, linestyle="--" if colour == SKIP else "-")
+            for label, colour in kinds.items()
         ]
         self.ax.legend(handles=handles, loc="lower left", frameon=False, fontsize=9)

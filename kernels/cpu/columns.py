@@ -1,4 +1,4 @@
-"""im2col and its adjoint, and the gathers that the convolutions share."""
+"""im2col and its adjoint, and the columns of a block that the convolutions share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Pair, output_hw
+from ..geometry import Pair, output_hw, pixels
 from .jit import jit
-from .threads import run
+from .pointwise import masked_copy
+from .threads import run, scratch
 
 Array = NDArray[np.floating]
 
@@ -22,7 +23,7 @@ def im2col(x: Array, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
 
     def job(i: int) -> None:
         image, row = divmod(i, p)
-        columns(x, image, row, row + 1, q, *kernel, *stride, *padding, cols[i * q : (i + 1) * q])
+        cols[i * q : (i + 1) * q] = block_columns(x, None, image, row, row + 1, q, kernel, stride, padding)
 
     run(n * p, job)
     return cols
@@ -42,57 +43,59 @@ def col2im(cols: Array, x_shape: tuple[int, ...], kernel: Pair, *, stride: Pair,
     return x
 
 
+def block_columns(
+    x: Array, mask: Array | None, n: int, p0: int, p1: int, q: int, kernel: Pair, stride: Pair, padding: Pair
+) -> Array:
+    """Return, in scratch, the receptive fields of output rows p0 to p1 of image n: ((p1-p0)*Q, R*S*C).
+
+    Where a mask is given, x counts only where mask > 0.
+    """
+    _, h, w, c = x.shape
+    first = min(max(p0 * stride[0] - padding[0], 0), h)
+    last = max(first, min((p1 - 1) * stride[0] - padding[0] + kernel[0], h))
+    if mask is not None:
+        rows = scratch("rows", (last - first, w * c), x.dtype)
+        masked_copy(pixels(x[n : n + 1, first:last]), pixels(mask[n : n + 1, first:last]), rows.reshape(-1, c))
+    else:
+        rows = x[n, first:last].reshape(last - first, w * c)  # a copy where x is a channel slice, else a view
+    cols = scratch("columns", ((p1 - p0) * q, kernel[0] * kernel[1] * c), x.dtype)
+    _columns(rows, first, h, c, p0, p1, q, *kernel, *stride, *padding, cols)
+    return cols
+
+
 @jit
-def columns(
-    x: Any, n: int, p0: int, p1: int, q_size: int, r_size: int, s_size: int, stride_h: int, stride_w: int,
-    pad_h: int, pad_w: int, cols: Any,
+def _columns(
+    rows: Any, first: int, h_size: int, c_size: int, p0: int, p1: int, q_size: int, r_size: int, s_size: int,
+    stride_h: int, stride_w: int, pad_h: int, pad_w: int, cols: Any,
 ) -> None:  # fmt: skip
-    """Fill cols ((p1-p0)*Q, R*S*C) with the receptive fields of output rows p0 to p1 of image n."""
-    _, h_size, w_size, c_size = x.shape
+    """Copy windows to columns; rows (., W*C) are the image's from row `first` on. S*C numbers of a window lie in a run."""
+    width, length = rows.shape[1], s_size * c_size
     for p in range(p0, p1):
         for q in range(q_size):
-            row = cols[(p - p0) * q_size + q]
+            target = cols[(p - p0) * q_size + q]
+            start = (q * stride_w - pad_w) * c_size
+            low, high = min(max(-start, 0), length), max(min(width - start, length), 0)  # what lies in the image
             for r in range(r_size):
                 h = p * stride_h - pad_h + r
-                for s in range(s_size):
-                    w = q * stride_w - pad_w + s
-                    tap = (r * s_size + s) * c_size
-                    if 0 <= h < h_size and 0 <= w < w_size:
-                        for c in range(c_size):
-                            row[tap + c] = x[n, h, w, c]
-                    else:
-                        for c in range(c_size):
-                            row[tap + c] = 0
+                run = target[r * length : (r + 1) * length]
+                if 0 <= h < h_size and low < high:
+                    _zero(run[:low])
+                    _copy(rows[h - first, start + low : start + high], run[low:high])
+                    _zero(run[high:])
+                else:
+                    _zero(run)
 
 
 @jit
-def grad_columns(
-    dy: Any, mask: Any, masked: bool, n: int, i0: int, i1: int, w_count: int, h_start: int, w_start: int,
-    r_taps: Any, s_taps: Any, stride_h: int, stride_w: int, pad_h: int, pad_w: int, cols: Any,
-) -> None:  # fmt: skip
-    """Fill cols with the dy that pixels (h_start + i stride_h, w_start + j stride_w) of dx, i in i0..i1, reached.
+def _copy(source: Any, target: Any) -> None:
+    for i in range(target.size):
+        target[i] = source[i]
 
-    A pixel h meets output row p through tap r where p stride - pad + r = h. The taps given are those that divide.
-    """
-    _, p_size, q_size, k_size = dy.shape
-    for i in range(i0, i1):
-        for j in range(w_count):
-            row = cols[(i - i0) * w_count + j]
-            tap = 0
-            for r in r_taps:
-                p = (h_start + i * stride_h + pad_h - r) // stride_h
-                for s in s_taps:
-                    q = (w_start + j * stride_w + pad_w - s) // stride_w
-                    if not (0 <= p < p_size and 0 <= q < q_size):
-                        for k in range(k_size):
-                            row[tap + k] = 0
-                    elif masked:
-                        for k in range(k_size):
-                            row[tap + k] = dy[n, p, q, k] if mask[n, p, q, k] > 0 else 0
-                    else:
-                        for k in range(k_size):
-                            row[tap + k] = dy[n, p, q, k]
-                    tap += k_size
+
+@jit
+def _zero(target: Any) -> None:
+    for i in range(target.size):
+        target[i] = 0
 
 
 @jit

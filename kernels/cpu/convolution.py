@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Pair, output_hw, pixels
-from .columns import columns, grad_columns
+from .columns import block_columns
 from .jit import jit
 from .pointwise import bias_relu, column_sums, masked_copy
 from .threads import chunks, run, scratch
@@ -33,8 +34,7 @@ def conv2d(
 
     def job(i: int) -> None:
         n, p0, p1 = blocks[i]
-        cols = scratch("columns", ((p1 - p0) * q, r * s * c), x.dtype)
-        columns(x, n, p0, p1, q, r, s, *stride, *padding, cols)
+        cols = block_columns(x, None, n, p0, p1, q, (r, s), stride, padding)
         block = y_pixels[(n * p + p0) * q : (n * p + p1) * q]
         np.matmul(cols, weights, out=block)  # (pixels, R*S*C) @ (R*S*C, K)
         bias_relu(block, b, relu)
@@ -49,14 +49,13 @@ def conv2d_input_grad(
 ) -> Array:  # fmt: skip
     """dx: each pixel gathers the dy it reached, times the weight of the tap that reached it.
 
-    With stride s, the pixels whose row and column leave one remainder modulo s are reached through the same taps. So
-    each of the s*s phases is a dense product of its own, and no product with a zero is ever made.
+    Pixel h meets output row p through tap r where p stride - padding + r = h. With h = start + i stride, one phase of the
+    stride, only taps that leave start + padding modulo stride do, and from one such tap to the next lower p grows by 1:
+    a phase of dx is a plain convolution, of stride 1, of dy with those taps in reverse. No product with a zero is made.
     """
-    n, h, width, c = x_shape
     dx = np.empty(x_shape, dy.dtype) if out is None else out
-    for h_start in range(min(stride[0], h)):
-        for w_start in range(min(stride[1], width)):
-            _phase(dy, w, dx, (h_start, w_start), stride, padding, mask, b, relu)
+    for start in itertools.product(range(min(stride[0], x_shape[1])), range(min(stride[1], x_shape[2]))):
+        _phase(dy, w, dx, start, stride, padding, mask, b, relu)
     return dx
 
 
@@ -64,30 +63,28 @@ def _phase(
     dy: Array, w: Array, dx: Array, start: Pair, stride: Pair, padding: Pair, mask: Array | None, b: Array | None,
     relu: bool,
 ) -> None:  # fmt: skip
-    k = w.shape[3]
-    n, h, width, c = dx.shape
-    r_taps, s_taps = (
-        np.array([t for t in range(size) if (start[axis] + padding[axis] - t) % stride[axis] == 0], np.int64)
-        for axis, size in enumerate(w.shape[:2])
-    )
-    depth = len(r_taps) * len(s_taps) * k
+    n, *size, c = dx.shape
+    (r_taps, top), (s_taps, left) = (_phase_taps(w.shape[a], start[a] + padding[a], stride[a]) for a in (0, 1))
+    taps = len(r_taps), len(s_taps)
     weights = _turned(w, r_taps, s_taps)  # (taps*K, C)
-    h_count, w_count = -(-(h - start[0]) // stride[0]), -(-(width - start[1]) // stride[1])
-    blocks = _row_blocks(n, h_count, w_count, max(depth, 1))
+    rows, cols = (-(-(size[a] - start[a]) // stride[a]) for a in (0, 1))
+    blocks = _row_blocks(n, rows, cols, max(len(weights), 1))
 
     def job(i: int) -> None:
         image, i0, i1 = blocks[i]
-        cols = scratch("columns", ((i1 - i0) * w_count, depth), dy.dtype)
-        grad_columns(
-            dy, dy if mask is None else mask, mask is not None, image, i0, i1, w_count, *start, r_taps, s_taps,
-            *stride, *padding, cols,
-        )  # fmt: skip
-        product = scratch("product", ((i1 - i0) * w_count, c), dy.dtype)
-        np.matmul(cols, weights, out=product)  # (pixels, taps*K) @ (taps*K, C)
+        columns = block_columns(dy, mask, image, i0, i1, cols, taps, (1, 1), (top, left))
+        product = scratch("product", (len(columns), c), dy.dtype)
+        np.matmul(columns, weights, out=product)  # (pixels, taps*K) @ (taps*K, C)
         bias_relu(product, b, relu)
-        _place(product, dx, image, i0, i1, w_count, *start, *stride)
+        _place(product, dx[image], i0, i1, cols, *start, *stride)
 
     run(len(blocks), job)
+
+
+def _phase_taps(kernel: int, place: int, stride: int) -> tuple[list[int], int]:
+    """Return the taps through which a phase is reached, in the order of the dy they meet, and the padding of dy."""
+    taps = [tap for tap in reversed(range(kernel)) if (place - tap) % stride == 0]
+    return taps, (taps[0] - place) // stride if taps else 0
 
 
 def conv2d_weight_grad(
@@ -107,8 +104,7 @@ def conv2d_weight_grad(
 
     def job(chunk: int) -> None:
         for n, p0, p1 in blocks[chunk * len(blocks) // n_chunks : (chunk + 1) * len(blocks) // n_chunks]:
-            cols = scratch("columns", ((p1 - p0) * q, r * s * c), x.dtype)
-            columns(x, n, p0, p1, q, r, s, *stride, *padding, cols)
+            cols = block_columns(x, None, n, p0, p1, q, (r, s), stride, padding)
             here = slice((n * p + p0) * q, (n * p + p1) * q)
             dy_block = dy_pixels[here]
             if mask_pixels is not None:
@@ -128,7 +124,7 @@ def _row_blocks(n: int, rows: int, row_pixels: int, depth: int) -> list[tuple[in
     return [(image, *piece) for image in range(n) for piece in chunks(rows, max(1, size // max(row_pixels, 1)))]
 
 
-def _turned(w: Array, r_taps: NDArray[np.int64], s_taps: NDArray[np.int64]) -> Array:
+def _turned(w: Array, r_taps: list[int], s_taps: list[int]) -> Array:
     """Return the chosen taps of w (R, S, C, K) as one matrix (taps*K, C)."""
     c, k = w.shape[2:]
     turned = np.empty((len(r_taps) * len(s_taps), k, c), w.dtype)
@@ -153,10 +149,10 @@ def _transpose(source: Any, target: Any) -> None:
 
 @jit
 def _place(
-    block: Any, dx: Any, n: int, i0: int, i1: int, w_count: int, h_start: int, w_start: int, stride_h: int, stride_w: int
-) -> None:
-    """Store a phase's block at its strided pixels of dx."""
+    block: Any, dx: Any, i0: int, i1: int, cols: int, h_start: int, w_start: int, stride_h: int, stride_w: int
+) -> None:  # fmt: skip
+    """Store a phase's block at its strided pixels of one image's dx."""
     for i in range(i0, i1):
-        for j in range(w_count):
+        for j in range(cols):
             for c in range(block.shape[1]):
-                dx[n, h_start + i * stride_h, w_start + j * stride_w, c] = block[(i - i0) * w_count + j, c]
+                dx[h_start + i * stride_h, w_start + j * stride_w, c] = block[(i - i0) * cols + j, c]

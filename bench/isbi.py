@@ -1,0 +1,198 @@
+"""How good is it on real electron microscopy, against time? And PyTorch, with the same network, patches and schedule?
+
+    python bench/isbi.py --data isbi2012 --minutes 15 --torch --output bench/out
+
+Trains on slices 00-19 of the ISBI 2012 stack and scores 20-23: pixel error and membrane IoU at the threshold of least
+pixel error on 16-19, adapted Rand error of the 4-connected cells at the threshold of least Rand error there. With
+--select it trains on 00-15 and scores 16-19, which is how defaults are chosen. Scoring does not count as time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from machine import describe
+from PIL import Image
+
+from minunet import UNet
+from minunet.evaluation.metrics import adapted_rand_error, iou, pixel_error, segments
+
+THRESHOLDS = np.linspace(0.2, 0.95, 16)
+MOMENTS = 6  # scores along the way
+Scores = dict[str, float]
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+def main() -> None:
+    """Train, score along the way, print a table, draw the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder with train/image and train/label")
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--torch", action="store_true", help="train PyTorch too, after minunet, as long")
+    parser.add_argument("--output", type=Path, help="folder for the figures (needs matplotlib)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--select", action="store_true", help="train on 00-15, score 16-19")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a UNet parameter, as a number")
+    arguments = parser.parse_args()
+    x, y = read(arguments.data)
+    n_train, test = (16, slice(16, 20)) if arguments.select else (20, slice(20, 24))
+    settings = {name: _number(value) for name, value in (item.split("=") for item in arguments.set)}
+    print(describe())
+    unet = UNet(max_minutes=arguments.minutes, max_epochs=100_000, random_state=arguments.seed, **settings)
+    curves = {"minunet": train_minunet(unet, x[:n_train], y[:n_train], Judge(x, y, test))}
+    if arguments.torch:
+        curves["PyTorch"] = train_torch(unet, x[:n_train], y[:n_train], Judge(x, y, test))
+    report(curves)
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        draw_curves(curves, arguments.output / "isbi.png")
+        draw_predictions(x[test], y[test], probability_inside(unet)(x[test]), arguments.output / "isbi_predictions.png")
+
+
+def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return slices 00-23 and their masks (0 membrane, 255 inside)."""
+    images, masks = (
+        np.stack([np.asarray(Image.open(folder / "train" / kind / f"{i:02}.png").convert("L")) for i in range(24)])
+        for kind in ("image", "label")
+    )
+    return images, masks
+
+
+class Judge:
+    """Scores probabilities of "inside" on the test slices, thresholds picked on 16-19; keeps a curve over time."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, test: slice) -> None:
+        self.picking, self.test = (x[16:20], y[16:20]), (x[test], y[test])
+        self.curve: list[Scores] = []
+
+    def __call__(self, predict: Predict, steps: int, seconds: float) -> None:
+        scores = self._score(predict) | {"steps": steps, "seconds": seconds}
+        self.curve.append(scores)
+        print("  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
+
+    def _score(self, predict: Predict) -> Scores:
+        x, y = self.picking
+        p = predict(x)
+        pixel = min(THRESHOLDS, key=lambda t: pixel_error(y, _mask(p, t)))
+        rand = min(THRESHOLDS, key=lambda t: rand_error(y, _mask(p, t)))
+        x, y = self.test
+        p = predict(x)
+        return {
+            "pixel error": pixel_error(y, _mask(p, pixel)),
+            "membrane IoU": float(iou(y, _mask(p, pixel), classes=[0, 255])[0]),
+            "adapted Rand": rand_error(y, _mask(p, rand)),
+            "threshold": float(pixel), "Rand threshold": float(rand),
+        }  # fmt: skip
+
+
+def rand_error(truth: np.ndarray, mask: np.ndarray) -> float:
+    """Return the mean adapted Rand error of the slices' cells."""
+    return float(np.mean([adapted_rand_error(segments(t), segments(m)) for t, m in zip(truth, mask, strict=True)]))
+
+
+def probability_inside(unet: UNet) -> Predict:
+    """Return the function that gives the probability of class 255."""
+    return lambda x: unet.predict_proba(x)[..., 1]
+
+
+def train_minunet(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> list[Scores]:
+    """Fit, scoring at MOMENTS even moments of the time."""
+
+    class Watch:
+        def on_epoch_end(self, epoch: int, logs: Scores) -> None:
+            if logs["seconds"] >= 60 * unet.max_minutes * (len(judge.curve) + 1) / MOMENTS:
+                judge(probability_inside(unet), int(logs["steps"]), logs["seconds"])
+
+    print(f"\nminunet: {unet}")
+    unet.fit(x, y, callbacks=[Watch()])
+    if len(judge.curve) < MOMENTS:
+        judge(probability_inside(unet), int(unet.history_["steps"][-1]), unet.history_["seconds"][-1])
+    return judge.curve
+
+
+def train_torch(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> list[Scores]:
+    """Train PyTorch for as long, on the same patches with the same schedule and held-out strips."""
+    import torch
+    from torch_unet import TorchUNet, from_numpy, training_step
+
+    from minunet import kernels
+    from minunet.data.sampling import Example, PatchSampler, split
+    from minunet.training.schedule import Schedule, steps_per_epoch
+
+    torch.manual_seed(unet.random_state_)
+    torch.set_num_threads(kernels.n_threads())
+    examples = [Example(unet.normalizer_(i[..., None]), (m == 255).astype(np.int32), None) for i, m in zip(x, y, strict=True)]
+    sampler = PatchSampler(
+        split(examples, unet.validation_fraction, unet.random_state_)[0], unet.patch_size, augment=unet.augment,
+        random_state=unet.random_state_,
+    )  # fmt: skip
+    epoch_steps = steps_per_epoch(sampler.training_pixels, unet.batch_size, unet.patch_size)
+    schedule = Schedule(unet.learning_rate, epoch_steps, unet.max_epochs, unet.max_minutes)
+    model = TorchUNet(base=unet.base_channels, depth=unet.depth).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), unet.learning_rate, weight_decay=unet.weight_decay)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            tensors = [from_numpy(unet.normalizer_(image[..., None])[None]) for image in images]
+            return np.concatenate([model(t).softmax(1)[:, 1].numpy() for t in tensors])
+
+    print("\nPyTorch, channels-last")
+    start, paused, n_steps = time.perf_counter(), 0.0, 0
+    while (spent := schedule.spent(n_steps, time.perf_counter() - start - paused)) < 1:
+        patches, labels, _ = sampler.batch(n_steps // epoch_steps, n_steps % epoch_steps, unet.batch_size)
+        optimizer.param_groups[0]["lr"] = schedule.learning_rate_at(spent)
+        training_step(model, optimizer, from_numpy(patches), torch.from_numpy(labels.astype(np.int64)))
+        n_steps += 1
+        if spent >= (len(judge.curve) + 1) / MOMENTS:
+            pause = time.perf_counter()
+            judge(predict, n_steps, pause - start - paused)
+            paused += time.perf_counter() - pause
+    judge(predict, n_steps, time.perf_counter() - start - paused)
+    return judge.curve
+
+
+def report(curves: dict[str, list[Scores]]) -> None:
+    """Print the last score of each."""
+    names = ("pixel error", "membrane IoU", "adapted Rand", "steps", "seconds")
+    print(f"\n{'':10}" + "".join(f"{name:>14}" for name in names))
+    for who, curve in curves.items():
+        print(f"{who:10}" + "".join(f"{curve[-1][name]:14.4g}" for name in names))
+
+
+def draw_curves(curves: dict[str, list[Scores]], path: Path) -> None:
+    """Draw each score against wall time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    for ax, name in zip(axes, ("pixel error", "membrane IoU", "adapted Rand"), strict=True):
+        for who, curve in curves.items():
+            ax.plot([s["seconds"] / 60 for s in curve], [s[name] for s in curve], marker="o", label=who)
+        ax.set(xlabel="minutes", title=name)
+        ax.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(path, dpi=110)
+
+
+def draw_predictions(x: np.ndarray, y: np.ndarray, p: np.ndarray, path: Path) -> None:
+    """Write image, truth, probability and segmentation of each test slice side by side."""
+    rows = [np.hstack([i, t, (255 * q).astype(np.uint8), _mask(q, 0.5)]) for i, t, q in zip(x, y, p, strict=True)]
+    Image.fromarray(np.vstack(rows)).save(path)
+
+
+def _mask(p: np.ndarray, threshold: float) -> np.ndarray:
+    return np.where(p >= threshold, 255, 0).astype(np.uint8)
+
+
+def _number(text: str) -> float | int:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+if __name__ == "__main__":
+    main()

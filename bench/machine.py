@@ -1,0 +1,30 @@
+"""What a figure was measured on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from pathlib import Path
+
+from minunet import kernels
+
+
+def describe() -> str:
+    """Return processor, cores and versions, one line each."""
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("minunet", "numpy", "numba", "torch"))
+    return f"{_processor()}, {kernels.n_threads()} threads\nPython {platform.python_version()}, {versions}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,109 @@
+"""How long does one training step take: minunet's backends beside PyTorch, in turns?
+
+    python bench/train_step.py --config 4,256,16 --config 1,512,64 --repeat 7
+
+A configuration is batch, side, base channels. Forward, loss, backward, Adam; medians, and ratios of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from machine import describe
+
+from minunet import Network, kernels, optim, use_backend
+from minunet.training import step
+
+Step = Callable[[], object]
+
+
+def main() -> None:
+    """Time each configuration and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", action="append", metavar="BATCH,SIDE,BASE", help="default: 4,256,16")
+    parser.add_argument("--repeat", type=int, default=7, help="counted steps of each (default: 7, after one to warm up)")
+    parser.add_argument("--skip-reference", action="store_true", help="leave out the NumPy reference, slow in large steps")
+    parser.add_argument("--json", type=Path, help="write the medians here too")
+    arguments = parser.parse_args()
+    print(describe())
+    results = {}
+    for config in arguments.config or ["4,256,16"]:
+        batch, side, base = map(int, config.split(","))
+        steps = minunet_steps(batch, side, base, not arguments.skip_reference) | torch_steps(batch, side, base)
+        results[config] = medians(steps, arguments.repeat)
+        report(f"batch {batch}, {side} x {side}, base {base}", results[config])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1))
+
+
+def data(batch: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return random images (N, H, W, 1) and labels."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((batch, side, side, 1)).astype(np.float32), rng.integers(0, 2, (batch, side, side))
+
+
+def minunet_steps(batch: int, side: int, base: int, with_reference: bool) -> dict[str, Step]:
+    """Return minunet's step on each backend."""
+    x, labels = data(batch, side)
+
+    def on(backend: str) -> Step:
+        network, optimizer = Network(1, 2, base), optim.Adam()
+
+        def run() -> None:
+            with use_backend(backend):
+                step(network, optimizer, x, labels)
+
+        return run
+
+    return {f"minunet {name}": on(name) for name in kernels.available() if with_reference or name != "reference"}
+
+
+def torch_steps(batch: int, side: int, base: int) -> dict[str, Step]:
+    """Return PyTorch's eager step in both memory formats, or nothing where it is not installed."""
+    try:
+        import torch
+    except ImportError:
+        print("PyTorch is not installed: skipped (pip install 'minunet[bench]')")
+        return {}
+    from torch_unet import TorchUNet, from_numpy, training_step
+
+    torch.set_num_threads(kernels.n_threads())
+    x, labels = data(batch, side)
+
+    def in_format(memory_format: torch.memory_format) -> Step:
+        model = TorchUNet(base=base).to(memory_format=memory_format)
+        optimizer = torch.optim.Adam(model.parameters())
+        tensor, target = from_numpy(x, memory_format), torch.from_numpy(labels)
+        return lambda: training_step(model, optimizer, tensor, target)
+
+    return {"PyTorch NCHW": in_format(torch.contiguous_format), "PyTorch channels-last": in_format(torch.channels_last)}
+
+
+def medians(steps: dict[str, Step], repeat: int) -> dict[str, float]:
+    """Return each step's median seconds; the steps take turns, so that a noisy minute is shared."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(repeat + 1):
+        for name, run in steps.items():
+            start = time.perf_counter()
+            run()
+            if i:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def report(title: str, seconds: dict[str, float]) -> None:
+    """Print seconds, and how many times faster minunet's CPU backend is than each."""
+    ours = seconds["minunet cpu"] if "minunet cpu" in seconds else seconds["minunet reference"]
+    print(f"\n{title}\n{'':24}{'seconds':>9}{'minunet is':>14}")
+    for name, value in seconds.items():
+        print(f"{name:24}{value:9.3f}{f'{value / ours:.2f}x as fast':>14}")
+
+
+if __name__ == "__main__":
+    main()
