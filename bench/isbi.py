@@ -4,15 +4,19 @@
 
 Trains on slices 00-19 of the ISBI 2012 stack and scores 20-23: pixel error and membrane IoU at the threshold of least
 pixel error on 16-19, adapted Rand error of the 4-connected cells at the threshold of least Rand error there. With
---select it trains on 00-15 and scores 16-19, which is how defaults are chosen. Scoring does not count as time.
+--select it trains on 00-15 and scores 16-19, which is how defaults are chosen. Scoring does not count as time;
+minunet's compilation and its validation after each epoch do, and PyTorch has neither.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from machine import describe
@@ -21,8 +25,9 @@ from PIL import Image
 from minunet import UNet
 from minunet.evaluation.metrics import adapted_rand_error, iou, pixel_error, segments
 
-THRESHOLDS = np.linspace(0.2, 0.95, 16)
+THRESHOLDS = (*np.linspace(0.2, 0.95, 16), 0.97, 0.98, 0.99)
 MOMENTS = 6  # scores along the way
+ONLY_MINUNET = {"padding", "dropout", "class_weight", "optimizer", "momentum"}  # settings that the PyTorch side lacks
 Scores = dict[str, float]
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -33,24 +38,40 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder with train/image and train/label")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--torch", action="store_true", help="train PyTorch too, after minunet, as long")
-    parser.add_argument("--output", type=Path, help="folder for the figures (needs matplotlib)")
+    parser.add_argument("--output", type=Path, help="folder for figures and curves (needs matplotlib)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--select", action="store_true", help="train on 00-15, score 16-19")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a UNet parameter, as a number")
+    parser.add_argument("--set", action="append", type=_setting, default=[], metavar="NAME=VALUE", help="a UNet parameter")
     arguments = parser.parse_args()
+    settings = dict(arguments.set)
+    check(parser, arguments, settings)
     x, y = read(arguments.data)
     n_train, test = (16, slice(16, 20)) if arguments.select else (20, slice(20, 24))
-    settings = {name: _number(value) for name, value in (item.split("=") for item in arguments.set)}
     print(describe())
-    unet = UNet(max_minutes=arguments.minutes, max_epochs=100_000, random_state=arguments.seed, **settings)
+    unet = UNet(max_minutes=arguments.minutes, random_state=arguments.seed).set_params(**{"max_epochs": 100_000} | settings)
     curves = {"minunet": train_minunet(unet, x[:n_train], y[:n_train], Judge(x, y, test))}
-    if arguments.torch:
+    if arguments.torch and find_spec("torch"):
         curves["PyTorch"] = train_torch(unet, x[:n_train], y[:n_train], Judge(x, y, test))
     report(curves)
     if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "isbi.json").write_text(json.dumps({"machine": describe(), "curves": curves}, indent=1))
         draw_curves(curves, arguments.output / "isbi.png")
-        draw_predictions(x[test], y[test], probability_inside(unet)(x[test]), arguments.output / "isbi_predictions.png")
+        p, threshold = probability_inside(unet)(x[test]), curves["minunet"][-1]["Rand threshold"]
+        draw_predictions(x[test], y[test], p, threshold, arguments.output / "isbi_predictions.png")
+
+
+def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Stop now at whatever would fail after minutes of training; make the output folder."""
+    if not (arguments.data / "train" / "image").is_dir():
+        parser.error(f"{arguments.data} has no folder train/image: --data takes the folder that holds it")
+    if arguments.torch and not find_spec("torch"):
+        print("PyTorch is not installed: skipped (pip install 'minunet[bench]')")
+    if arguments.torch and ONLY_MINUNET & settings.keys():
+        parser.error(f"the PyTorch side has no {', '.join(sorted(ONLY_MINUNET & settings.keys()))}: leave out --torch")
+    if arguments.output:
+        if not find_spec("matplotlib"):
+            parser.error("--output draws with matplotlib, which is not installed: pip install 'minunet[bench]'")
+        arguments.output.mkdir(parents=True, exist_ok=True)
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -109,13 +130,13 @@ def train_minunet(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> lis
 
     print(f"\nminunet: {unet}")
     unet.fit(x, y, callbacks=[Watch()])
-    if len(judge.curve) < MOMENTS:
+    if not judge.curve or judge.curve[-1]["steps"] != unet.history_["steps"][-1]:
         judge(probability_inside(unet), int(unet.history_["steps"][-1]), unet.history_["seconds"][-1])
     return judge.curve
 
 
 def train_torch(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> list[Scores]:
-    """Train PyTorch for as long, on the same patches with the same schedule and held-out strips."""
+    """Train PyTorch for as long, on the same patches (a fitted unet's) with the same schedule."""
     import torch
     from torch_unet import TorchUNet, from_numpy, training_step
 
@@ -124,15 +145,15 @@ def train_torch(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> list[
     from minunet.training.schedule import Schedule, steps_per_epoch
 
     torch.manual_seed(unet.random_state_)
-    torch.set_num_threads(kernels.n_threads())
+    torch.set_num_threads(unet.n_threads or kernels.n_threads())
     examples = [Example(unet.normalizer_(i[..., None]), (m == 255).astype(np.int32), None) for i, m in zip(x, y, strict=True)]
     sampler = PatchSampler(
-        split(examples, unet.validation_fraction, unet.random_state_)[0], unet.patch_size, augment=unet.augment,
-        random_state=unet.random_state_,
+        split(examples, unet.validation_fraction, unet.random_state_)[0], min(unet.patch_size, x.shape[1]),
+        augment=unet.augment, random_state=unet.random_state_,
     )  # fmt: skip
-    epoch_steps = steps_per_epoch(sampler.training_pixels, unet.batch_size, unet.patch_size)
+    epoch_steps = steps_per_epoch(sampler.training_pixels, unet.batch_size, sampler.patch_size)
     schedule = Schedule(unet.learning_rate, epoch_steps, unet.max_epochs, unet.max_minutes)
-    model = TorchUNet(base=unet.base_channels, depth=unet.depth).to(memory_format=torch.channels_last)
+    model = TorchUNet(base=unet.base_channels, depth=unet.depth).in_format(torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), unet.learning_rate, weight_decay=unet.weight_decay)
 
     def predict(images: np.ndarray) -> np.ndarray:
@@ -157,10 +178,9 @@ def train_torch(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> list[
 
 def report(curves: dict[str, list[Scores]]) -> None:
     """Print the last score of each."""
-    names = ("pixel error", "membrane IoU", "adapted Rand", "steps", "seconds")
-    print(f"\n{'':10}" + "".join(f"{name:>14}" for name in names))
+    print(f"\n{'':10}" + "".join(f"{name:>16}" for name in curves["minunet"][-1]))
     for who, curve in curves.items():
-        print(f"{who:10}" + "".join(f"{curve[-1][name]:14.4g}" for name in names))
+        print(f"{who:10}" + "".join(f"{value:16.4g}" for value in curve[-1].values()))
 
 
 def draw_curves(curves: dict[str, list[Scores]], path: Path) -> None:
@@ -180,18 +200,37 @@ def draw_curves(curves: dict[str, list[Scores]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_predictions(x: np.ndarray, y: np.ndarray, p: np.ndarray, path: Path) -> None:
-    """Write image, truth, probability and segmentation of each test slice side by side."""
-    rows = [np.hstack([i, t, (255 * q).astype(np.uint8), _mask(q, 0.5)]) for i, t, q in zip(x, y, p, strict=True)]
+def draw_predictions(x: np.ndarray, y: np.ndarray, p: np.ndarray, threshold: float, path: Path) -> None:
+    """Write image, truth, probability and cells at the threshold, a colour each, of each test slice side by side."""
+    rows = [
+        np.hstack([_grey(image), _grey(truth), _grey(255 * q), _coloured(segments(_mask(q, threshold)))])
+        for image, truth, q in zip(x, y, p, strict=True)
+    ]
     Image.fromarray(np.vstack(rows)).save(path)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return np.repeat(image.astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _coloured(cells: np.ndarray) -> np.ndarray:
+    palette = np.random.default_rng(0).integers(60, 256, (cells.max() + 1, 3), dtype=np.uint8)
+    palette[0] = 0  # membrane
+    return palette[cells]
 
 
 def _mask(p: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(p >= threshold, 255, 0).astype(np.uint8)
 
 
-def _number(text: str) -> float | int:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    if name not in UNet().get_params():
+        raise argparse.ArgumentTypeError(f"UNet has no parameter {name!r}; it has: {', '.join(UNet().get_params())}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from minunet import kernels
 def describe() -> str:
     """Return processor, cores and versions, one line each."""
     versions = ", ".join(f"{name} {_version(name)}" for name in ("minunet", "numpy", "numba", "torch"))
-    return f"{_processor()}, {kernels.n_threads()} threads\nPython {platform.python_version()}, {versions}"
+    return f"{_processor()}, {os.cpu_count()} cores, {kernels.n_threads()} threads\nPython {platform.python_version()}, {versions}"
 
 
 def _processor() -> str:
@@ -28,3 +29,7 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+
+
+if __name__ == "__main__":
+    print(describe())

@@ -22,9 +22,15 @@ class TorchUNet(nn.Module):
                 fan_in = module.in_channels * (module.kernel_size[0] ** 2 if isinstance(module, nn.Conv2d) else 1)
                 gain = 1 if module is self.head else 2
                 nn.init.normal_(module.weight, std=(gain / fan_in) ** 0.5)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def in_format(self, memory_format: torch.memory_format) -> TorchUNet:
+        """Lay the weights out in a memory format. Return self."""
+        return self.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs miss this form
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, K, H, W) for x (N, C, H, W)."""
         skips = []
         for i, encoder in enumerate(self.encoder):
             x = encoder(x if i == 0 else nn.functional.max_pool2d(x, 2))

@@ -3,6 +3,7 @@
     python bench/train_step.py --config 4,256,16 --config 1,512,64 --repeat 7
 
 A configuration is batch, side, base channels. Forward, loss, backward, Adam; medians, and ratios of medians.
+PyTorch is eager; its best is the faster of its two memory formats.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +28,24 @@ Step = Callable[[], object]
 def main() -> None:
     """Time each configuration and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", action="append", metavar="BATCH,SIDE,BASE", help="default: 4,256,16")
+    parser.add_argument(
+        "--config", action="append", type=_config, metavar="BATCH,SIDE,BASE", help="may be repeated; default: 4,256,16"
+    )
     parser.add_argument("--repeat", type=int, default=7, help="counted steps of each (default: 7, after one to warm up)")
     parser.add_argument("--skip-reference", action="store_true", help="leave out the NumPy reference, slow in large steps")
-    parser.add_argument("--json", type=Path, help="write the medians here too")
+    parser.add_argument("--json", type=Path, help="write the machine and the medians, in seconds, here too")
     arguments = parser.parse_args()
     print(describe())
+    if not find_spec("torch"):
+        print("PyTorch is not installed: skipped (pip install 'minunet[bench]')")
     results = {}
-    for config in arguments.config or ["4,256,16"]:
-        batch, side, base = map(int, config.split(","))
+    for batch, side, base in arguments.config or [(4, 256, 16)]:
         steps = minunet_steps(batch, side, base, not arguments.skip_reference) | torch_steps(batch, side, base)
-        results[config] = medians(steps, arguments.repeat)
-        report(f"batch {batch}, {side} x {side}, base {base}", results[config])
+        seconds = medians(steps, arguments.repeat)
+        report(f"batch {batch}, {side} x {side}, base {base}", seconds)
+        results[f"{batch},{side},{base}"] = seconds
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
+        arguments.json.write_text(json.dumps({"machine": describe(), "seconds": results}, indent=1))
 
 
 def data(batch: int, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,18 +72,16 @@ def minunet_steps(batch: int, side: int, base: int, with_reference: bool) -> dic
 
 def torch_steps(batch: int, side: int, base: int) -> dict[str, Step]:
     """Return PyTorch's eager step in both memory formats, or nothing where it is not installed."""
-    try:
-        import torch
-    except ImportError:
-        print("PyTorch is not installed: skipped (pip install 'minunet[bench]')")
+    if not find_spec("torch"):
         return {}
+    import torch
     from torch_unet import TorchUNet, from_numpy, training_step
 
     torch.set_num_threads(kernels.n_threads())
     x, labels = data(batch, side)
 
     def in_format(memory_format: torch.memory_format) -> Step:
-        model = TorchUNet(base=base).to(memory_format=memory_format)
+        model = TorchUNet(base=base).in_format(memory_format)
         optimizer = torch.optim.Adam(model.parameters())
         tensor, target = from_numpy(x, memory_format), torch.from_numpy(labels)
         return lambda: training_step(model, optimizer, tensor, target)
@@ -98,11 +102,21 @@ def medians(steps: dict[str, Step], repeat: int) -> dict[str, float]:
 
 
 def report(title: str, seconds: dict[str, float]) -> None:
-    """Print seconds, and how many times faster minunet's CPU backend is than each."""
-    ours = seconds["minunet cpu"] if "minunet cpu" in seconds else seconds["minunet reference"]
+    """Print seconds, and how many times as fast as each minunet's fastest backend is."""
+    ours = min(s for name, s in seconds.items() if name.startswith("minunet"))
+    peers = {name: s for name, s in seconds.items() if name.startswith("PyTorch")}
+    best = {"PyTorch best": min(peers.values())} if peers else {}
     print(f"\n{title}\n{'':24}{'seconds':>9}{'minunet is':>14}")
-    for name, value in seconds.items():
-        print(f"{name:24}{value:9.3f}{f'{value / ours:.2f}x as fast':>14}")
+    for name, value in (seconds | best).items():
+        print(f"{name:24}{value:9.3f}{'' if value == ours else f'{value / ours:.2f}x as fast':>14}")
+
+
+def _config(text: str) -> tuple[int, int, int]:
+    try:
+        batch, side, base = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not BATCH,SIDE,BASE, as in 4,256,16") from None
+    return batch, side, base
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from . import kernels
@@ -54,8 +55,9 @@ def conv2d(
     way out; `out` receives y (a channel slice of a wider array will do). LeCun et al. 1998, section II.A.
     """
     stride, padding = _pair("stride", stride, 1), _pair("padding", padding, 0)
-    x, w, b = _activation("x", x), _weight(w, x), _bias(b, w.shape[3] if w.ndim == 4 else 0, x)
+    x, w = _activation("x", x), _weight(w, x)
     _require(x.shape[3] == w.shape[2], "w", w.shape, f"(R, S, {x.shape[3]}, K): x has {x.shape[3]} channels")
+    b = _bias(b, w.shape[3], x)
     _require(algorithm in kernels.ALGORITHMS, "algorithm", repr(algorithm), " or ".join(kernels.ALGORITHMS))
     sizes = [_output_size(x.shape[a + 1], w.shape[a], stride[a], padding[a]) for a in (0, 1)]
     _require(min(sizes) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
@@ -97,8 +99,9 @@ def conv_transpose2d(
     x (N, P, Q, C) -> y (N, H, W, K). Zeiler et al. 2010; Dumoulin and Visin 2016, section 4.
     """
     stride, padding, extra = _pair("stride", stride, 1), _pair("padding", padding, 0), _pair("output_padding", output_padding, 0)
-    x, w, b = _activation("x", x), _weight(w, x), _bias(b, w.shape[2] if w.ndim == 4 else 0, x)
+    x, w = _activation("x", x), _weight(w, x)
     _require(x.shape[3] == w.shape[3], "w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
+    b = _bias(b, w.shape[2], x)
     _require(extra[0] < stride[0] and extra[1] < stride[1], "output_padding", extra, f"less than the stride {stride}")
     sizes = [
         transposed_output_size(size, w.shape[a], stride=stride[a], padding=padding[a], output_padding=extra[a])
@@ -210,14 +213,14 @@ def concat_skip_backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
 
 
 def _joined(left: Array, right: Array) -> Array | None:
-    """Return the array whose channels are left's and then right's, if they lie so in memory."""
-    c, wide = left.shape[3], left.shape[3] + right.shape[3]
-    base = left.base
-    if base is None or base is not right.base or base.shape != (*left.shape[:3], wide) or left.strides != right.strides:
+    """Return the array whose channels are left's and then right's, if they lie so in one buffer; else None."""
+    wide = left.shape[3] + right.shape[3]
+    (start, _), (middle, _) = (a.__array_interface__["data"] for a in (left, right))
+    adjacent = middle - start == left.shape[3] * left.itemsize and left.strides == right.strides
+    dense = left.strides[2] == wide * left.itemsize  # nothing but these two in each pixel
+    if left.base is None or left.base is not right.base or not (adjacent and dense):
         return None
-    halves = base[..., :c], base[..., c:]
-    same = all(a.__array_interface__["data"] == b.__array_interface__["data"] for a, b in zip(halves, (left, right), strict=True))
-    return base if same and left.strides == base.strides else None
+    return as_strided(left, (*left.shape[:3], wide), left.strides)
 
 
 # What an op takes: checked, and brought into the layout that kernels rely on, here at the door.

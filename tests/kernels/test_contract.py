@@ -1,0 +1,246 @@
+"""Every backend keeps the kernel contract: exactly, on whole numbers, against seven loops; and the same bits always."""
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minunet import kernels
+
+DTYPES = st.sampled_from([np.float32, np.float64])
+ALGORITHM = st.sampled_from(kernels.ALGORITHMS)
+
+
+@given(g=oracles.geometries(), seed=oracles.seeds, dtype=DTYPES, relu=st.booleans(), algorithm=ALGORITHM)
+def test_conv2d_and_its_gradients_equal_seven_loops(backend, g, seed, dtype, relu, algorithm):
+    rng = np.random.default_rng(seed)
+    x, w, b = (oracles.integers(rng, shape, dtype) for shape in (g.x_shape, g.w_shape, (g.k,)))
+    geometry = {"stride": g.stride, "padding": g.padding, "algorithm": algorithm}
+    y = backend.conv2d(x, w, b, relu=relu, **geometry)
+    expected = oracles.conv2d(x, w, b, g.stride, g.padding)
+    expected = np.maximum(expected, 0) if relu else expected
+    assert_same(y, expected)
+    dy = oracles.integers(rng, y.shape, dtype)
+    mask = y if relu else None
+    dx, dw, db = oracles.conv2d_grads(x, w, np.where(y > 0, dy, 0) if relu else dy, g.stride, g.padding)
+    assert_same(backend.conv2d_input_grad(dy, w, x.shape, mask=mask, **geometry), dx.astype(dtype))
+    found_dw, found_db = backend.conv2d_weight_grad(x, dy, w.shape, mask=mask, **geometry)
+    assert_same(found_dw, dw.astype(dtype))
+    assert_same(found_db, db.astype(dtype))
+
+
+@given(g=oracles.geometries(), seed=oracles.seeds)
+def test_the_input_gradient_adds_a_bias_and_a_relu_for_the_transposed_convolution(backend, g, seed):
+    rng = np.random.default_rng(seed)
+    y_shape = oracles.conv2d(np.zeros(g.x_shape), np.zeros(g.w_shape), None, g.stride, g.padding).shape
+    dy, w, b = (oracles.integers(rng, shape) for shape in (y_shape, g.w_shape, (g.x_shape[3],)))
+    dx, _, _ = oracles.conv2d_grads(np.zeros(g.x_shape), w, dy, g.stride, g.padding)
+    found = backend.conv2d_input_grad(dy, w, g.x_shape, stride=g.stride, padding=g.padding, b=b, relu=True)
+    assert_same(found, np.maximum(dx + b, 0))
+
+
+@given(g=oracles.geometries(), seed=oracles.seeds)
+def test_im2col_defines_the_convolution_and_col2im_is_its_adjoint(backend, g, seed):
+    rng = np.random.default_rng(seed)
+    x, w = oracles.integers(rng, g.x_shape), oracles.integers(rng, g.w_shape)
+    geometry = {"stride": g.stride, "padding": g.padding}
+    cols = backend.im2col(x, g.kernel, **geometry)
+    y = oracles.conv2d(x, w, None, g.stride, g.padding)
+    assert_same((cols @ w.reshape(-1, g.k)).reshape(y.shape), y)
+    other = oracles.integers(rng, cols.shape)
+    assert (cols * other).sum() == (x * backend.col2im(other, x.shape, g.kernel, **geometry)).sum()
+
+
+@given(g=oracles.geometries(padded=False), seed=oracles.seeds, dtype=DTYPES, ties=st.booleans())
+def test_pooling_equals_loops_and_gives_each_gradient_to_the_first_largest(backend, g, seed, dtype, ties):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 3 if ties else 10**6, g.x_shape).astype(dtype)
+    y, argmax = backend.max_pool2d(x, g.kernel, g.stride)
+    expected, place = oracles.max_pool2d(x, g.kernel, g.stride)
+    assert_same(y, expected)
+    assert_same(argmax, place)
+    dy = oracles.integers(rng, y.shape, dtype)
+    dx = backend.max_pool2d_grad(dy, argmax, x.shape, g.kernel, g.stride)
+    scattered = np.zeros_like(x)
+    for index in np.ndindex(*dy.shape):
+        n, p, q, c = index
+        r, s = divmod(int(place[index]), g.kernel[1])
+        scattered[n, p * g.stride[0] + r, q * g.stride[1] + s, c] += dy[index]
+    assert_same(dx, scattered)
+
+
+@pytest.mark.parametrize("layout", ["channel slice"])
+def test_a_channel_slice_is_a_legal_input_mask_and_output(backend, layout):
+    rng = np.random.default_rng(0)
+    x, w, b = (oracles.integers(rng, shape, np.float32) for shape in ((2, 5, 6, 3), (3, 3, 3, 4), (4,)))
+    geometry = {"stride": (1, 1), "padding": (1, 1)}
+    y = backend.conv2d(x, w, b, relu=True, **geometry)
+    buffer = np.full((2, 5, 6, 9), 7, np.float32)
+    assert backend.conv2d(oracles.layouts(x)[layout], w, b, relu=True, out=buffer[..., 2:6], **geometry).base is buffer
+    assert_same(buffer[..., 2:6], y)
+    assert (buffer[..., :2] == 7).all()
+    assert (buffer[..., 6:] == 7).all()
+    dy = oracles.integers(rng, y.shape, np.float32)
+    sliced = oracles.layouts(dy)[layout]
+    dx = backend.conv2d_input_grad(dy, w, x.shape, mask=y, **geometry)
+    assert_same(backend.conv2d_input_grad(sliced, w, x.shape, mask=buffer[..., 2:6], **geometry), dx)
+    for found, expected in zip(
+        backend.conv2d_weight_grad(oracles.layouts(x)[layout], sliced, w.shape, mask=buffer[..., 2:6], **geometry),
+        backend.conv2d_weight_grad(x, dy, w.shape, mask=y, **geometry), strict=True,
+    ):  # fmt: skip
+        assert_same(found, expected)
+    assert_same(backend.relu_grad(sliced, buffer[..., 2:6]), backend.relu_grad(dy, y))
+    assert_same(backend.bias_grad(sliced), dy.sum(axis=(0, 1, 2)))
+    for found, expected in zip(
+        backend.max_pool2d(buffer[..., 2:6], (2, 2), (2, 2)), backend.max_pool2d(y, (2, 2), (2, 2)), strict=True
+    ):
+        assert_same(found, expected)
+
+
+def test_nan_is_never_swallowed(backend):
+    x = np.ones((1, 4, 4, 1))
+    x[0, 1, 1] = np.nan
+    w = np.zeros((3, 3, 1, 1))
+    y = backend.conv2d(x, w, np.zeros(1), stride=(1, 1), padding=(1, 1), relu=True)
+    seen = np.zeros((4, 4), bool)
+    seen[0:3, 0:3] = True
+    np.testing.assert_array_equal(np.isnan(y[0, ..., 0]), seen)
+    assert np.isnan(backend.relu(x)[0, 1, 1, 0])
+    pooled, argmax = backend.max_pool2d(np.array([1, np.nan, 9, np.nan]).reshape(1, 2, 2, 1), (2, 2), (2, 2))
+    assert np.isnan(pooled).all()
+    assert argmax.item() == 1
+
+
+def test_relu_has_gradient_zero_at_zero(backend):
+    y = np.array([-1.0, 0.0, 2.0]).reshape(1, 1, 3, 1)
+    np.testing.assert_array_equal(backend.relu_grad(np.full_like(y, 5), y).ravel(), [0, 0, 5])
+
+
+@given(seed=oracles.seeds, k=st.integers(1, 5), dtype=DTYPES)
+def test_cross_entropy_equals_scipy(backend, seed, k, dtype):
+    from scipy.special import log_softmax, softmax
+
+    rng = np.random.default_rng(seed)
+    z = rng.normal(0, 5, (2, 3, 4, k)).astype(dtype)
+    labels, weights = rng.integers(0, k, z.shape[:3]), rng.integers(0, 3, z.shape[:3]).astype(dtype)
+    weights[0, 0, 0] = 1
+    loss, dz = backend.softmax_cross_entropy(z, labels, weights)
+    picked = np.take_along_axis(log_softmax(z.astype(float), axis=-1), labels[..., None], -1)[..., 0]
+    tolerance = 1e-12 if dtype is np.float64 else 1e-5
+    assert loss == pytest.approx(-(weights * picked).sum() / weights.sum(), rel=tolerance, abs=tolerance)
+    expected = (softmax(z.astype(float), axis=-1) - np.eye(k)[labels]) * (weights / weights.sum())[..., None]
+    np.testing.assert_allclose(dz, expected, rtol=0, atol=tolerance)
+    assert dz.dtype == dtype
+    assert loss.dtype == dtype
+    assert loss.shape == ()
+
+
+def test_a_pixel_of_weight_zero_takes_no_part_whatever_its_logits_and_label(backend):
+    z = np.zeros((1, 1, 2, 3))
+    z[0, 0, 1] = np.nan
+    loss, dz = backend.softmax_cross_entropy(z, np.array([[[2, 255]]]), np.array([[[1.0, 0.0]]]))
+    assert loss == pytest.approx(np.log(3))
+    np.testing.assert_array_equal(dz[0, 0, 1], 0)
+    loss, dz = backend.softmax_cross_entropy(z, np.array([[[2, 255]]]), np.zeros((1, 1, 2)))
+    assert loss == 0
+    assert (dz == 0).all()
+
+
+def test_extreme_logits_do_not_overflow(backend):
+    z = np.array([[[[1000.0, -1000.0]]]])
+    assert backend.softmax_cross_entropy(z, np.array([[[0]]]), np.ones((1, 1, 1)))[0] == 0
+    assert backend.softmax_cross_entropy(z, np.array([[[1]]]), np.ones((1, 1, 1)))[0] == 2000
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_updates_follow_their_formulas(backend, dtype):
+    rng = np.random.default_rng(0)
+    param, grad, velocity = (rng.standard_normal(1000).astype(dtype) for _ in range(3))
+    p, v = param.astype(float), velocity.astype(float)
+    backend.sgd_update(param, grad, velocity, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
+    v = 0.9 * v + grad + 0.01 * p
+    np.testing.assert_allclose(velocity, v, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(param, p - 0.1 * v, rtol=1e-4, atol=1e-6)
+    m, s = np.zeros(1000, dtype), np.zeros(1000, dtype)
+    p, em, es = param.astype(float), 0.0, 0.0
+    for t in (1, 2, 3):
+        backend.adam_update(
+            param, grad, m, s, learning_rate=0.1, beta1=0.9, beta2=0.99, epsilon=1e-8, weight_decay=0.05, t=t
+        )
+        em, es = 0.9 * em + 0.1 * grad.astype(float), 0.99 * es + 0.01 * grad.astype(float) ** 2
+        p = p - 0.1 * (em / (1 - 0.9**t) / (np.sqrt(es / (1 - 0.99**t)) + 1e-8) + 0.05 * p)
+    np.testing.assert_allclose(param, p, rtol=1e-4 if dtype is np.float32 else 1e-12, atol=1e-6 if dtype is np.float32 else 0)
+
+
+def test_the_thread_count_changes_no_bit(backend):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 60, 70, 17)).astype(np.float32)
+    w = rng.standard_normal((3, 3, 17, 19)).astype(np.float32)
+    geometry = {"stride": (1, 1), "padding": (1, 1)}
+
+    def everything():
+        y = backend.conv2d(x, w, None, relu=True, **geometry)
+        dx = backend.conv2d_input_grad(y, w, x.shape, mask=y, **geometry)
+        pooled, argmax = backend.max_pool2d(y, (2, 2), (2, 2))
+        loss, dz = backend.softmax_cross_entropy(y, np.zeros(y.shape[:3], int), np.ones(y.shape[:3], np.float32))
+        dw, db = backend.conv2d_weight_grad(x, y, w.shape, mask=y, **geometry)
+        return [y, dx, dw, db, backend.bias_grad(y), pooled, argmax, loss, dz]
+
+    def bits(n):
+        with kernels.threads(n):
+            return [array.tobytes() for array in everything()]
+
+    assert bits(1) == bits(2) == bits(3)
+
+
+def test_a_job_that_fails_is_reported_and_the_next_call_works():
+    threads = pytest.importorskip("minunet.kernels.cpu.threads", reason="Numba is not installed")
+
+    def job(i):
+        if i == 5:
+            raise KeyError(i)
+
+    with pytest.raises(KeyError):
+        threads.run(20, job)
+    done = []
+    threads.run(20, done.append)
+    assert sorted(done) == list(range(20))
+
+
+def test_backends_can_be_chosen_and_unknown_ones_are_refused():
+    with kernels.use_backend("reference"):
+        assert kernels.for_array(None).__name__.endswith("reference")
+    with pytest.raises(ValueError, match="unknown backend 'tpu'; there are: reference, cpu"), kernels.use_backend("tpu"):
+        pass
+    with pytest.raises(ValueError, match="n_threads is 0"), kernels.threads(0):
+        pass
+
+
+def test_the_reference_serves_with_one_warning_where_numba_does_not_work(monkeypatch):
+    def broken():
+        raise RuntimeError("LLVM is missing")
+
+    monkeypatch.setattr("minunet.kernels.cpu.jit.probe", broken)
+    monkeypatch.setattr("minunet.kernels.cpu.probe", broken)
+    kernels._fastest.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="LLVM is missing.*reference kernels serve"):
+            assert kernels.for_array(None).__name__.endswith("reference")
+        assert kernels.available() == ["reference"]  # and no second warning: warnings are errors here
+    finally:
+        kernels._fastest.cache_clear()
+
+
+def test_n_threads_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("MINUNET_NUM_THREADS", "3")
+    assert kernels.n_threads() == 3
+    monkeypatch.setenv("MINUNET_NUM_THREADS", "many")
+    with pytest.raises(ValueError, match="MINUNET_NUM_THREADS is 'many'"):
+        kernels.n_threads()
+
+
+def assert_same(found, expected):
+    """Equal, element for element, in shape and type too."""
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,110 @@
+"""Live comparisons with PyTorch, where it is installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+
+from minunet import Network, losses, ops, optim
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'minunet[bench]'")
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+import make_torch_fixtures as peer  # noqa: E402
+
+
+def tensor(x):
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).requires_grad_()
+
+
+@given(g=oracles.geometries(least_images=1), seed=oracles.seeds)
+def test_convolutions_agree(backend, g, seed):
+    rng = np.random.default_rng(seed)
+    x, w, b = (rng.standard_normal(s) for s in (g.x_shape, g.w_shape, (g.k,)))
+    y, cache = ops.conv2d(x, w, b, stride=g.stride, padding=g.padding)
+    tx, tw = tensor(x), torch.from_numpy(np.ascontiguousarray(w.transpose(3, 2, 0, 1))).requires_grad_()
+    ty = torch.nn.functional.conv2d(tx, tw, torch.from_numpy(b), stride=g.stride, padding=g.padding)
+    assert oracles.relative_error(y, peer.channels_last(ty)) < 1e-12
+    dy = rng.standard_normal(y.shape)
+    ty.backward(tensor(dy).detach())
+    dx, dw, _ = ops.conv2d_backward(dy, cache)
+    assert oracles.relative_error(dx, peer.channels_last(tx.grad)) < 1e-12
+    assert oracles.relative_error(dw, peer.as_minunet(tw.grad)) < 1e-12
+    up, _ = ops.conv_transpose2d(dy, w, stride=g.stride, padding=g.padding) if up_size(g, y) else (None, None)
+    if up is not None:
+        expected = torch.nn.functional.conv_transpose2d(tensor(dy), tw, stride=g.stride, padding=g.padding)
+        assert oracles.relative_error(up, peer.channels_last(expected)) < 1e-12
+
+
+def up_size(g, y):
+    return all((y.shape[1 + a] - 1) * g.stride[a] - 2 * g.padding[a] + g.kernel[a] > 0 for a in (0, 1))
+
+
+@given(g=oracles.geometries(padded=False, least_images=1), seed=oracles.seeds)
+def test_pooling_agrees(backend, g, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(g.x_shape)
+    y, cache = ops.max_pool2d(x, window=g.kernel, stride=g.stride)
+    tx = tensor(x)
+    ty = torch.nn.functional.max_pool2d(tx, g.kernel, g.stride)
+    np.testing.assert_array_equal(y, peer.channels_last(ty))
+    dy = rng.standard_normal(y.shape)
+    ty.backward(tensor(dy).detach())
+    assert oracles.relative_error(ops.max_pool2d_backward(dy, cache)[0], peer.channels_last(tx.grad)) < 1e-12
+
+
+@settings(max_examples=20)
+@given(seed=oracles.seeds)
+def test_the_loss_agrees(backend, seed):
+    rng = np.random.default_rng(seed)
+    z, labels, class_weight = rng.normal(0, 3, (2, 4, 5, 3)), rng.integers(0, 3, (2, 4, 5)), rng.uniform(0.5, 2, 3)
+    loss, dz = losses.softmax_cross_entropy(z, labels, class_weight=class_weight, ignore_index=1)
+    tz = tensor(z)
+    expected = torch.nn.functional.cross_entropy(
+        tz, torch.from_numpy(labels), weight=torch.from_numpy(class_weight), ignore_index=1
+    )
+    if not torch.isfinite(expected):  # all ignored: NaN there, 0 here
+        return
+    expected.backward()
+    assert float(loss) == pytest.approx(expected.item(), rel=1e-12)
+    assert oracles.relative_error(dz, peer.channels_last(tz.grad)) < 1e-12
+
+
+def test_the_optimisers_agree(backend):
+    rng = np.random.default_rng(0)
+    start, grads = rng.standard_normal(500), rng.standard_normal((6, 500))
+    for ours, make in (
+        (optim.SGD(0.1, 0.9, 0.01), lambda p: torch.optim.SGD([p], 0.1, 0.9, weight_decay=0.01)),
+        (optim.Adam(0.1, weight_decay=0.01), lambda p: torch.optim.AdamW([p], 0.1, weight_decay=0.01)),
+    ):
+        flat, parameter = start.copy(), torch.nn.Parameter(torch.from_numpy(start.copy()))
+        theirs = make(parameter)
+        for grad in grads:
+            ours.update(flat, grad)
+            parameter.grad = torch.from_numpy(grad)
+            theirs.step()
+        np.testing.assert_allclose(flat, parameter.detach().numpy(), rtol=1e-11, atol=1e-13)
+
+
+def test_the_31_million_parameter_network_agrees_in_float32():
+    """512 x 512, base 64: logits to 1e-4, gradients to 1e-3, of each array's range."""
+    network = Network(random_state=1)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 512, 512, 1)).astype(np.float32)
+    labels = rng.integers(0, 2, (1, 512, 512))
+    logits, cache = network.forward(x)
+    _, dlogits = losses.softmax_cross_entropy(logits, labels)
+    _, grads = network.backward(dlogits, cache, input_grad=False)
+    theirs = {
+        name: torch.from_numpy(np.ascontiguousarray(p.transpose(3, 2, 0, 1)) if p.ndim == 4 else p.copy()).requires_grad_()
+        for name, p in network.parameters.items()
+    }
+    expected = peer.forward(tensor(x).detach(), theirs, 4, "same")
+    torch.nn.functional.cross_entropy(expected, torch.from_numpy(labels)).backward()
+    assert oracles.relative_error(logits, peer.channels_last(expected)) < 1e-4
+    for name, grad in grads.items():
+        assert oracles.relative_error(grad, peer.as_minunet(theirs[name].grad)) < 1e-3, name
