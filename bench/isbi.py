@@ -47,14 +47,15 @@ def main() -> None:
     check(parser, arguments, settings)
     x, y = read(arguments.data)
     n_train, test = (16, slice(16, 20)) if arguments.select else (20, slice(20, 24))
-    print(describe())
+    machine = describe()
+    print(machine)
     unet = UNet(max_minutes=arguments.minutes, random_state=arguments.seed).set_params(**{"max_epochs": 100_000} | settings)
     curves = {"minunet": train_minunet(unet, x[:n_train], y[:n_train], Judge(x, y, test))}
     if arguments.torch and find_spec("torch"):
         curves["PyTorch"] = train_torch(unet, x[:n_train], y[:n_train], Judge(x, y, test))
     report(curves)
     if arguments.output:
-        (arguments.output / "isbi.json").write_text(json.dumps({"machine": describe(), "curves": curves}, indent=1))
+        (arguments.output / "isbi.json").write_text(json.dumps({"machine": machine, "curves": curves}, indent=1))
         draw_curves(curves, arguments.output / "isbi.png")
         p, threshold = probability_inside(unet)(x[test]), curves["minunet"][-1]["Rand threshold"]
         draw_predictions(x[test], y[test], p, threshold, arguments.output / "isbi_predictions.png")
@@ -91,6 +92,9 @@ class Judge:
         self.curve: list[Scores] = []
 
     def __call__(self, predict: Predict, steps: int, seconds: float) -> None:
+        """Score a state of the training, print, and keep it, once."""
+        if self.curve and self.curve[-1]["steps"] == steps:
+            return
         scores = self._score(predict) | {"steps": steps, "seconds": seconds}
         self.curve.append(scores)
         print("  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
@@ -123,15 +127,16 @@ def probability_inside(unet: UNet) -> Predict:
 def train_minunet(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> list[Scores]:
     """Fit, scoring at MOMENTS even moments of the time."""
 
+    apart = 60 * (unet.max_minutes or np.inf) / MOMENTS
+
     class Watch:
         def on_epoch_end(self, epoch: int, logs: Scores) -> None:
-            if logs["seconds"] >= 60 * unet.max_minutes * (len(judge.curve) + 1) / MOMENTS:
+            if logs["seconds"] >= apart * (len(judge.curve) + 1):
                 judge(probability_inside(unet), int(logs["steps"]), logs["seconds"])
 
     print(f"\nminunet: {unet}")
     unet.fit(x, y, callbacks=[Watch()])
-    if not judge.curve or judge.curve[-1]["steps"] != unet.history_["steps"][-1]:
-        judge(probability_inside(unet), int(unet.history_["steps"][-1]), unet.history_["seconds"][-1])
+    judge(probability_inside(unet), int(unet.history_["steps"][-1]), unet.history_["seconds"][-1])
     return judge.curve
 
 

@@ -11,9 +11,11 @@ from minunet import kernels
 
 
 def describe() -> str:
-    """Return processor, cores and versions, one line each."""
+    """Return two lines: processor, cores, threads used and load now; versions."""
     versions = ", ".join(f"{name} {_version(name)}" for name in ("minunet", "numpy", "numba", "torch"))
-    return f"{_processor()}, {os.cpu_count()} cores, {kernels.n_threads()} threads\nPython {platform.python_version()}, {versions}"
+    load = f", load average {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else ""
+    processor = f"{_processor()}, {os.cpu_count()} cores, {kernels.n_threads()} threads{load}"
+    return f"{processor}\nPython {platform.python_version()}, {versions}"
 
 
 def _processor() -> str:

@@ -103,14 +103,22 @@ class Geometry:
         return (*self.kernel, self.x_shape[3], self.k)
 
 
+def pairs(*values):
+    """Give (height, width), each one of the values."""
+    return st.tuples(st.sampled_from(values), st.sampled_from(values))
+
+
 @st.composite
 def geometries(draw, most=7, padded=True, least_images=0):
     """Any kernel, stride and padding: kernels smaller than the stride, 1 x 1, last windows that do not fit, no images."""
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    padding = draw(st.tuples(st.integers(0, 2), st.integers(0, 2))) if padded else (0, 0)
-    h, w = (draw(st.integers(max(1, kernel[a] - 2 * padding[a]), most)) for a in (0, 1))
-    n, c, k = draw(st.integers(least_images, 2)), draw(st.sampled_from([1, 2, 3, 5])), draw(st.sampled_from([1, 2, 3, 5]))
+    kernel = draw(pairs(3, 2, 1, 4))
+    stride = draw(pairs(2, 1, 3))
+    padding = draw(pairs(1, 0, 2)) if padded else (0, 0)
+    h, w = (draw(st.sampled_from(range(most, max(1, kernel[a] - 2 * padding[a]) - 1, -1))) for a in (0, 1))
+    # Hypothesis draws the simplest value, the first of a list, far more often than the others: so that is none of the
+    # trivial ones. (Drawn from 0 up, three examples in five had no images, and tested next to nothing.)
+    n = draw(st.sampled_from([2, 1, 3, 2, 1, 3, 0] if least_images == 0 else [2, 1, 3]))
+    c, k = draw(st.sampled_from([3, 5, 2, 17, 1])), draw(st.sampled_from([2, 3, 5, 1, 17]))
     return Geometry((n, h, w, c), kernel, k, stride, padding)
 
 
@@ -120,6 +128,12 @@ seeds = st.integers(0, 2**32 - 1)
 def integers(rng, shape, dtype=np.float64):
     """Return small whole numbers as floats: every sum of products of them is exact."""
     return rng.integers(-8, 9, shape).astype(dtype)
+
+
+def shuffled(rng, shape):
+    """Return distinct numbers, 1 apart and at least 0.5 away from 0, in random order: no tie, and no kink near."""
+    size = int(np.prod(shape))
+    return rng.permutation(np.arange(size) - size // 2 + 0.5).reshape(shape)
 
 
 def layouts(x):

@@ -56,12 +56,20 @@ def without_type_checking(tree: ast.Module) -> ast.Module:
     return tree
 
 
+def walk(node: ast.AST, nested: bool) -> Iterator[ast.AST]:
+    """Like ast.walk; `nested=False` leaves out what stands inside functions."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if nested or not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from walk(child, nested)
+
+
 def imports(name: str, *, nested: bool = True) -> Iterator[str]:
     """Give the dotted name of everything that a module imports; `nested` counts imports inside functions too."""
     path = modules()[name]
     tree = without_type_checking(ast.parse(path.read_text(encoding="utf-8")))
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(tree) if nested else tree.body:
+    for node in walk(tree, nested):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

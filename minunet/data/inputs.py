@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMS = "H x W, H x W x C, N x H x W, N x H x W x C, or a list of images"
+COLOUR_SIDE = 32  # N x H x W arrays with N and H from here up and 3 or 4 (or 1) columns are images in colour, misread
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,7 @@ def read_images(
 
 def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
     """Return the masks of y as whole numbers (H, W), each of its image's size."""
-    if images.form in ("HW", "HWC"):
-        given = [y]
-    else:
-        given = list(y) if isinstance(y, (list, tuple)) or np.ndim(y) > 0 else [y]
+    given = _per_image(y, images)
     if len(given) != len(images.arrays):
         raise ValueError(f"{len(images.arrays)} images but {len(given)} masks; each image takes one mask")
     several = images.form not in ("HW", "HWC")
@@ -79,17 +77,21 @@ def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32]
     """Return for each image a weight for each pixel, or None where none are given."""
     if sample_weight is None:
         return [None] * len(images.arrays)
-    given = [sample_weight] if images.form in ("HW", "HWC") else list(sample_weight)
+    given = _per_image(sample_weight, images)
+    several = images.form not in ("HW", "HWC")
     if len(given) != len(images.arrays):
         raise ValueError(f"{len(images.arrays)} images but sample_weight has {len(given)}; each image takes one array")
     weights = []
     for i, (weight, image) in enumerate(zip(given, images.arrays, strict=True)):
-        array = _numbers(weight, f"sample_weight[{i}]")
+        name = f"sample_weight[{i}]" if several else "sample_weight"
+        array = _numbers(weight, name)
         if array.shape != image.shape[:2]:
-            raise ValueError(f"sample_weight[{i}] has shape {array.shape}; it takes the image's, {image.shape[:2]}")
+            raise ValueError(f"{name} has shape {array.shape}; it takes the image's, {image.shape[:2]}")
+        with np.errstate(over="ignore"):  # what exceeds float32 is infinite, and refused as such
+            array = array.astype(np.float32)
         if not (np.isfinite(array).all() and (array >= 0).all()):
-            raise ValueError(f"sample_weight[{i}] holds negative or non-finite values; it takes numbers from 0 up")
-        weights.append(array.astype(np.float32))
+            raise ValueError(f"{name} holds negative or non-finite values; it takes numbers from 0 up")
+        weights.append(array)
     if not any(weight.any() for weight in weights):
         raise ValueError("sample_weight is 0 everywhere: there is nothing to learn from")
     return list(weights)
@@ -103,16 +105,34 @@ def _numbers(array: Any, name: str) -> NDArray:
     return array
 
 
+def _per_image(given: Any, images: Images) -> list[Any]:
+    if images.form in ("HW", "HWC"):
+        return [given]
+    return list(given) if isinstance(given, (list, tuple)) or np.ndim(given) > 0 else [given]
+
+
 def _form(array: NDArray, y: Any, channel_axis: bool | None, name: str) -> str:
-    if array.ndim == 2:
-        return "HW"
-    if array.ndim == 4:
-        return "NHWC"
-    if array.ndim == 3:
-        if y is not None:
-            return "HWC" if np.ndim(y) == 2 and not isinstance(y, (list, tuple)) else "NHW"
-        return "HWC" if channel_axis else "NHW"
-    raise ValueError(f"{name} has {array.ndim} axes, shape {array.shape}; it takes {FORMS}")
+    if array.ndim in (2, 4):
+        return "HW" if array.ndim == 2 else "NHWC"
+    if array.ndim != 3:
+        raise ValueError(f"{name} has {array.ndim} axes, shape {array.shape}; it takes {FORMS}")
+    if channel_axis if y is None else _is_one_mask(y, array.shape):
+        return "HWC"
+    n, h, w = array.shape
+    if min(n, h) >= COLOUR_SIDE and w in (1, 3, 4):
+        one = "this model takes images without a channel axis: convert it to H x W" if y is None else "its mask y is H x W"
+        raise ValueError(
+            f"{name} has shape {array.shape}, which without a channel axis is {n} images of {h} x {w} pixels. If it is one "
+            f"image of {w} channel{'s' if w > 1 else ''}, {one}. If you do mean {n} images, pass list({name})"
+        )
+    return "NHW"
+
+
+def _is_one_mask(y: Any, shape: tuple[int, ...]) -> bool:
+    """Tell whether y is a mask H x W, or H x W x 1, for one image of this shape."""
+    if isinstance(y, (list, tuple)):
+        return False
+    return np.ndim(y) == 2 or (np.ndim(y) == 3 and np.shape(y) == (*shape[:2], 1) != shape)
 
 
 def _checked(image: NDArray, name: str) -> NDArray:
@@ -121,9 +141,10 @@ def _checked(image: NDArray, name: str) -> NDArray:
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         bad = np.argwhere(~np.isfinite(image))
         row, column = (int(v) for v in bad[0][:2])
-        what = "NaN" if np.isnan(image).any() else "infinite"
+        nan, inf = bool(np.isnan(image).any()), bool(np.isinf(image).any())
+        what = "NaN or infinite" if nan and inf else "NaN" if nan else "infinite"
         raise ValueError(
-            f"{name} holds {len(bad)} {what} values, the first at row {row}, column {column}; "
+            f"{name} holds {len(bad)} {what} value{'s' if len(bad) > 1 else ''}, the first at row {row}, column {column}; "
             f"it takes finite numbers: np.nan_to_num replaces them, sample_weight 0 leaves pixels out of training"
         )
     return image
@@ -137,7 +158,8 @@ def _check_channels(images: Sequence[NDArray], n_channels: int | None, name: str
             c = image.shape[2]
             has = f"{label} has {c} channel{'s' if c != 1 else ''}"
             if n_channels is not None:
-                raise ValueError(f"{has}; this model was fitted on {n_channels}. Convert the image, or fit a model on such")
+                hint = " (channels come last: H x W x C)" if image.shape[0] == n_channels else ""
+                raise ValueError(f"{has}{hint}; this model was fitted on {n_channels}. Convert the image, or fit a model on such")
             raise ValueError(f"{has}, but {name}[0] has {first}; all images take one number of channels")
 
 
@@ -146,13 +168,17 @@ def _mask(mask: Any, image: NDArray, name: str, image_name: str) -> NDArray:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim == 3:
-        raise ValueError(f"{name} has shape {array.shape}: {array.shape[2]} channels; a mask takes one number a pixel, H x W")
+        raise ValueError(
+            f"{name} has shape {array.shape}: {array.shape[2]} on its last axis. A mask takes one number a pixel, H x W: "
+            "convert colours to one channel"
+        )
     if array.shape != image.shape[:2]:
         given, takes = (" x ".join(map(str, shape)) for shape in (array.shape, image.shape[:2]))
         hint = " (turned by 90 degrees?)" if array.shape == image.shape[1::-1] else ""
+        hint = " (channels come last: H x W x C)" if array.shape == image.shape[1:] else hint
         raise ValueError(f"{image_name} is {takes} pixels, but {name} is {given}{hint}; a mask has its image's size")
     if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or not (array == np.rint(array)).all() or np.abs(array).max() > 2**53:
+        if not np.isfinite(array).all() or not (array == np.rint(array)).all() or float(np.abs(array).max()) > 2**53:
             raise ValueError(f"{name} holds fractions or NaN; a mask takes whole numbers, the class of each pixel")
         array = array.astype(np.int64)
     return array

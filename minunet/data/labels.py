@@ -9,17 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_CLASSES = 20
-FREQUENT = 0.01  # a value with this share of the pixels is certainly meant
-RARE = 0.001  # below this, a value between two frequent ones may be an artefact ...
-MIN_RARE = 3  # ... where there are several such values
+FREQUENT = 0.05  # a value with this share of the pixels is certainly meant ...
+SOLID = 0.5  # ... and one that has this share of its pixels in 2 x 2 squares of its own: it forms regions
+MIN_SUSPECTS = 2  # one thin class between two others (a drawn contour) is honest; several are what interpolation leaves
 
 
 def learn_classes(masks: Sequence[NDArray], *, classes: Sequence[int] | None = None) -> NDArray:
-    """Return the sorted values of the masks; with `classes`, those. ValueError where they cannot be classes."""
-    dtype = np.result_type(*masks)
-    if classes is not None:
-        return _given_classes(classes, dtype)
+    """Return the sorted values of the masks; with `classes`, those. ValueError where they cannot be classes.
+
+    Bool masks give bool classes; masks of several dtypes, a dtype that holds them all.
+    """
+    dtype = np.result_type(*{mask.dtype for mask in masks})
     counts = _count_values(masks)
+    if classes is not None:
+        return _given_classes(classes, dtype, counts)
+    if dtype.kind == "f":  # what NumPy makes of int64 and uint64 together
+        dtype = np.dtype(np.int64 if max(counts) <= np.iinfo(np.int64).max else np.uint64)
     values = np.array(list(counts), dtype)
     if len(values) == 1:
         raise ValueError(
@@ -27,18 +32,20 @@ def learn_classes(masks: Sequence[NDArray], *, classes: Sequence[int] | None = N
             "Each class needs at least one pixel somewhere."
         )
     shares = np.array(list(counts.values())) / sum(counts.values())
-    if len(values) > MAX_CLASSES or _looks_resampled(values, shares):
-        raise ValueError(_suspicion(values, shares))
+    if len(values) > MAX_CLASSES or _are_spread(values):
+        meant = (shares >= FREQUENT) | (_solidity(masks, counts) >= SOLID)
+        if len(values) > MAX_CLASSES or _count_suspects(meant) >= MIN_SUSPECTS:
+            raise ValueError(_suspicion(values, shares, meant))
     return values
 
 
 def encode(mask: NDArray, classes: NDArray) -> NDArray[np.int32]:
     """Return each pixel's index in the sorted classes: that of the nearest, the lower one of two equally near."""
-    if mask.dtype.kind == "b" or classes.dtype.kind == "b":
-        mask, classes = mask.astype(np.uint8), classes.astype(np.uint8)
+    mask, classes = (a.astype(np.uint8) if a.dtype.kind == "b" else a for a in (mask, classes))
     above = np.clip(np.searchsorted(classes, mask), 1, len(classes) - 1)
-    value, low, high = mask.astype(np.float64), classes.astype(np.float64)[above - 1], classes.astype(np.float64)[above]
-    return np.where(value - low <= high - value, above - 1, above).astype(np.int32)
+    low, high = classes[above - 1], classes[above]
+    nearer_low = mask.astype(np.float64) - low <= high - mask.astype(np.float64)
+    return np.where(nearer_low & (mask != high), above - 1, above).astype(np.int32)
 
 
 def decode(indices: NDArray[np.integer], classes: NDArray) -> NDArray:
@@ -63,9 +70,12 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
         return np.divide(1.0, len(listed) * frequencies, out=np.zeros(len(listed)), where=frequencies > 0)
     if isinstance(class_weight, Mapping):
         if set(class_weight) != set(listed):
-            raise ValueError(f"class_weight is for {sorted(class_weight)}; the masks hold {listed}: one weight for each")
+            raise ValueError(f"class_weight is for {list(class_weight)}; the masks hold {listed}: one weight for each")
         class_weight = [class_weight[value] for value in listed]
-    weights = np.asarray(class_weight, np.float64)
+    try:
+        weights = np.asarray(class_weight, np.float64)
+    except (TypeError, ValueError):
+        weights = np.empty(0)  # no numbers: refused below
     if weights.shape != (len(listed),) or not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise ValueError(f"class_weight is {class_weight!r}; for the classes {listed} it takes {_WEIGHT_FORMS}")
     return weights
@@ -74,11 +84,19 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
 _WEIGHT_FORMS = "None, 'balanced', {mask value: weight}, or one weight >= 0 a class, in sorted order"
 
 
-def _given_classes(classes: Sequence[int], dtype: np.dtype) -> NDArray:
+def _given_classes(classes: Sequence[int], dtype: np.dtype, counts: dict[int, int]) -> NDArray:
     values = np.unique(np.asarray(classes))
     if values.dtype.kind not in "bui" or len(values) < 2:
         raise ValueError(f"classes is {classes!r}; it takes two or more different whole numbers, the mask values that count")
-    if dtype.kind == "b":
+    found = np.array(list(counts))
+    nearest = values[np.unique(encode(found, values))]
+    if len(nearest) == 1:
+        given = str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+        raise ValueError(
+            f"classes is {values.tolist()}, but all masks hold {given}, nearest to {nearest[0]}: one class, so there is "
+            "nothing to learn. It takes values that the masks hold."
+        )
+    if dtype.kind not in "ui":
         return values
     info = np.iinfo(dtype)
     return values.astype(dtype) if info.min <= values.min() and values.max() <= info.max else values
@@ -93,27 +111,59 @@ def _count_values(masks: Sequence[NDArray]) -> dict[int, int]:
     return dict(sorted(counts.items()))
 
 
-def _looks_resampled(values: NDArray, shares: NDArray[np.float64]) -> bool:
-    """Tell whether several rare values lie between frequent ones: what JPEG and interpolation leave of 0 and 255.
+def _are_spread(values: NDArray) -> bool:
+    """Tell whether the values are unlike numbered classes: 0, 1, 2, ..., with small gaps, and perhaps a last one, 255."""
+    return int(values[-2]) - int(values[0]) >= 2 * (len(values) - 1)
 
-    An honest rare class is one value, or a run of consecutive codes (0, 1, 2, ...) whatever its share.
+
+def _solidity(masks: Sequence[NDArray], counts: dict[int, int]) -> NDArray[np.float64]:
+    """Return for each value the share of its pixels that lie in a 2 x 2 square of that value.
+
+    Near 1 for what somebody drew, however rare; near 0 for most of what JPEG and interpolation leave along borders,
+    where each pixel differs from the next.
     """
-    frequent = np.flatnonzero(shares >= FREQUENT)
-    if len(frequent) < 2 or int(values[-1]) - int(values[0]) < 2 * len(values):
-        return False
-    between = np.arange(frequent[0] + 1, frequent[-1])
-    return int((shares[between] < RARE).sum()) >= MIN_RARE
+    solid = _count_values([mask[_in_squares(mask)] for mask in masks])
+    return np.array([solid.get(value, 0) / count for value, count in counts.items()])
 
 
-def _suspicion(values: NDArray, shares: NDArray[np.float64]) -> str:
+def _in_squares(mask: NDArray) -> NDArray[np.bool_]:
+    (h, w), mask = mask.shape, np.pad(mask, [(0, int(side == 1)) for side in mask.shape], mode="edge")  # one row: its runs
+    corner = mask[:-1, :-1]
+    square = (corner == mask[1:, :-1]) & (corner == mask[:-1, 1:]) & (corner == mask[1:, 1:])
+    inside = np.zeros(mask.shape, bool)
+    for rows in (slice(None, -1), slice(1, None)):
+        for cols in (slice(None, -1), slice(1, None)):
+            inside[rows, cols] |= square
+    return inside[:h, :w]
+
+
+def _count_suspects(meant: NDArray[np.bool_]) -> int:
+    """Return how many values lie between values that are meant without being meant themselves."""
+    places = np.flatnonzero(meant)
+    return int((~meant[places[0] : places[-1]]).sum()) if len(places) else 0
+
+
+def _suspicion(values: NDArray, shares: NDArray[np.float64], meant: NDArray[np.bool_]) -> str:
     """Return the refusal: a histogram of the most frequent values, the likely causes, the remedy."""
     order = np.argsort(-shares, kind="stable")
     histogram = ", ".join(f"{values[i]}: {shares[i]:.2%}" for i in order[:8])
     more = f", and {len(values) - 8} more" if len(values) > 8 else ""
-    largest = sorted(values[order[:2]].tolist())
     return (
-        f"the masks hold {len(values)} different values ({histogram}{more}). Classes would be few and each frequent. "
+        f"the masks hold {len(values)} different values ({histogram}{more}). Classes would be few and form regions. "
         "Likely causes: masks saved as JPEG (its artefacts lie between the true values), masks resized with "
-        "interpolation, or instance labels (one number an object). "
-        f"fit(x, y, classes={largest}) takes each pixel for the nearest of these values; list those that you mean."
+        "interpolation, or instance labels (one number an object; y > 0 makes two classes of them). "
+        f"fit(x, y, classes={_likely_classes(values[order], meant[order])}) takes each pixel for the nearest of these "
+        "values; list those that you mean."
     )
+
+
+def _likely_classes(values: NDArray, meant: NDArray[np.bool_]) -> list[int]:
+    """Return what the classes may have been: of values by falling share, those that are meant and lie far apart."""
+    if meant.sum() < 2:
+        meant = np.ones_like(meant)
+    apart = (int(values.max()) - int(values.min())) / 10
+    kept: list[int] = []
+    for value in values[meant].tolist():
+        if all(abs(value - other) > apart for other in kept):
+            kept.append(value)
+    return sorted(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,8 +27,9 @@ class Normalizer:
     def fit(self, images: Sequence[NDArray]) -> Normalizer:
         """Take the percentiles of all images (H, W, C), if they are to be shared. Return self."""
         if self.mode == "dataset":
-            share = max(1, MAX_SAMPLES // len(images))
-            self.low, self.high = _percentiles(np.concatenate([_samples(image, share) for image in images]))
+            # One step for all, so that each image counts in proportion to its area.
+            step = -(-sum(image[..., 0].size for image in images) // MAX_SAMPLES)
+            self.low, self.high = _percentiles(np.concatenate([_samples(image, step) for image in images]))
         return self
 
     def __call__(self, image: NDArray) -> NDArray[np.float32]:
@@ -35,14 +37,17 @@ class Normalizer:
         if self.mode == "dataset" and self.low is not None and self.high is not None:
             low, high = self.low, self.high
         else:
-            low, high = _percentiles(_samples(image, MAX_SAMPLES))
+            low, high = _percentiles(_samples(image, -(-image[..., 0].size // MAX_SAMPLES)))
         # Halves, so that no difference of two large doubles overflows.
         centre, half = low / 2 + high / 2, high / 2 - low / 2
         scale = np.where(half > 0, half, 1.0)
         with np.errstate(over="ignore"):  # a lone extreme far outside the percentiles may exceed float32: clipped
-            scaled = (image.astype(np.float64) / scale - centre / scale) * (half > 0)
+            scaled = image.astype(np.float64)  # one double a pixel, worked on in place
+            scaled /= scale
+            scaled -= centre / scale
+            scaled *= half > 0
             limit = np.finfo(np.float32).max / 4
-            return np.clip(scaled, -limit, limit).astype(np.float32)
+            return np.clip(scaled, -limit, limit, out=scaled).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold, for the model file."""
@@ -58,10 +63,12 @@ class Normalizer:
         return normalizer
 
 
-def _samples(image: NDArray, most: int) -> NDArray[np.float64]:
-    """Return at most about `most` pixels (M, C), at even steps."""
-    flat = image.reshape(-1, image.shape[-1])
-    return flat[:: max(1, -(-len(flat) // most))].astype(np.float64)
+def _samples(image: NDArray, step: int) -> NDArray[np.float64]:
+    """Return every step-th pixel (M, C), in row-major order."""
+    width = image.shape[1]
+    while step > 1 and math.gcd(step, width) > 1:  # or some columns would never be seen: think of stripes
+        step += 1
+    return image.reshape(-1, image.shape[-1])[::step].astype(np.float64)
 
 
 def _percentiles(samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

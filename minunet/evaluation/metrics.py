@@ -50,21 +50,22 @@ def adapted_rand_error(truth: NDArray, prediction: NDArray) -> float:
     """Return 1 - F, F the harmonic mean of the Rand index's precision and recall; pixels of truth 0 do not count.
 
     truth and prediction number the segments of one image. Where S is the pairs of pixels that a labelling puts
-    together, recall = |S_truth and S_prediction| / |S_truth|, precision the same over |S_prediction|; a predicted
-    0 is a segment for each of its pixels. Arganda-Carreras et al. 2015, section 2.2, "foreground-restricted".
+    together, recall = |S_truth and S_prediction| / |S_truth|, precision the same over |S_prediction|; a pixel predicted
+    as 0 is together with none. Arganda-Carreras et al. 2015, section 2.2, "foreground-restricted".
     """
     t, p = _pixels(truth, prediction)
     p, t = p[t != 0], t[t != 0]
     if not t.size:
         raise ValueError("truth is 0 everywhere: there is no segment to compare with")
-    joint = np.unique(np.stack((t, p)), axis=1, return_counts=True)
-    (_, joint_p), counts = joint
-    lone = counts[joint_p == 0].sum()  # each of these pixels is its own segment
-    together = float((counts[joint_p != 0].astype(np.float64) ** 2).sum() + lone)
-    of_truth = float((np.unique(t, return_counts=True)[1].astype(np.float64) ** 2).sum())
-    _, sizes = np.unique(p[p != 0], return_counts=True)
-    of_prediction = float((sizes.astype(np.float64) ** 2).sum() + lone)
-    return 1 - 2 * together / (of_truth + of_prediction)
+    _, joint = np.unique(np.stack((t, p))[:, p != 0], axis=1, return_counts=True)
+    of_truth, of_prediction = (_pairs(np.unique(a, return_counts=True)[1]) for a in (t, p[p != 0]))
+    together = _pairs(joint)
+    return 1 - 2 * together / (of_truth + of_prediction) if of_truth + of_prediction else 0.0
+
+
+def _pairs(sizes: NDArray[np.integer]) -> float:
+    """Return the number of ordered pairs within segments of these sizes."""
+    return float((sizes.astype(np.float64) * (sizes - 1)).sum())
 
 
 def _pixels(truth: Any, prediction: Any) -> tuple[NDArray, NDArray]:

@@ -98,6 +98,76 @@ def test_a_channel_slice_is_a_legal_input_mask_and_output(backend, layout):
         assert_same(found, expected)
 
 
+def sliced(a):
+    """Return a as a read-only slice of the channels of a wider array."""
+    wide = np.full((*a.shape[:-1], a.shape[-1] + 3), 99).astype(a.dtype)
+    wide[..., 2:-1] = a
+    wide.flags.writeable = False
+    return wide[..., 2:-1]
+
+
+@given(g=oracles.geometries(), seed=oracles.seeds, dtype=DTYPES, algorithm=st.sampled_from(kernels.ALGORITHMS))
+def test_read_only_channel_slices_go_in_and_a_channel_slice_comes_out(backend, g, seed, dtype, algorithm):
+    """What goes in is left as it was: a kernel that wrote it would raise. Beside `out`, nothing of its buffer changes."""
+    rng = np.random.default_rng(seed)
+    x, w, b, back = (oracles.integers(rng, s, dtype) for s in (g.x_shape, g.w_shape, (g.k,), (g.x_shape[3],)))
+    geometry = {"stride": g.stride, "padding": g.padding}
+    y = backend.conv2d(x, w, b, relu=True, **geometry)
+    dy = oracles.integers(rng, y.shape, dtype)
+    for array in (w, b, back):
+        array.flags.writeable = False
+
+    def into_a_slice(kernel, *args, shape, **options):
+        buffer = np.full((*shape[:3], shape[3] + 5), 7, dtype)
+        kernel(*args, **options, **geometry, algorithm=algorithm, out=buffer[..., 2:-3])
+        assert (buffer[..., :2] == 7).all()
+        assert (buffer[..., -3:] == 7).all()
+        return buffer[..., 2:-3]
+
+    assert_same(into_a_slice(backend.conv2d, sliced(x), w, b, relu=True, shape=y.shape), y)
+    for options in ({}, {"mask": sliced(y)}, {"b": back, "relu": True}):
+        expected = backend.conv2d_input_grad(dy, w, x.shape, **geometry, **options)
+        assert_same(into_a_slice(backend.conv2d_input_grad, sliced(dy), w, x.shape, shape=x.shape, **options), expected)
+    found = backend.conv2d_weight_grad(sliced(x), sliced(dy), w.shape, mask=sliced(y), **geometry, algorithm=algorithm)
+    for a, e in zip(found, backend.conv2d_weight_grad(x, dy, w.shape, mask=y, **geometry), strict=True):
+        assert_same(a, e)
+    cols = backend.im2col(sliced(x), g.kernel, **geometry)
+    assert_same(cols, backend.im2col(x, g.kernel, **geometry))
+    cols.flags.writeable = False
+    backend.col2im(cols, x.shape, g.kernel, **geometry)
+    assert_same(backend.bias_grad(sliced(dy)), backend.bias_grad(dy))
+    assert_same(backend.relu(sliced(x)), np.maximum(x, 0))
+    assert_same(backend.relu_grad(sliced(dy), sliced(y)), np.where(y > 0, dy, 0).astype(dtype))
+
+
+@given(g=oracles.geometries(padded=False), seed=oracles.seeds)
+def test_pooling_and_the_loss_take_read_only_channel_slices(backend, g, seed):
+    rng = np.random.default_rng(seed)
+    x = oracles.integers(rng, g.x_shape)
+    y, argmax = backend.max_pool2d(x, g.kernel, g.stride)
+    for found, expected in zip(backend.max_pool2d(sliced(x), g.kernel, g.stride), (y, argmax), strict=True):
+        assert_same(found, expected)
+    dx = backend.max_pool2d_grad(y, argmax, x.shape, g.kernel, g.stride)
+    argmax.flags.writeable = False
+    assert_same(backend.max_pool2d_grad(sliced(y), argmax, x.shape, g.kernel, g.stride), dx)
+    labels, weights = rng.integers(0, x.shape[3], x.shape[:3]), np.ones(x.shape[:3])
+    for array in (labels, weights):
+        array.flags.writeable = False
+    expected = backend.softmax_cross_entropy(x, labels, weights)
+    for found, same in zip(backend.softmax_cross_entropy(sliced(x), labels, weights), expected, strict=True):
+        assert_same(found, same)
+
+
+def test_a_window_may_have_as_many_elements_as_a_byte_counts(backend):
+    x = np.arange(2 * 18 * 17, dtype=np.float32).reshape(1, 18, 17, 2)  # the last element is the largest: place 255
+    y, argmax = backend.max_pool2d(x, (16, 16), (1, 1))
+    assert_same(argmax, np.full((1, 3, 2, 2), 255, np.uint8))
+    dx = backend.max_pool2d_grad(y, argmax, x.shape, (16, 16), (1, 1))
+    expected = np.zeros_like(x)
+    expected[:, 15:, 15:] = y
+    assert_same(dx, expected)
+
+
 def test_nan_is_never_swallowed(backend):
     x = np.ones((1, 4, 4, 1))
     x[0, 1, 1] = np.nan
@@ -185,7 +255,13 @@ def test_the_thread_count_changes_no_bit(backend):
         pooled, argmax = backend.max_pool2d(y, (2, 2), (2, 2))
         loss, dz = backend.softmax_cross_entropy(y, np.zeros(y.shape[:3], int), np.ones(y.shape[:3], np.float32))
         dw, db = backend.conv2d_weight_grad(x, y, w.shape, mask=y, **geometry)
-        return [y, dx, dw, db, backend.bias_grad(y), pooled, argmax, loss, dz]
+        cols = backend.im2col(x, (3, 3), stride=(2, 1), padding=(1, 0))
+        return [
+            y, dx, dw, db, backend.bias_grad(y), pooled, argmax, loss, dz, cols,
+            backend.col2im(cols, x.shape, (3, 3), stride=(2, 1), padding=(1, 0)),
+            backend.conv2d_input_grad(pooled, w, x.shape, stride=(2, 2), padding=(1, 1)),
+            backend.max_pool2d_grad(pooled, argmax, y.shape, (2, 2), (2, 2)), backend.relu(x), backend.relu_grad(dx, x),
+        ]  # fmt: skip
 
     def bits(n):
         with kernels.threads(n):

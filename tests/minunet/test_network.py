@@ -115,7 +115,7 @@ def test_the_seed_decides_the_weights():
 
 def test_repr_is_the_tree_of_layers():
     text = repr(Network(1, 2, 64, 1))
-    assert text.startswith("Network(\n  (encoder.0): Sequential(\n    (conv1): Conv2d(1, 64, kernel_size=(3, 3), stride=(1, 1), p")
+    assert text.startswith("Network(\n  (encoder.0): Sequential(\n    (conv1): Conv2d(1, 64, kernel_size=(3, 3), stride")
     assert "(pool): MaxPool2d(kernel_size=(2, 2), stride=(2, 2))" in text
     assert "(decoder.0.up): ConvTranspose2d(128, 64, kernel_size=(2, 2), stride=(2, 2)" in text
     assert text.endswith("(head): Conv2d(64, 2, kernel_size=(1, 1), stride=(1, 1), padding=(0, 0))\n)")

@@ -1,0 +1,75 @@
+"""Scores against scikit-learn's and scikit-image's, and by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minunet.evaluation import metrics
+from minunet.evaluation.baseline import BlurThreshold
+
+
+@given(seed=st.integers(0, 999), k=st.integers(2, 5))
+def test_counts_and_ratios_equal_their_definitions(seed, k):
+    rng = np.random.default_rng(seed)
+    truth, found = rng.integers(0, k, (2, 3, 7)), rng.integers(0, k, (2, 3, 7))
+    classes = list(range(k))
+    counts = metrics.confusion_matrix(truth, found, classes)
+    dice, iou = metrics.dice(truth, found, classes), metrics.iou(truth, found, classes)
+    for i in classes:
+        a, b = truth == i, found == i
+        assert counts[i].tolist() == [(a & (found == j)).sum() for j in classes]
+        if (a | b).any():
+            assert dice[i] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
+            assert iou[i] == pytest.approx((a & b).sum() / (a | b).sum())
+        else:
+            assert np.isnan(dice[i])
+            assert np.isnan(iou[i])
+    assert metrics.pixel_error(truth, found) == pytest.approx((truth != found).mean())
+
+
+def test_lists_of_different_sizes_are_pooled():
+    truth, found = [np.array([[0, 1]]), np.array([[1], [1], [0]])], [np.array([[0, 0]]), np.array([[1], [0], [0]])]
+    assert metrics.pixel_error(truth, found) == pytest.approx(2 / 5)
+
+
+def test_shapes_that_differ_are_named():
+    with pytest.raises(ValueError, match=r"prediction 1 has shape \(3,\); it takes its truth's, \(2,\)"):
+        metrics.dice([np.zeros(2), np.zeros(2)], [np.zeros(2), np.zeros(3)])
+    with pytest.raises(ValueError, match="a pixel has the value 7"):
+        metrics.dice(np.array([7]), np.array([1]), classes=[0, 1])
+
+
+@given(seed=st.integers(0, 999))
+def test_adapted_rand_error_equals_scikit_image(seed):
+    oracle = pytest.importorskip("skimage.metrics", reason="scikit-image is not installed").adapted_rand_error
+    rng = np.random.default_rng(seed)
+    truth, found = rng.integers(0, 4, (12, 13)), rng.integers(1, 5, (12, 13))  # no 0 in found: there conventions differ
+    assert metrics.adapted_rand_error(truth, found) == pytest.approx(oracle(truth, found, ignore_labels=(0,))[0])
+
+
+def test_a_pixel_predicted_as_membrane_is_together_with_none():
+    truth, found = np.array([[1, 1, 1, 2]]), np.array([[1, 1, 0, 0]])
+    pairs_truth, pairs_found, both = 3 * 2, 2 * 1, 2 * 1
+    assert metrics.adapted_rand_error(truth, found) == pytest.approx(1 - 2 * both / (pairs_truth + pairs_found))
+    assert metrics.adapted_rand_error(np.array([1, 2]), np.array([1, 2])) == 0
+    with pytest.raises(ValueError, match="truth is 0 everywhere"):
+        metrics.adapted_rand_error(np.zeros((1, 4)), found)
+
+
+def test_segments_are_4_connected():
+    assert metrics.segments(np.array([[1, 0], [0, 1]])).max() == 2
+    assert metrics.segments(np.array([[1, 1], [0, 1]])).max() == 1
+
+
+@pytest.mark.parametrize("darker", [0, 255])
+def test_blur_and_threshold_finds_the_obvious(darker):
+    rng = np.random.default_rng(0)
+    y = np.zeros((2, 40, 40), np.uint8)
+    y[:, 10:30, 12:34] = 255
+    x = np.where(y == darker, 60, 180) + rng.normal(0, 60, y.shape)
+    baseline = BlurThreshold().fit(x[:1], y[:1])
+    assert baseline.sigma_ > 0
+    assert metrics.pixel_error(y[1:], baseline.predict(x[1:])) < 0.05
+    with pytest.raises(ValueError, match="y holds 3 values"):
+        BlurThreshold().fit(x, np.arange(3))
