@@ -109,9 +109,9 @@ def report(title: str, seconds: dict[str, float]) -> None:
     ours = min(s for name, s in seconds.items() if name.startswith("minunet"))
     peers = {name: s for name, s in seconds.items() if name.startswith("PyTorch")}
     best = {"PyTorch best": min(peers.values())} if peers else {}
-    print(f"\n{title}\n{'':24}{'seconds':>9}{'minunet is':>14}")
+    print(f"\n{title}\n{'':24}{'seconds':>9}{'minunet is':>17}")
     for name, value in (seconds | best).items():
-        print(f"{name:24}{value:9.3f}{'' if value == ours else f'{value / ours:.2f}x as fast':>14}")
+        print(f"{name:24}{value:9.3f}{'' if value == ours else f'{value / ours:.2f}x as fast':>17}")
 
 
 def _config(text: str) -> tuple[int, int, int]:

@@ -8,11 +8,6 @@ from numpy.typing import NDArray
 Pair = tuple[int, int]
 
 
-def pair(value: int | Pair) -> Pair:
-    """Return value as (height, width); one number serves both."""
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
 def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
     """P = floor((H + 2 padding - R) / stride) + 1."""
     return (size + 2 * padding - kernel) // stride + 1

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from . import ops
-from .kernels.geometry import Pair, pair
+from .checks import Array, pair
+from .kernels.geometry import Pair
 
-Array = NDArray[np.floating]
 Grads = dict[str, Array]
 
 
@@ -48,7 +48,7 @@ class _Convolution(Layer):
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it takes a whole number from 1 up")
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, pair(kernel_size)
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, pair("kernel_size", kernel_size, 1)
         rng = np.random.default_rng() if rng is None else rng
         scale = np.sqrt(gain / fan_in)
         weight = rng.standard_normal((*self.kernel_size, *weight_shape)) * scale
@@ -73,10 +73,10 @@ class Conv2d(_Convolution):
         self, in_channels: int, out_channels: int, kernel_size: int | Pair = 3, *, stride: int | Pair = 1,
         padding: int | Pair = 0, gain: float = 2.0, rng: np.random.Generator | None = None, dtype: DTypeLike = "float32",
     ) -> None:  # fmt: skip
-        r, s = pair(kernel_size)
+        r, s = pair("kernel_size", kernel_size, 1)
         fan_in = r * s * in_channels
         super().__init__(in_channels, out_channels, kernel_size, (in_channels, out_channels), fan_in, gain, rng, dtype)
-        self.stride, self.padding = pair(stride), pair(padding)
+        self.stride, self.padding = pair("stride", stride, 1), pair("padding", padding, 0)
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, relu: bool = False,
@@ -104,10 +104,11 @@ class ConvTranspose2d(_Convolution):
         padding: int | Pair = 0, output_padding: int | Pair = 0, rng: np.random.Generator | None = None,
         dtype: DTypeLike = "float32",
     ) -> None:  # fmt: skip
-        (r, s), (down, right) = pair(kernel_size), pair(stride)
+        (r, s), (down, right) = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
         fan_in = in_channels * max(1.0, r / down) * max(1.0, s / right)
         super().__init__(in_channels, out_channels, kernel_size, (out_channels, in_channels), fan_in, 2.0, rng, dtype)
-        self.stride, self.padding, self.output_padding = pair(stride), pair(padding), pair(output_padding)
+        self.stride, self.padding = pair("stride", stride, 1), pair("padding", padding, 0)
+        self.output_padding = pair("output_padding", output_padding, 0)
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
@@ -126,8 +127,8 @@ class MaxPool2d(Layer):
 
     def __init__(self, kernel_size: int | Pair = 2, stride: int | Pair | None = None) -> None:
         super().__init__()
-        self.kernel_size = pair(kernel_size)
-        self.stride = self.kernel_size if stride is None else pair(stride)
+        self.kernel_size = pair("kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else pair("stride", stride, 1)
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         return ops.max_pool2d(x, window=self.kernel_size, stride=self.stride)

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import kernels
-
-Array = NDArray[np.floating]
+from .checks import Array, activation
 
 
 def softmax(logits: Array) -> Array:
@@ -31,8 +30,8 @@ def softmax_cross_entropy(
     class_weight[label], both 1 unless given, and 0 where the label is ignore_index. With all weights 0 the loss is 0.
     The loss is a 0-d array. Ronneberger et al. 2015, equation 1.
     """
-    labels = np.asarray(labels)
-    if logits.ndim != 4 or labels.shape != logits.shape[:3]:
+    labels, logits = np.asarray(labels), activation("logits", logits)
+    if labels.shape != logits.shape[:3]:
         raise ValueError(f"labels has shape {labels.shape}; with logits {logits.shape} it takes {logits.shape[:3]}")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels is of dtype {labels.dtype}; it takes whole numbers, the index of each pixel's class")

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
 from . import kernels
-from .kernels.geometry import Pair, is_dense, output_hw, pair
+from .checks import Array, activation, bias, check_out, gradient, pair, require, weight
+from .kernels.geometry import Pair, output_hw
 from .kernels.geometry import output_size as _output_size
 
-Array = NDArray[np.floating]
 Cache = tuple[Any, ...]
 
 
@@ -54,14 +53,14 @@ def conv2d(
     x (N, H, W, C), w (R, S, C, K), b (K,) -> y (N, P, Q, K), P and Q by `output_size`. `relu` applies relu to y on the
     way out; `out` receives y (a channel slice of a wider array will do). LeCun et al. 1998, section II.A.
     """
-    stride, padding = _pair("stride", stride, 1), _pair("padding", padding, 0)
-    x, w = _activation("x", x), _weight(w, x)
-    _require(x.shape[3] == w.shape[2], "w", w.shape, f"(R, S, {x.shape[3]}, K): x has {x.shape[3]} channels")
-    b = _bias(b, w.shape[3], x)
-    _require(algorithm in kernels.ALGORITHMS, "algorithm", repr(algorithm), " or ".join(kernels.ALGORITHMS))
+    stride, padding = pair("stride", stride, 1), pair("padding", padding, 0)
+    x, w = activation("x", x), weight(w, x)
+    require(x.shape[3] == w.shape[2], "w", w.shape, f"(R, S, {x.shape[3]}, K): x has {x.shape[3]} channels")
+    b = bias(b, w.shape[3], x)
+    require(algorithm in kernels.ALGORITHMS, "algorithm", repr(algorithm), " or ".join(kernels.ALGORITHMS))
     sizes = [_output_size(x.shape[a + 1], w.shape[a], stride[a], padding[a]) for a in (0, 1)]
-    _require(min(sizes) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
-    _check_out(out, (x.shape[0], *sizes, w.shape[3]), x)
+    require(min(sizes) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
+    check_out(out, (x.shape[0], *sizes, w.shape[3]), x)
     y = kernels.for_array(x).conv2d(
         x, w, b, stride=stride, padding=padding, relu=relu, out=out, algorithm=algorithm
     )
@@ -78,7 +77,7 @@ def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tupl
     Where relu was fused, dy counts only where y > 0. `input_grad=False` gives None for dx: the first layer needs none.
     """
     x, w, y, stride, padding, algorithm = cache
-    dy = _gradient(dy, (x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), w.shape[3]), x.dtype)
+    dy = gradient(dy, (x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), w.shape[3]), x.dtype)
     kernel = kernels.for_array(x)
     options = {"stride": stride, "padding": padding, "mask": y, "algorithm": algorithm}
     dw, db = kernel.conv2d_weight_grad(x, dy, w.shape, **options)
@@ -98,18 +97,18 @@ def conv_transpose2d(
     (R, S, K out, C in), and its forward is that convolution's input gradient. Sizes by `transposed_output_size`.
     x (N, P, Q, C) -> y (N, H, W, K). Zeiler et al. 2010; Dumoulin and Visin 2016, section 4.
     """
-    stride, padding, extra = _pair("stride", stride, 1), _pair("padding", padding, 0), _pair("output_padding", output_padding, 0)
-    x, w = _activation("x", x), _weight(w, x)
-    _require(x.shape[3] == w.shape[3], "w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
-    b = _bias(b, w.shape[2], x)
-    _require(extra[0] < stride[0] and extra[1] < stride[1], "output_padding", extra, f"less than the stride {stride}")
+    stride, padding, extra = pair("stride", stride, 1), pair("padding", padding, 0), pair("output_padding", output_padding, 0)
+    x, w = activation("x", x), weight(w, x)
+    require(x.shape[3] == w.shape[3], "w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
+    b = bias(b, w.shape[2], x)
+    require(extra[0] < stride[0] and extra[1] < stride[1], "output_padding", extra, f"less than the stride {stride}")
     sizes = [
         transposed_output_size(size, w.shape[a], stride=stride[a], padding=padding[a], output_padding=extra[a])
         for a, size in enumerate(x.shape[1:3])
     ]
-    _require(min(sizes) > 0, "padding", padding, f"less: the output would be {sizes[0]} x {sizes[1]}")
+    require(min(sizes) > 0, "padding", padding, f"less: the output would be {sizes[0]} x {sizes[1]}")
     y_shape = (x.shape[0], *sizes, w.shape[2])
-    _check_out(out, y_shape, x)
+    check_out(out, y_shape, x)
     y = kernels.for_array(x).conv2d_input_grad(x, w, y_shape, stride=stride, padding=padding, b=b, out=out)
     return y, (x, w, y_shape, stride, padding)
 
@@ -121,7 +120,7 @@ def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Ar
         db[k] = sum over n, h, w of  dy[n, h, w, k]
     """
     x, w, y_shape, stride, padding = cache
-    dy = _gradient(dy, y_shape, x.dtype)
+    dy = gradient(dy, y_shape, x.dtype)
     kernel = kernels.for_array(x)
     dw, _ = kernel.conv2d_weight_grad(dy, x, w.shape, stride=stride, padding=padding)
     return kernel.conv2d(dy, w, stride=stride, padding=padding), dw, kernel.bias_grad(dy)
@@ -133,11 +132,11 @@ def max_pool2d(x: Array, *, window: int | Pair = 2, stride: int | Pair | None = 
     x (N, H, W, C) -> y (N, P, Q, C), P and Q by `output_size` with no padding; rows and columns beyond the last whole
     window are dropped. `stride` is the window's size unless given; smaller than that, windows overlap.
     """
-    window = _pair("window", window, 1)
-    stride = window if stride is None else _pair("stride", stride, 1)
-    x = _activation("x", x)
-    _require(window[0] * window[1] <= 256, "window", window, "at most 256 elements: argmax is kept in a byte")
-    _require(x.shape[1] >= window[0] and x.shape[2] >= window[1], "x", x.shape, f"at least {window[0]} x {window[1]} pixels")
+    window = pair("window", window, 1)
+    stride = window if stride is None else pair("stride", stride, 1)
+    x = activation("x", x)
+    require(window[0] * window[1] <= 256, "window", window, "at most 256 elements: argmax is kept in a byte")
+    require(x.shape[1] >= window[0] and x.shape[2] >= window[1], "x", x.shape, f"at least {window[0]} x {window[1]} pixels")
     y, argmax = kernels.for_array(x).max_pool2d(x, window, stride)
     return y, (x.shape, x.dtype, argmax, window, stride)
 
@@ -150,20 +149,20 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> tuple[Array]:
     Of equal elements the first in row-major order takes all: a choice (the subgradient is not unique), made once.
     """
     x_shape, dtype, argmax, window, stride = cache
-    dy = _gradient(dy, argmax.shape, dtype)
+    dy = gradient(dy, argmax.shape, dtype)
     return (kernels.for_array(dy).max_pool2d_grad(dy, argmax, x_shape, window, stride),)
 
 
 def relu(x: Array) -> tuple[Array, Cache]:
     """y = max(x, 0), element by element; NaN stays NaN. Any shape (N, H, W, C). Nair and Hinton 2010."""
-    y = kernels.for_array(x).relu(_activation("x", x))
+    y = kernels.for_array(x).relu(activation("x", x))
     return y, (y,)
 
 
 def relu_backward(dy: Array, cache: Cache) -> tuple[Array]:
     """Return dx of relu: y = x where x > 0, and y = 0, a constant, elsewhere. So dx = dy where y > 0, else 0."""
     (y,) = cache
-    return (kernels.for_array(y).relu_grad(_gradient(dy, y.shape, y.dtype), y),)
+    return (kernels.for_array(y).relu_grad(gradient(dy, y.shape, y.dtype), y),)
 
 
 def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cache]:
@@ -171,8 +170,8 @@ def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cac
 
     0 <= rate < 1. Hinton et al. 2012; scaled in training ("inverted"), so that inference does nothing.
     """
-    _require(0 <= rate < 1, "rate", rate, "0 <= rate < 1")
-    x = _activation("x", x)
+    require(0 <= rate < 1, "rate", rate, "0 <= rate < 1")
+    x = activation("x", x)
     keep = (rng.random(x.shape, np.float32) >= rate).astype(x.dtype) / x.dtype.type(1 - rate)
     return x * keep, (keep,)
 
@@ -189,11 +188,11 @@ def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
     Where skip and up are already the two halves of one buffer, the result is that buffer: no copy.
     Ronneberger et al. 2015, section 2.
     """
-    skip, up = _activation("skip", skip), _activation("up", up)
+    skip, up = activation("skip", skip), activation("up", up)
     _, p, q, _ = up.shape
     top, left = (skip.shape[1] - p) // 2, (skip.shape[2] - q) // 2
     fits = skip.shape[0] == up.shape[0] and top >= 0 and left >= 0
-    _require(fits, "skip", skip.shape, f"{up.shape[0]} images of at least {p} x {q} pixels, the size of up")
+    require(fits, "skip", skip.shape, f"{up.shape[0]} images of at least {p} x {q} pixels, the size of up")
     cropped = skip[:, top : top + p, left : left + q]
     joined = _joined(cropped, up)
     y = np.concatenate((cropped, up), axis=3) if joined is None else joined
@@ -221,51 +220,3 @@ def _joined(left: Array, right: Array) -> Array | None:
     if left.base is None or left.base is not right.base or not (adjacent and dense):
         return None
     return as_strided(left, (*left.shape[:3], wide), left.strides)
-
-
-# What an op takes: checked, and brought into the layout that kernels rely on, here at the door.
-
-
-def _require(holds: bool, name: str, given: object, takes: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} is {given}; it takes {takes}")
-
-
-def _pair(name: str, value: int | Pair, least: int) -> Pair:
-    both = pair(value)
-    _require(min(both) >= least, name, value, f"whole numbers from {least} up, one or (height, width)")
-    return both
-
-
-def _activation(name: str, x: Array) -> Array:
-    """Return x if it has the kernels' layout (DESIGN: unit channel stride, dense pixels), else one copy that has."""
-    _require(x.ndim == 4, name, f"an array of shape {x.shape}", "shape (N, H, W, C)")
-    _require(x.dtype in (np.float32, np.float64), name, f"of dtype {x.dtype}", "float32 or float64")
-    return x if is_dense(x) else x.copy(order="C")
-
-
-def _weight(w: Array, x: Array) -> Array:
-    _require(w.ndim == 4, "w", f"an array of shape {w.shape}", "4 axes: (R, S, C, K), transposed (R, S, K out, C in)")
-    _require(w.dtype == x.dtype, "w", f"of dtype {w.dtype}", f"x's dtype, {x.dtype}")
-    return np.ascontiguousarray(w)
-
-
-def _bias(b: Array | None, k: int, x: Array) -> Array | None:
-    if b is None:
-        return None
-    _require(b.shape == (k,), "b", f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
-    _require(b.dtype == x.dtype, "b", f"of dtype {b.dtype}", f"x's dtype, {x.dtype}")
-    return np.ascontiguousarray(b)
-
-
-def _gradient(dy: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    fits = dy.shape == shape and dy.dtype == dtype
-    _require(fits, "dy", f"a {dy.dtype} array {dy.shape}", f"what the forward pass gave: {dtype}, {shape}")
-    return _activation("dy", dy)
-
-
-def _check_out(out: Array | None, shape: tuple[int, ...], x: Array) -> None:
-    if out is not None:
-        fits = out.shape == shape and out.dtype == x.dtype and is_dense(out) and out.flags.writeable
-        takes = f"a writable {x.dtype} array {shape} with dense pixels"
-        _require(fits, "out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)

@@ -76,23 +76,25 @@ def summarize(network: Network, shape: tuple[int, ...]) -> Summary:
 
 
 class _Walk:
-    """The way of an image through the network: its size, and its pixels' distance (jump) and sight in input pixels."""
+    """The way of an image through the network: its size, and what its pixels see.
+
+    Pixel p of a row sees the input's pixels from jump p + low[p mod m] to jump p + high[p mod m]. In the encoder m is 1
+    and this is the usual recurrence, jump and field. Behind an up-convolution two pixels share a parent, so that what
+    one sees depends on its place: m doubles.
+    """
 
     def __init__(self, network: Network, n: int, h: int, w: int) -> None:
         self.shapes = parameter_shapes(**network.config)
-        self.n, self.h, self.w, self.jump, self.field = n, h, w, 1, 1
+        self.n, self.h, self.w, self.jump, self.low, self.high = n, h, w, 1, [0], [0]
         self.lost = 0 if network.padding == "same" else 2
         self.steps: list[Step] = []
-        skips = []
         for i in range(network.depth + 1):
             self.block(f"encoder.{i}")
             if i < network.depth:
-                skips.append(self.field)
                 self.pool(f"pool.{i}")
         for i in reversed(range(network.depth)):
             self.up(f"decoder.{i}.up")
-            self.field = max(self.field, skips[i])
-            self.block(f"decoder.{i}")
+            self.block(f"decoder.{i}")  # of skip and up, up sees more
         self.convolve("head", lost=0)
 
     def block(self, name: str) -> None:
@@ -102,23 +104,27 @@ class _Walk:
     def convolve(self, name: str, lost: int) -> None:
         r, s, c, k = self.shapes[f"{name}.weight"]
         self.h, self.w = self.h - lost, self.w - lost
-        self.field += (r - 1) * self.jump
+        if r == 3:  # p sees what p - 1 and p + 1 saw
+            self.low = [low - self.jump for low in (self.low[-1], *self.low[:-1])]
+            self.high = [high + self.jump for high in (*self.high[1:], self.high[0])]
         self._add(name, k, 2 * self.n * self.h * self.w * r * s * c * k)
 
     def pool(self, name: str) -> None:
         channels = self.steps[-1].shape[3]
         self.h, self.w = self.h // 2, self.w // 2
-        self.field, self.jump = self.field + self.jump, 2 * self.jump
+        self.high, self.jump = [high + self.jump for high in self.high], 2 * self.jump  # p sees what 2p and 2p + 1 saw
         self._add(name, channels, 0)
 
     def up(self, name: str) -> None:
         _, _, k, c = self.shapes[f"{name}.weight"]
-        self.h, self.w, self.jump = 2 * self.h, 2 * self.w, self.jump // 2  # each pixel comes from one: sight is kept
+        self.h, self.w, self.jump = 2 * self.h, 2 * self.w, self.jump // 2
+        self.low, self.high = ([x - odd * self.jump for x in seen for odd in (0, 1)] for seen in (self.low, self.high))
         self._add(name, k, 2 * self.n * self.h * self.w * c * k)
 
     def _add(self, name: str, channels: int, flops: int) -> None:
         sizes = [_product(self.shapes[f"{name}.{key}"]) for key in ("weight", "bias") if f"{name}.{key}" in self.shapes]
-        self.steps.append(Step(name, (self.n, self.h, self.w, channels), sum(sizes), flops, self.field))
+        field = max(high - low for low, high in zip(self.low, self.high, strict=True)) + 1
+        self.steps.append(Step(name, (self.n, self.h, self.w, channels), sum(sizes), flops, field))
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -57,7 +57,8 @@ def adapted_rand_error(truth: NDArray, prediction: NDArray) -> float:
     p, t = p[t != 0], t[t != 0]
     if not t.size:
         raise ValueError("truth is 0 everywhere: there is no segment to compare with")
-    _, joint = np.unique(np.stack((t, p))[:, p != 0], axis=1, return_counts=True)
+    (_, i), (found, j) = (np.unique(a, return_inverse=True) for a in (t, p))
+    _, joint = np.unique((i * len(found) + j)[p != 0], return_counts=True)  # one number for each pair of segments
     of_truth, of_prediction = (_pairs(np.unique(a, return_counts=True)[1]) for a in (t, p[p != 0]))
     together = _pairs(joint)
     return 1 - 2 * together / (of_truth + of_prediction) if of_truth + of_prediction else 0.0

@@ -140,7 +140,7 @@ class _Book:
 
     def backward(self) -> None:
         self.hold("gradients", 0)
-        self._convolution("head", "dlogits", "d", self.output, self.output, self.network.base_channels)
+        self._convolution("head", "", "d", self.output, self.output, self.network.base_channels)
         for i, (c, (up, first, second)) in enumerate(zip(self.channels, self.decoder, strict=False)):
             self._block_backward(f"decoder.{i}", up, first, second, 2 * c, c)
             self.live[f"dskip.{i}"] = self.live.pop("d")  # one array: the gradients of skip and up are halves of it

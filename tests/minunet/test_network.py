@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,31 @@ def test_a_cache_serves_one_backward(backend):
     assert list(grads) == list(network.parameters)
     with pytest.raises(ValueError, match="run forward again"):
         network.backward(logits, cache)
+
+
+def test_gradients_that_do_not_fit_are_refused_and_the_cache_stays_whole(backend):
+    network = Network(1, 2, 2, 1)
+    x = np.random.default_rng(0).standard_normal((1, 4, 4, 1)).astype(np.float32)
+    logits, cache = network.forward(x)
+    with pytest.raises(ValueError, match=r"float64"):
+        network.backward(logits.astype(float), cache)
+    _, expected = network.backward(logits, network.forward(x)[1])
+    np.testing.assert_array_equal(network.backward(logits, cache)[1].flat, expected.flat)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_a_copy_of_a_network_is_a_network_of_its_own_whose_parameters_are_views_too(duplicate):
+    network = Network(1, 2, 3, 1)
+    before = network.flat.copy()
+    twin = duplicate(network)
+    np.testing.assert_array_equal(twin.flat, before)
+    twin.flat[:] = 7  # what an optimiser does
+    for name, p in twin.parameters.items():
+        assert (p == 7).all(), name
+        assert p.ctypes.data % 64 == 0
+    assert (twin.head.parameters["weight"] == 7).all()
+    assert (twin.encoder[0].parameters["conv1.weight"] == 7).all()
+    np.testing.assert_array_equal(network.flat, before)
 
 
 def test_inference_gives_the_same_bits(backend):

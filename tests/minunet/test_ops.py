@@ -203,6 +203,12 @@ def test_sizes_are_those_of_the_formulas(size, kernel, stride, padding):
     assert back == size
 
 
+def test_a_stride_may_be_numpys_number(backend):
+    x, w = np.ones((1, 6, 6, 2)), np.ones((2, 2, 2, 3))
+    for stride in (np.int64(2), (np.int32(2), np.uint8(2))):
+        np.testing.assert_array_equal(ops.conv2d(x, w, stride=stride)[0], ops.conv2d(x, w, stride=2)[0])
+
+
 X, W, B = np.zeros((1, 5, 5, 2)), np.zeros((3, 3, 2, 4)), np.zeros(4)
 
 
@@ -215,6 +221,13 @@ X, W, B = np.zeros((1, 5, 5, 2)), np.zeros((3, 3, 2, 4)), np.zeros(4)
         (lambda: ops.conv2d(X, W[:, :, :1], B), r"w is \(3, 3, 1, 4\); it takes \(R, S, 2, K\)"),
         (lambda: ops.conv2d(X, W, B[:3]), r"b is an array of shape \(3,\); it takes shape \(4,\)"),
         (lambda: ops.conv2d(X, W, B, stride=0), r"stride is 0; it takes whole numbers from 1 up"),
+        (lambda: ops.conv2d(X, W, B, stride=1.5), r"stride is 1.5; it takes whole numbers"),
+        (lambda: ops.conv2d(X, W, B, stride=(1.5, 1)), r"stride is \(1.5, 1\); it takes whole numbers"),
+        (lambda: ops.conv2d(X, W, B, stride=(1, 1, 1)), r"stride is \(1, 1, 1\); it takes"),
+        (lambda: ops.conv2d(X, W[:0], B), r"w is \(0, 3, 2, 4\); it takes"),
+        (lambda: ops.concat_skip(X.astype("f"), X), r"float32.*float64|float64.*float32"),
+        (lambda: ops.concat_skip_backward(np.zeros((1, 5, 5, 3)), ops.concat_skip(X, X)[1]), r"dy is .*\(1, 5, 5, 3\)"),
+        (lambda: ops.dropout_backward(X[..., :1], ops.dropout(X, 0.5, np.random.default_rng())[1]), r"dy is .*\(1, 5, 5, 1\)"),
         (lambda: ops.conv2d(X, W, B, padding=-1), r"padding is -1; it takes whole numbers from 0 up"),
         (lambda: ops.conv2d(X[:, :2], W, B), r"x is \(1, 2, 5, 2\); it takes at least 3 x 3 pixels"),
         (lambda: ops.conv2d(X, W, B, algorithm="fft"), r"algorithm is 'fft'; it takes auto or im2col"),

@@ -1,0 +1,63 @@
+"""The door of ops, layers and losses: what comes in is checked, and brought into the layout that kernels rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels.geometry import Pair, is_dense
+
+Array = NDArray[np.floating]
+
+
+def require(holds: bool, name: str, given: object, takes: str) -> None:
+    """Raise a ValueError that says what was given and what is taken, unless it holds."""
+    if not holds:
+        raise ValueError(f"{name} is {given}; it takes {takes}")
+
+
+def pair(name: str, value: int | Pair, least: int) -> Pair:
+    """Return value as (height, width); one number serves both."""
+    both = (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+    require(min(both) >= least, name, value, f"whole numbers from {least} up, one or (height, width)")
+    return both
+
+
+def activation(name: str, x: Array) -> Array:
+    """Return x if it has the kernels' layout (unit channel stride, dense pixels), else one copy that has."""
+    require(x.ndim == 4, name, f"an array of shape {x.shape}", "shape (N, H, W, C)")
+    require(x.dtype in (np.float32, np.float64), name, f"of dtype {x.dtype}", "float32 or float64")
+    return x if is_dense(x) else x.copy(order="C")
+
+
+def weight(w: Array, x: Array) -> Array:
+    """Return w, contiguous, if it has 4 axes and x's dtype."""
+    require(w.ndim == 4, "w", f"an array of shape {w.shape}", "4 axes: (R, S, C, K), transposed (R, S, K out, C in)")
+    require(w.dtype == x.dtype, "w", f"of dtype {w.dtype}", f"x's dtype, {x.dtype}")
+    return np.ascontiguousarray(w)
+
+
+def bias(b: Array | None, k: int, x: Array) -> Array | None:
+    """Return b, contiguous, if it has one value an output channel."""
+    if b is None:
+        return None
+    require(b.shape == (k,), "b", f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
+    require(b.dtype == x.dtype, "b", f"of dtype {b.dtype}", f"x's dtype, {x.dtype}")
+    return np.ascontiguousarray(b)
+
+
+def gradient(dy: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return dy in the kernels' layout if it has the shape and dtype of what the forward pass gave."""
+    fits = dy.shape == shape and dy.dtype == dtype
+    require(fits, "dy", f"a {dy.dtype} array {dy.shape}", f"what the forward pass gave: {dtype}, {shape}")
+    return activation("dy", dy)
+
+
+def check_out(out: Array | None, shape: tuple[int, ...], x: Array) -> None:
+    """Refuse an `out` that y could not be written into."""
+    if out is not None:
+        fits = out.shape == shape and out.dtype == x.dtype and is_dense(out) and out.flags.writeable
+        takes = f"a writable {x.dtype} array {shape} with dense pixels"
+        require(fits, "out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)
