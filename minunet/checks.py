@@ -20,9 +20,10 @@ def require(holds: bool, name: str, given: object, takes: str) -> None:
 
 def pair(name: str, value: int | Pair, least: int) -> Pair:
     """Return value as (height, width); one number serves both."""
-    both = (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
-    require(min(both) >= least, name, value, f"whole numbers from {least} up, one or (height, width)")
-    return both
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    whole = len(both) == 2 and all(isinstance(size, (int, np.integer)) and size >= least for size in both)
+    require(whole, name, value, f"whole numbers from {least} up, one or (height, width)")
+    return int(both[0]), int(both[1])
 
 
 def activation(name: str, x: Array) -> Array:
@@ -33,8 +34,10 @@ def activation(name: str, x: Array) -> Array:
 
 
 def weight(w: Array, x: Array) -> Array:
-    """Return w, contiguous, if it has 4 axes and x's dtype."""
-    require(w.ndim == 4, "w", f"an array of shape {w.shape}", "4 axes: (R, S, C, K), transposed (R, S, K out, C in)")
+    """Return w, contiguous, if it has 4 axes, none of them empty, and x's dtype."""
+    axes = "4 axes: (R, S, C, K), or transposed (R, S, K out, C in)"
+    require(w.ndim == 4, "w", f"an array of shape {w.shape}", axes)
+    require(w.size > 0, "w", w.shape, f"{axes}, none empty")
     require(w.dtype == x.dtype, "w", f"of dtype {w.dtype}", f"x's dtype, {x.dtype}")
     return np.ascontiguousarray(w)
 

@@ -179,7 +179,7 @@ def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cac
 def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
     """Return dx of dropout: y is x times a constant, so dx = dy * keep."""
     (keep,) = cache
-    return (dy * keep,)
+    return (gradient(dy, keep.shape, keep.dtype) * keep,)
 
 
 def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
@@ -189,6 +189,7 @@ def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
     Ronneberger et al. 2015, section 2.
     """
     skip, up = activation("skip", skip), activation("up", up)
+    require(skip.dtype == up.dtype, "skip", f"of dtype {skip.dtype}", f"up's dtype, {up.dtype}")
     _, p, q, _ = up.shape
     top, left = (skip.shape[1] - p) // 2, (skip.shape[2] - q) // 2
     fits = skip.shape[0] == up.shape[0] and top >= 0 and left >= 0
@@ -196,13 +197,14 @@ def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
     cropped = skip[:, top : top + p, left : left + q]
     joined = _joined(cropped, up)
     y = np.concatenate((cropped, up), axis=3) if joined is None else joined
-    return y, (skip.shape, top, left)
+    return y, (skip.shape, y.shape, y.dtype, top, left)
 
 
 def concat_skip_backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dskip, dup of concat_skip: y only copies, so each gets its own channels of dy; what was cropped gets 0."""
-    skip_shape, top, left = cache
-    _, p, q, _ = dy.shape
+    skip_shape, y_shape, dtype, top, left = cache
+    dy = gradient(dy, y_shape, dtype)
+    _, p, q, _ = y_shape
     dcropped, dup = dy[..., : skip_shape[3]], dy[..., skip_shape[3] :]
     if skip_shape[1:3] == (p, q):
         return dcropped, dup
