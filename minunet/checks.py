@@ -64,3 +64,4 @@ def check_out(out: Array | None, shape: tuple[int, ...], x: Array) -> None:
         fits = out.shape == shape and out.dtype == x.dtype and is_dense(out) and out.flags.writeable
         takes = f"a writable {x.dtype} array {shape} with dense pixels"
         require(fits, "out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)
+        require(not np.shares_memory(out, x), "out", "memory that x lies in", "memory of its own")

@@ -17,12 +17,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from . import ops
+from .checks import Array, gradient
 from .layers import Conv2d, ConvTranspose2d, Dropout, Layer, MaxPool2d, ReLU, Sequential
-
-Array = NDArray[np.floating]
 
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
 
@@ -107,11 +106,15 @@ class Network:
             return y
 
         skips = []
-        for encoder in self.encoder[:-1]:
+
+        def down(encoder: Sequential, x: Array) -> Array:
             left, right = self._skip_halves(x, encoder)
             skip = run(encoder, x, out=left)
             skips.append((skip, right))
-            x = run(self.pool, skip)
+            return run(self.pool, skip)
+
+        for encoder in self.encoder[:-1]:
+            x = down(encoder, x)
         x = run(self.encoder[-1], x)
         x = run(self.drop, x)
         for up, decoder in zip(reversed(self.up), reversed(self.decoder), strict=True):
@@ -121,7 +124,9 @@ class Network:
             tape.append(cache)
             del skip, right
             x = run(decoder, x)
-        return run(self.head, x)
+        logits = run(self.head, x)
+        tape.append(logits.shape)
+        return logits
 
     def backward(
         self, dlogits: Array, cache: list[Any], *, input_grad: bool = True
@@ -129,6 +134,8 @@ class Network:
         """Return dx and the gradients, views of one fresh flat array like `parameters`. The cache is used up."""
         if not cache:
             raise ValueError("cache is empty: a backward has used it up, so that its memory could go; run forward again")
+        dlogits = gradient(dlogits, cache[-1], self.dtype)  # refused before anything is used up
+        cache.pop()
         grads = ParameterViews(parameter_shapes(**self.config), self.dtype)
 
         def back(name: str, layer: Layer, dy: Array, **options: Any) -> Array:
@@ -241,6 +248,10 @@ class Network:
         found: dict[str, Layer] = {f"{name}.{key}": b.layers[key] for name, b in blocks.items() for key in ("conv1", "conv2")}
         return found | {f"decoder.{i}.up": up for i, up in enumerate(self.up)} | {"head": self.head}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are built anew, so that their parameters are views of one array of their own."""
+        return _rebuilt, (self.config, self.flat)
+
     def __repr__(self) -> str:
         tree: list[tuple[str, Layer]] = []
         for i, encoder in enumerate(self.encoder):
@@ -280,6 +291,12 @@ def parameter_shapes(
     for i in reversed(range(depth + 1)):
         block(f"encoder.{i}", channels[i - 1] if i else in_channels, channels[i])
     return shapes
+
+
+def _rebuilt(config: dict[str, Any], flat: Array) -> Network:
+    network = Network(**config)
+    network.flat[...] = flat
+    return network
 
 
 def _check(config: dict[str, Any]) -> None:

@@ -2,130 +2,180 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .network import Network
-from .summary import Step, summarize
+from .summary import Step, Summary, flops_text, size_text, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CONV, POOL, UP, SKIP, HEAD = "#3b6fb6", "#c0392b", "#2e8b57", "#9a9aa5", "#7d4fa3"
-STEP = 0.75  # from box to box
-FILL, EDGE = "#dce6f5", "#4a5a75"
+CONV, POOL, UP, SKIP, HEAD = "#2f6cb3", "#c8402f", "#2c8f57", "#8d93a0", "#7a4ba0"
+FILL, COPIED, EDGE = "#cfdff3", "#f4f5f7", "#3f5474"
+DARK, LIGHT = "#23293a", "#6c7382"
+STEP = 0.82  # from box to box
+GAP = 0.66  # from the boxes of one level to those of the next
 
 
-Box = tuple[float, float, float, float]
+class Box(NamedTuple):
+    """An array, drawn: its centre, width and height."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def left(self) -> float:
+        return self.x - self.width / 2
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width / 2
+
+    @property
+    def top(self) -> float:
+        return self.y + self.height / 2
+
+    @property
+    def bottom(self) -> float:
+        return self.y - self.height / 2
 
 
 def architecture(model: Any, shape: tuple[int, int] = (512, 512), ax: Axes | None = None) -> Axes:
     """Draw the U of a Network, or of a UNet before or after fit, for images of this shape (H, W), with its numbers.
 
-    A box is an array: as high as its side, as wide as its channels (both on a root scale), channels written above and
-    the size beside it. The text under each level gives its parameters, its work, and what one of its pixels sees.
+    A box is an array: as high as its side, as wide as its channels (both on a root scale); beside it stand its channels
+    and its size. Under each level: its parameters, its work, and the side of the square of input pixels that one of its
+    own sees. White boxes are copies, as in figure 1 of Ronneberger et al. 2015.
     """
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'minunet[plot]'") from error
-    network = model if isinstance(model, Network) else _network_of(model)
-    summary = summarize(network, shape)
+    summary = summarize(model, shape) if isinstance(model, Network) else model.summary(shape)
+    drawing = _U(summary)
     if ax is None:
-        _, ax = plt.subplots(figsize=(3.5 + 2.6 * network.depth, 1.6 + 1.5 * network.depth), layout="constrained")
-    _U(ax, network, shape, summary.steps).draw()
-    ax.set_title(
-        f"{summary.n_parameters:,} parameters   ·   {summary.flops / 1e9:.1f} GFLOP forward   ·   "
-        f"about {summary.training_bytes / 2**30:.2f} GB at the peak of training",
-        fontsize=11, color="#333340",
-    )  # fmt: skip
-    ax.set_aspect("auto")
-    ax.axis("off")
+        _, ax = plt.subplots(figsize=(max(drawing.width, 5.5) + 0.4, 1.3 * drawing.height + 1.0), layout="constrained")
+    drawing.draw(ax)
     return ax
 
 
-def _network_of(unet: Any) -> Network:
-    if hasattr(unet, "network_"):
-        return unet.network_
-    return Network(1, 2, unet.base_channels, unet.depth, unet.padding, unet.dropout)
-
-
 class _U:
-    """Places and draws the boxes: the encoder down the left, the decoder up the right, a row a level."""
+    """Places the boxes, the encoder down the left and the decoder up the right, a row a level; then draws them."""
 
-    def __init__(self, ax: Axes, network: Network, shape: tuple[int, int], steps: list[Step]) -> None:
-        self.ax, self.network, self.image = ax, network, shape
-        self.steps = {step.name: step for step in steps}
+    def __init__(self, summary: Summary) -> None:
+        self.summary = summary
+        self.steps = {step.name: step for step in summary.steps}
+        self.depth = sum(name.startswith("pool.") for name in self.steps)
+        self.widest = max(step.shape[3] for step in summary.steps)
+        heights = [self._height(self.steps[f"encoder.{i}.conv1"]) for i in range(self.depth + 1)]
+        self.rows = [0.0]  # the level's height on the page
+        for above, below in itertools.pairwise(heights):
+            self.rows.append(self.rows[-1] - (above + below) / 2 - GAP)
+        self.width = STEP * (4 * self.depth + 3) + 0.6
+        self.height = heights[0] / 2 - self.rows[-1] + heights[-1] / 2 + 0.7
 
-    def draw(self) -> None:
-        depth = self.network.depth
-        x = self._box(0.0, 0, Step("image", (1, *self.image, self.network.in_channels), 0, 0, 1))
+    def draw(self, ax: Axes) -> None:
+        self.ax = ax
+        summary = self.summary
+        x = self._box(0.0, 0, Step("image", summary.image, 0, 0, 1))
         skips = []
-        for i in range(depth + 1):
+        for i in range(self.depth + 1):
             x = self._block(x, i, f"encoder.{i}", [])
-            if i < depth:
+            if i < self.depth:
                 skips.append(x)
-                pooled = self._box(x[0], i + 1, self.steps[f"pool.{i}"])
-                self._arrow((x[0], x[1]), (pooled[0], pooled[2]), POOL)
+                pooled = self._box(x.x, i + 1, self.steps[f"pool.{i}"])
+                self._arrow((x.x, x.bottom), (x.x, pooled.top), POOL)
                 x = pooled
-        for i in reversed(range(depth)):
-            up = self._box(x[0], i, self.steps[f"decoder.{i}.up"])
-            self._arrow((x[0], x[2]), (up[0], up[1]), UP)
-            self._across(skips[i], up, SKIP, dashed=True)
+        for i in reversed(range(self.depth)):
+            copy, up = self._joined(x.x, i, self.steps[f"decoder.{i}.up"])
+            self._arrow((x.x, x.top), (x.x, up.bottom), UP)
+            y = copy.y + 0.25 * copy.height
+            self._arrow((skips[i].right, y), (copy.left, y), SKIP)
             x = self._block(up, i, f"decoder.{i}", [f"decoder.{i}.up"])
-        end = self._box(x[0] + STEP, 0, self.steps["head"])
+        end = self._box(x.x + STEP, 0, self.steps["head"])
         self._across(x, end, HEAD)
         self._legend()
-        self.ax.set_xlim(-0.6, end[3] + 0.4)
-        self.ax.set_ylim(-(depth + 0.6), 0.6)
+        ax.set_xlim(-0.4, self.width - 0.2)
+        ax.set_ylim(self.rows[-1] - self._height(self.steps[f"encoder.{self.depth}.conv1"]) / 2 - 0.55, 0.95)
+        ax.axis("off")
+        ax.set_title(
+            f"{summary.n_parameters:,} parameters  ·  {flops_text(summary.flops)} forward  ·  "
+            f"about {size_text(summary.training_bytes)} to train",
+            fontsize=12, color=DARK,
+        )  # fmt: skip
 
-    def _block(self, x: Box, level: int, name: str, extra: list[str]) -> Box:
+    def _block(self, x: Box, level: int, name: str, with_up: list[str]) -> Box:
         """Draw the two convolutions that follow x, and the note under them; return the last box."""
-        steps = [f"{name}.conv1", f"{name}.conv2"]
-        a = self._box(x[0] + STEP, level, self.steps[steps[0]])
-        b = self._box(x[0] + 2 * STEP, level, self.steps[steps[1]])
-        self._across(x, a, CONV)
-        self._across(a, b, CONV)
-        self._note(a, name, [*extra, *steps])
-        return b
+        names = [f"{name}.conv1", f"{name}.conv2"]
+        first, last = (self._box(x.x + (i + 1) * STEP, level, self.steps[step]) for i, step in enumerate(names))
+        self._across(x, first, CONV)
+        self._across(first, last, CONV)
+        steps = [self.steps[step] for step in (*with_up, *names)]
+        note = (
+            f"{sum(s.n_parameters for s in steps):,} parameters\n"
+            f"{flops_text(sum(s.flops for s in steps))}  ·  sees {steps[-1].receptive_field}"
+        )
+        style: dict[str, Any] = {"ha": "center", "va": "top", "color": LIGHT}
+        self.ax.text(first.x, first.bottom - 0.06, name, fontsize=8, fontweight="bold", **style)
+        self.ax.text(first.x, first.bottom - 0.21, note, fontsize=7, linespacing=1.3, **style)
+        return last
 
     def _box(self, x: float, level: int, step: Step) -> Box:
-        """Draw an array about x; return its centre x, bottom, top and right edge."""
+        """Draw an array about x."""
+        box = Box(x, self.rows[level], self._width(step.shape[3]), self._height(step))
+        self._rectangle(box, FILL)
+        self._label(box, step)
+        return box
+
+    def _joined(self, x: float, level: int, step: Step) -> tuple[Box, Box]:
+        """Draw what the up-convolution made, about x, and the copy of the skip at its left, which is as large."""
+        up = Box(x, self.rows[level], self._width(step.shape[3]), self._height(step))
+        copy = up._replace(x=x - up.width)
+        self._rectangle(copy, COPIED)
+        self._rectangle(up, FILL)
+        self._label(up, step, copies=2)
+        return copy, up
+
+    def _rectangle(self, box: Box, colour: str) -> None:
         from matplotlib.patches import Rectangle
 
+        corner = (box.left, box.bottom)
+        self.ax.add_patch(Rectangle(corner, box.width, box.height, facecolor=colour, edgecolor=EDGE, lw=0.9, zorder=3))
+
+    def _label(self, box: Box, step: Step, copies: int = 1) -> None:
+        """Write the channels and the size to the right of the centre: an arrow may come from above."""
         _, h, w, c = step.shape
-        height = 0.62 * math.sqrt(h / max(self.image))
-        width = 0.05 + 0.26 * math.sqrt(c / (self.network.base_channels * 2**self.network.depth))
-        bottom, top = -level - height / 2, -level + height / 2
-        self.ax.add_patch(Rectangle((x - width / 2, bottom), width, height, fc=FILL, ec=EDGE, lw=0.9, zorder=3))
-        self.ax.text(x + 0.05, top + 0.025, str(c), va="bottom", fontsize=8.5, color="#222230")
         size = f"{h}²" if h == w else f"{h}x{w}"
-        self.ax.text(x - 0.03, top + 0.03, size, ha="right", va="bottom", fontsize=6, color="#777782")
-        return x, bottom, top, x + width / 2
+        self.ax.text(box.x + 0.07, box.top + 0.15, str(copies * c), va="bottom", fontsize=9, color=DARK)
+        self.ax.text(box.x + 0.07, box.top + 0.04, size, va="bottom", fontsize=6.5, color=LIGHT)
 
-    def _across(self, start: Box, end: Box, colour: str, dashed: bool = False) -> None:
-        y = (start[1] + start[2]) / 2 + (0.25 * (end[2] - end[1]) if dashed else 0)
-        left_of_end = 2 * end[0] - end[3]
-        self._arrow((start[3], y), (left_of_end, y), colour, dashed)
+    def _across(self, start: Box, end: Box, colour: str) -> None:
+        self._arrow((start.right, end.y), (end.left, end.y), colour)
 
-    def _arrow(self, start: tuple[float, float], end: tuple[float, float], colour: str, dashed: bool = False) -> None:
-        style = {"arrowstyle": "-|>", "color": colour, "lw": 1.4, "linestyle": "--" if dashed else "-", "shrinkA": 1}
-        self.ax.annotate("", end, start, arrowprops=style, zorder=2)
-
-    def _note(self, box: Box, name: str, steps: list[str]) -> None:
-        found = [self.steps[step] for step in steps]
-        text = (
-            f"{name}: {sum(s.n_parameters for s in found):,}\n"
-            f"{sum(s.flops for s in found) / 1e9:.1f} GFLOP, sees {found[-1].receptive_field}"
-        )
-        self.ax.text(box[0], box[1] - 0.05, text, ha="center", va="top", fontsize=7, color="#555560", linespacing=1.35)
+    def _arrow(self, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+        style = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "mutation_scale": 11, "shrinkA": 2, "shrinkB": 1}
+        dashed = {"linestyle": (0, (4, 2.5)), "lw": 1.3} if colour == SKIP else {}
+        self.ax.annotate("", end, start, arrowprops=style | dashed, zorder=2)
 
     def _legend(self) -> None:
         from matplotlib.lines import Line2D
 
-        kinds = {"conv 3x3, relu": CONV, "max-pool 2x2": POOL, "up-conv 2x2": UP, "skip, concatenated": SKIP, "conv 1x1": HEAD}
+        kinds = {"conv 3x3, relu": CONV, "conv 1x1": HEAD}
+        if self.depth:
+            kinds |= {"max-pool 2x2": POOL, "up-conv 2x2": UP, "copy and concatenate": SKIP}
         handles = [
-            Line2D([], [], color=colour, label=label, linestyle="--" if colour == SKIP else "-")
+            Line2D([], [], color=colour, lw=2, label=label, linestyle="--" if colour == SKIP else "-")
             for label, colour in kinds.items()
         ]
-        self.ax.legend(handles=handles, loc="lower left", frameon=False, fontsize=9)
+        place: Any = "lower left" if self.depth else "lower right"  # the corners beside the U are free
+        self.ax.legend(handles=handles, loc=place, frameon=False, fontsize=9, labelcolor=DARK)
+
+    def _width(self, channels: int) -> float:
+        return 0.06 + 0.3 * math.sqrt(channels / self.widest)
+
+    def _height(self, step: Step) -> float:
+        return 1.1 * math.sqrt(step.shape[1] / self.summary.image[1])

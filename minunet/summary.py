@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .network import Network, parameter_shapes
 from .training.memory import inference_bytes, training_bytes
 
@@ -12,7 +14,11 @@ Shape = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the U: its output (N, H, W, C), and the side of the square of input pixels that one output pixel sees."""
+    """One step of the U: its output (N, H, W, C), and what it takes.
+
+    receptive_field is the side of the square of input pixels that one output pixel depends on. From the third pooling on
+    that differs with the pixel's place among the poolings' windows; the largest is given.
+    """
 
     name: str
     shape: Shape
@@ -23,8 +29,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Summary:
-    """The steps and their totals; print it."""
+    """The steps for images (N, H, W, C), and their totals; print it."""
 
+    image: Shape
     steps: list[Step]
     training_bytes: int
     inference_bytes: int
@@ -52,9 +59,11 @@ class Summary:
             for row in rows
         ]
         rule = "-" * len(lines[0])
+        training, inference = size_text(self.training_bytes), size_text(self.inference_bytes)
         totals = (
-            f"{self.n_parameters:,} parameters; {self.flops / 1e9:.1f} GFLOP forward, about three times that a training step\n"
-            f"memory: about {_size(self.training_bytes)} at the peak of training, {_size(self.inference_bytes)} in prediction"
+            f"{self.n_parameters:,} parameters; {flops_text(self.flops)} forward, about three times that a training step\n"
+            f"memory: about {training} at the peak of training, {inference} in prediction\n"
+            "(GFLOP: two for each multiply-add. Sees: the side of the square of input pixels that an output pixel depends on.)"
         )
         return "\n".join([lines[0], rule, *lines[1:], rule, totals])
 
@@ -64,15 +73,20 @@ def summarize(network: Network, shape: tuple[int, ...]) -> Summary:
 
     ValueError names the nearest sizes where these do not fit.
     """
-    if len(shape) == 2:
-        shape = (1, *shape)
-    if len(shape) == 4 and shape[3] != network.in_channels:
-        raise ValueError(f"shape is {shape}; this network takes {network.in_channels} channels")
-    if len(shape) not in (3, 4):
-        raise ValueError(f"shape is {shape}; it takes (H, W), (N, H, W) or (N, H, W, C)")
-    n, h, w = shape[:3]
+    n, h, w, c = _image_shape(shape, network.in_channels)
     network.output_size(h, w)
-    return Summary(_Walk(network, n, h, w).steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w))
+    steps = _Walk(network, n, h, w).steps
+    return Summary((n, h, w, c), steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w))
+
+
+def _image_shape(shape: tuple[int, ...], in_channels: int) -> Shape:
+    """Return shape as (N, H, W, C)."""
+    if len(shape) not in (2, 3, 4) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
+        raise ValueError(f"shape is {shape}; it takes (H, W), (N, H, W) or (N, H, W, C), whole numbers from 1 up")
+    n, h, w, c = (1, *shape, in_channels) if len(shape) == 2 else (*shape, in_channels)[:4]
+    if c != in_channels:
+        raise ValueError(f"shape is {shape}; this network takes {in_channels} channel{'s' * (in_channels > 1)}")
+    return int(n), int(h), int(w), int(c)
 
 
 class _Walk:
@@ -134,5 +148,11 @@ def _product(shape: tuple[int, ...]) -> int:
     return size
 
 
-def _size(n_bytes: int) -> str:
+def size_text(n_bytes: int) -> str:
+    """Return bytes for people to read: 1.46 GB, 59 MB."""
     return f"{n_bytes / 2**30:.2f} GB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MB"
+
+
+def flops_text(flops: int) -> str:
+    """Return floating-point operations for people to read: 384.8 GFLOP, 37.6 MFLOP."""
+    return f"{flops / 1e9:,.1f} GFLOP" if flops >= 1e9 else f"{flops / 1e6:,.1f} MFLOP"

@@ -54,7 +54,8 @@ def chunks(size: int, chunk: int) -> Iterator[tuple[int, int]]:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=4 * (os.cpu_count() or 1), thread_name_prefix="minunet")
+    # No more than cores: each worker keeps scratch buffers of its own. Fewer than asked for change nothing but time.
+    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="minunet")
 
 
 class _OneBlasThread:
