@@ -2,54 +2,77 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import stat
 import tempfile
 from pathlib import Path
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace the file at path by data: whoever looks, at any time or after a crash, sees the old file or the new one."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    """Replace the file at path by data: whoever looks, at any time or after a crash, sees the old file or the new one.
+
+    As with open(), a link is followed, an old file's permissions stay, and the umask decides about a new one's.
+    """
+    target, mode = _target(path)
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
+            if mode is not None:  # before anything is in it: a private file is private all the time
+                os.chmod(temporary, mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode is for its owner alone
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
     _sync_folder(target.parent)
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Raise an OSError that says why, if a file at path could not be written: to be asked before long work, not after."""
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder; give the name of a file in it, such as {target / 'model.safetensors'}")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} into; make it first")
+    folder = _target(path)[0].parent
     try:
-        with tempfile.TemporaryFile(dir=target.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise PermissionError(f"nothing can be written into {target.parent.resolve()}: {error.strerror}") from error
+        raise PermissionError(f"nothing can be written into {folder}: {error.strerror}") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _target(path: str | os.PathLike[str]) -> tuple[Path, int | None]:
+    """Return the file that path leads to, links followed, and its permissions if it is there; OSError if it must stay."""
+    target = Path(os.path.realpath(path))
+    folder = target.parent
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder; give the name of a file in it, such as {target / 'model.safetensors'}")
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder {folder} to write {target.name} into; make it first")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file, so that {target.name} cannot be written into it; give another folder")
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target, None
+    if not stat.S_ISREG(mode):  # a device or a pipe would be gone for everybody
+        raise FileExistsError(f"{target} is no ordinary file and will not be replaced; give another name")
+    if not os.access(target, os.W_OK):
+        raise PermissionError(f"{target} is there and may not be written; give another name, or make it writable")
+    return target, stat.S_IMODE(mode)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name durable, where a folder can be opened (not on Windows)."""
+    """Make the new name durable, where a folder can be opened (not on Windows) and synchronised.
+
+    Some network file systems refuse; the file is whole all the same, so that is no failure.
+    """
     if not hasattr(os, "O_DIRECTORY"):
         return
-    descriptor = os.open(folder, os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

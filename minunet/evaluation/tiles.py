@@ -1,20 +1,24 @@
 """Prediction of an image of any size: padded, and cut into overlapping tiles where memory asks for it.
 
-A tile is the image's part that is kept, and a halo around it as wide as the network can see. The result of tiles
+A tile is the image's part that is kept, and a halo around it as wide as that part can see. The result of tiles
 is that of the whole image; only the rounding of a matrix product may differ.
 """
 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import losses
+from ..checks import require
 from ..data.mirror import mirror
 from ..network import Network
 from ..training.memory import available_memory, inference_bytes
+
+LEAST_SIDE = 32  # pixels of a tile that are kept: fewer would save little memory, and the halo's work would never end
 
 Span = tuple[int, int]
 
@@ -25,74 +29,83 @@ def predict_proba(
     """Return the probabilities (H, W, K) of an image (H, W, C) from 1 x 1 up, its borders mirrored.
 
     max_bytes : the memory that one run of the network may take, by its estimate; a quarter of what is free unless given.
+        The largest tiles that fit are taken, but never smaller than LEAST_SIDE and the halo.
     """
+    require(image.ndim == 3 and image.size > 0, "image", f"an array of shape {image.shape}", "(H, W, C), none of them 0")
     h, w, _ = image.shape
-    budget = available_memory() / 4 if max_bytes is None else max_bytes
-    height, width = _fitting(network, h), _fitting(network, w)
-    side = _largest_tile(network, height, width, budget)
+    side = tile_side(network, h, w, available_memory() / 4 if max_bytes is None else max_bytes)
     out = np.empty((h, w, network.out_channels), network.dtype)
-    for (p0, p1), (q0, q1) in itertools.product(_spans(h, side), _spans(w, side)):
-        out[p0:p1, q0:q1] = _predict_tile(network, image, (p0, p1), (q0, q1), (height, width))
+    for (p0, p1), (q0, q1) in itertools.product(_spans(network, h, side), _spans(network, w, side)):
+        out[p0:p1, q0:q1] = _predict_tile(network, image, (p0, p1), (q0, q1))
     return out
 
 
 def halo(network: Network) -> int:
-    """Return how far from a pixel the network can see, rounded up to a multiple of 2^depth (so that pooling aligns).
+    """Return how many pixels around a region the network can see, rounded up to a multiple of its cell, 2^depth.
 
-    Each 3 x 3 convolution at level i sees 2^i pixels further: 4 of them at each level but 2 at the lowest. Pooling
-    adds nothing but alignment: a pixel may lie up to 2^depth - 1 from the edge of its pooling cell.
+    The region consists of whole cells, so that the pooling windows of a tile are those of the whole image. From its edge
+    the two convolutions of a decoder see 2 pixels of their level; one level down that is half as many, rounded up, and
+    2 more. So down to the bottleneck; then up again, where a pooled pixel is 2 pixels wide and the two convolutions
+    of the encoder see 2 more. Depth 0 to 4: 2, 8, 22, 46, 94 pixels, rounded up to 2, 8, 24, 48, 96.
+
+    A pixel inside a cell sees further than that, by up to 2^depth - 1, but never beyond its region's halo.
     """
+    sight = 2
+    for _ in range(network.depth):
+        sight = -(-sight // 2) + 2
+    for _ in range(network.depth):
+        sight = 2 * sight + 2
+    return _round_up(sight, 2**network.depth)
+
+
+def tile_side(network: Network, h: int, w: int, budget: float) -> int:
+    """Return the side of the tiles' kept part for an image of h x w: the largest whose run takes `budget` bytes or less."""
     cell = 2**network.depth
-    reach = sum(4 * 2**i for i in range(network.depth)) + 2 * cell
-    return -(-(reach + cell - 1) // cell) * cell
+
+    def n_bytes(side: int) -> int:
+        return inference_bytes(network, 1, _input_side(network, h, side), _input_side(network, w, side))
+
+    whole = _round_up(max(h, w), cell)
+    if n_bytes(whole) <= budget:
+        return whole
+    sides = range(_round_up(max(LEAST_SIDE, halo(network)), cell), whole + 1, cell)
+    return sides[max(bisect_right(sides, budget, key=n_bytes) - 1, 0)] if sides else whole
 
 
-def _predict_tile(
-    network: Network, image: NDArray[np.floating], rows: Span, cols: Span, padded: Span
-) -> NDArray[np.floating]:
+def _input_side(network: Network, size: int, side: int) -> int:
+    """Return how many pixels go into the network for a tile that keeps `side` of an image's `size`."""
+    if network.padding == "valid":
+        return network.fitting_output(min(side, size)) + 2 * network.margin
+    padded = _round_up(size, 2**network.depth)
+    return padded if side >= size else min(padded, side + 2 * halo(network))
+
+
+def _spans(network: Network, size: int, side: int) -> list[Span]:
+    """Cut size into as few spans of at most `side` as it takes, of like length, at multiples of 2^depth."""
+    length = _round_up(-(-size // -(-size // side)), 2**network.depth)
+    return [(start, min(start + length, size)) for start in range(0, size, length)]
+
+
+def _predict_tile(network: Network, image: NDArray[np.floating], rows: Span, cols: Span) -> NDArray[np.floating]:
     """Return the probabilities of rows x cols of the image."""
-    (top, above), (left, before) = (
-        _input_indices(network, span, size) for span, size in zip((rows, cols), padded, strict=True)
-    )
     h, w, _ = image.shape
+    (top, above), (left, before) = _input_indices(network, rows, h), _input_indices(network, cols, w)
     tile = image[np.ix_(mirror(top, h), mirror(left, w))][None].astype(network.dtype, copy=False)
     logits = network(tile)[0, above : above + rows[1] - rows[0], before : before + cols[1] - cols[0]]
     return losses.softmax(logits)
 
 
-def _input_indices(network: Network, span: Span, padded: int) -> tuple[NDArray[np.intp], int]:
+def _input_indices(network: Network, span: Span, size: int) -> tuple[NDArray[np.intp], int]:
     """Return the image's indices that a tile's input takes along one side, and where its kept part starts in the output."""
     start, stop = span
     if network.padding == "valid":  # every output pixel is seen whole, by construction
-        size = network.fitting_output(stop - start)
-        return np.arange(start - network.margin, start + size + network.margin), 0
+        length = network.fitting_output(stop - start)
+        return np.arange(start - network.margin, start + length + network.margin), 0
     # "same" pads with zeros, at the padded image's edges and at a tile's: the halo keeps the latter out of sight.
-    first = max(0, start - halo(network))
-    last = min(padded, _round_up(stop, 2**network.depth) + halo(network))
-    return np.arange(first, last), start - first
-
-
-def _fitting(network: Network, size: int) -> int:
-    return network.fitting_output(size) if network.padding == "valid" else _round_up(size, 2**network.depth)
-
-
-def _largest_tile(network: Network, height: int, width: int, budget: float) -> int:
-    """Return the side of the kept part of the tiles: that of the whole image if it fits, else halved until it does."""
     cell = 2**network.depth
-    around = 2 * (network.margin if network.padding == "valid" else halo(network))
-    side = max(height, width)
-    if network.padding == "same" and inference_bytes(network, 1, height, width) <= budget:
-        return side
-    while side > cell:
-        tile = _fitting(network, side) + around
-        if inference_bytes(network, 1, tile, tile) <= budget:
-            break
-        side = _round_up(side // 2, cell)
-    return side
-
-
-def _spans(size: int, side: int) -> list[Span]:
-    return [(start, min(start + side, size)) for start in range(0, size, side)]
+    first = max(0, start - halo(network))
+    last = min(_round_up(size, cell), _round_up(stop, cell) + halo(network))
+    return np.arange(first, last), start - first
 
 
 def _round_up(size: int, step: int) -> int:

@@ -1,6 +1,7 @@
 """One model, one file; and every file that is not one is refused in a sentence."""
 
 import json
+import os
 import struct
 import tracemalloc
 
@@ -33,8 +34,12 @@ def rewritten(saved, path, *, text=None, header=None, body=None):
     old = json.loads(data[8 : 8 + length])
     old["__metadata__"] |= text or {}
     old |= header or {}
-    raw = json.dumps(old).encode()
-    path.write_bytes(struct.pack("<Q", len(raw)) + raw + (data[8 + length :] if body is None else body))
+    return written(path, old, data[8 + length :] if body is None else body)
+
+
+def written(path, header, body):
+    raw = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + body)
     return path
 
 
@@ -80,6 +85,33 @@ def test_any_damaged_byte_is_refused_or_harmless(saved, tmp_path_factory, data):
     assert network.n_parameters == Network(2, 3, 2, 1).n_parameters
 
 
+whole = st.integers() | st.sampled_from([0, 1, 2, 3, 2**31, 2**63, 2**64, 10**30])
+anything = st.recursive(
+    st.none() | st.booleans() | whole | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(data=st.data())
+def test_any_field_of_any_kind_is_refused_or_harmless(network, saved, tmp_path_factory, data):
+    raw = saved.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    config = json.loads(header["__metadata__"]["network"])
+    place = data.draw(st.sampled_from([config, header, header["__metadata__"], header["encoder.0.conv1.weight"]]))
+    place[data.draw(st.sampled_from(sorted(place)))] = data.draw(anything)
+    if isinstance(header["__metadata__"], dict) and place is config:
+        header["__metadata__"]["network"] = json.dumps(config)
+    path = written(tmp_path_factory.mktemp("field") / "m.safetensors", header, raw[8 + length :])
+    try:
+        loaded, _ = modelfile.load(path)
+    except ModelFileError as error:
+        assert "m.safetensors" in str(error) and len(str(error)) < 1000
+        return
+    assert {k: v.shape for k, v in loaded.parameters.items()} == {k: v.shape for k, v in network.parameters.items()}
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip", b"\x80\x04 a pickle of another program ...", b"\xff" * 100])
 def test_a_file_of_another_format(tmp_path, content):
     (tmp_path / "other").write_bytes(content)
@@ -94,21 +126,23 @@ def test_safetensors_of_another_program(tmp_path):
 
 
 def test_a_newer_version(saved, tmp_path):
-    with pytest.raises(ModelFileError, match="format_version is 2; this minunet reads 1: written by a newer minunet"):
+    with pytest.raises(ModelFileError, match="format_version is '2'; this minunet reads '1': written by a newer minunet"):
         modelfile.load(rewritten(saved, tmp_path / "m", text={"format_version": "2"}))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"base_channels": 2**30}, "head.weight|truncated"),
-        ({"base_channels": "2"}, "network.base_channels is '2'"),
+        ({"base_channels": 2**30}, r"the tensor head\.weight is \('F32', \[1, 1, 2, 3\]\); this network's is"),
+        ({"base_channels": "2"}, "network.base_channels is '2', of type str; it takes int"),
         ({"depth": 10**9}, "network.depth is 1000000000"),
         ({"depth": True}, "network.depth is True"),
         ({"padding": "odd"}, "padding is 'odd'"),
         ({"dropout": float("nan")}, "dropout is nan"),
         ({"dtype": "int8"}, "network.dtype is 'int8'"),
-        ({"extra": 1}, "metadata field 'network' has"),
+        ({"random_state": -1}, "network.random_state is -1"),
+        ({"extra": 1}, "network.extra is unknown"),
+        ({"x" * 10**6: 1}, "network.xxx"),
     ],
 )
 def test_a_config_that_no_network_has(network, saved, tmp_path, change, says):
@@ -122,22 +156,48 @@ def test_a_shape_bomb_is_refused_before_anything_is_allocated(network, saved, tm
     shapes = minunet.network.parameter_shapes(**config)
     header = {name: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 0]} for name, shape in shapes.items()}
     text = {"format": "minunet", "format_version": "1", "network": json.dumps(config), "model": "{}"}
-    raw = json.dumps({"__metadata__": text} | header)
-    path = tmp_path / "bomb"
-    path.write_bytes(struct.pack("<Q", len(raw)) + raw.encode())
+    path = written(tmp_path / "bomb", {"__metadata__": text} | header, b"")
+    os.truncate(path, 2**40)  # a file of holes
     tracemalloc.start()
-    with pytest.raises(ModelFileError, match="its weights take"):
-        modelfile.load(path)
-    assert tracemalloc.get_traced_memory()[1] < 10**7
-    tracemalloc.stop()
+    try:
+        with pytest.raises(ModelFileError, match="its weights take"):
+            modelfile.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
 
 
-def test_weights_that_are_not_finite(saved, tmp_path):
-    network, _ = modelfile.load(saved)
-    network.parameters["head.bias"][0] = np.nan
-    modelfile.save(tmp_path / "m", network, {})
-    with pytest.raises(ModelFileError, match=r"head\.bias holds values that are not finite"):
+@pytest.mark.parametrize(("n", "says"), [(-1, "truncated"), (1, "damaged")])
+def test_a_byte_too_few_or_too_many(saved, tmp_path, n, says):
+    data = saved.read_bytes()
+    (tmp_path / "m").write_bytes(data[:n] if n < 0 else data + bytes(n))
+    with pytest.raises(ModelFileError, match=f"{says}: its weights take"):
         modelfile.load(tmp_path / "m")
+
+
+def test_a_version_of_a_million_digits(saved, tmp_path):
+    with pytest.raises(ModelFileError, match="the file is damaged") as error:
+        modelfile.load(rewritten(saved, tmp_path / "m", text={"format_version": "9" * 10**6}))
+    assert len(str(error.value)) < 1000
+
+
+def test_weights_that_are_not_finite_are_not_loaded(saved, tmp_path):
+    data = bytearray(saved.read_bytes())
+    data[-4:] = struct.pack("<f", np.nan)
+    (tmp_path / "m").write_bytes(bytes(data))
+    with pytest.raises(ModelFileError, match=r"weight holds values that are not finite"):
+        modelfile.load(tmp_path / "m")
+
+
+def test_weights_that_are_not_finite_replace_no_file(saved, tmp_path):
+    network, _ = modelfile.load(saved)
+    path = tmp_path / "m"
+    modelfile.save(path, network, {})
+    old = path.read_bytes()
+    network.parameters["head.bias"][0] = np.nan
+    with pytest.raises(ValueError, match=r"head\.bias holds values that are not finite"):
+        modelfile.save(path, network, {})
+    assert path.read_bytes() == old
 
 
 def test_a_missing_file_is_a_missing_file(tmp_path):

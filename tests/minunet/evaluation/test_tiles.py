@@ -2,21 +2,78 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from minunet.evaluation.tiles import halo, predict_proba
-from minunet.network import Network
+from minunet import Network, use_backend
+from minunet.evaluation import tiles
+from minunet.evaluation.tiles import halo, predict_proba, tile_side
+from minunet.training.memory import inference_bytes
+
+
+def open_network(depth, padding="same"):
+    """Return a network whose every connection is open, and exact: all sums are whole numbers below 2^53."""
+    network = Network(1, 2, 1, depth, padding=padding, dtype="float64")
+    network.flat[:] = 0
+    for name, p in network.parameters.items():
+        if name.endswith(("conv1.weight", "conv2.weight")):
+            p[::2, ::2, 0] = 1  # the corners see farthest
+            if name.startswith("decoder"):
+                p[::2, ::2, -1] = 1  # what came up; the first channel is the skip's
+        elif name.endswith("up.weight"):
+            p[:, :, :, 0] = 1
+    network.parameters["head.weight"][..., 1] = 2.0 ** (-5 * (2 * depth + 1))
+    return network
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
-@pytest.mark.parametrize("size", [(1, 1), (37, 1), (97, 61), (130, 200)])
+@pytest.mark.parametrize("size", [(1, 1), (37, 1), (97, 61)])
 def test_tiles_equal_the_whole(padding, depth, size):
-    network = Network(2, 3, 3, depth, padding=padding, dtype="float64", random_state=1)
-    image = np.random.default_rng(0).standard_normal((*size, 2))
+    network = Network(2, 3, 2, depth, padding=padding, random_state=1)
+    image = np.random.default_rng(0).standard_normal((*size, 2)).astype(np.float32)
     whole = predict_proba(network, image)
-    assert whole.shape == (*size, 3)
-    np.testing.assert_allclose(whole.sum(axis=-1), 1)
-    np.testing.assert_allclose(predict_proba(network, image, max_bytes=1), whole, rtol=0, atol=1e-12)
+    assert whole.shape == (*size, 3) and whole.dtype == np.float32
+    np.testing.assert_allclose(whole.sum(axis=-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(predict_proba(network, image, max_bytes=1), whole, rtol=0, atol=1e-6)
+
+
+@settings(max_examples=15)
+@given(h=st.integers(1, 150), w=st.integers(1, 60), depth=st.integers(0, 2), padding=st.sampled_from(["same", "valid"]))
+def test_tiles_equal_the_whole_bit_for_bit_where_sums_are_exact(h, w, depth, padding):
+    network = open_network(depth, padding)
+    image = np.random.default_rng(h * w).integers(0, 9, (h, w, 1)).astype(np.float64)
+    with use_backend("reference"):
+        whole = predict_proba(network, image, max_bytes=np.inf)
+        np.testing.assert_array_equal(predict_proba(network, image, max_bytes=1), whole)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_one_cell_less_of_halo_would_show(depth, monkeypatch):
+    network, less = open_network(depth), halo(open_network(depth)) - 2**depth
+    image = np.random.default_rng(0).integers(1, 9, (150, 8, 1)).astype(np.float64)
+    whole = predict_proba(network, image)
+    monkeypatch.setattr(tiles, "halo", lambda network: less)
+    assert (predict_proba(network, image, max_bytes=1) != whole).any()
+
+
+@pytest.mark.parametrize(("depth", "sight"), [(0, 2), (1, 8), (2, 22), (3, 46), (4, 94)])
+def test_a_region_of_whole_cells_sees_just_as_far_as_the_halo(depth, sight):
+    network, cell = open_network(depth), 2**depth
+    around = halo(network)
+    assert sight <= around < sight + cell
+    region = slice(around + cell, around + 2 * cell)  # a single cell sees no less than a larger region
+    x = np.ones((1, 2 * around + 3 * cell, 2 * cell, 1))
+    base = network(x)[:, region]
+
+    def seen(row):
+        moved = x.copy()
+        moved[:, row] += 1
+        return bool((network(moved)[:, region] != base).any())
+
+    assert seen(region.start - sight) and seen(region.stop - 1 + sight)
+    for beyond in range(sight + 1, around + cell + 1):
+        assert not seen(region.start - beyond) and not seen(region.stop - 1 + beyond)
 
 
 def test_same_padding_is_the_network_itself_where_the_size_fits():
@@ -27,17 +84,46 @@ def test_same_padding_is_the_network_itself_where_the_size_fits():
     np.testing.assert_allclose(predict_proba(network, image), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2, 3])
-def test_the_halo_covers_all_that_a_pixel_sees_and_little_more(depth):
-    network = Network(1, 1, 1, depth, dtype="float64")
-    network.flat[:] = 1  # all weights and biases positive: every connection is open
-    size = 4 * halo(network) + 2**depth * 4
-    x = np.ones((1, size, 1 << depth, 1))
-    base = network(x)
-    farthest = 0
-    for row in range(size // 2, size // 2 + 2**depth):
-        moved = x.copy()
-        moved[0, row] = 2
-        changed = np.flatnonzero((network(moved) != base).any(axis=(0, 2, 3)))
-        farthest = max(farthest, changed.max() - row, row - changed.min())
-    assert farthest <= halo(network) < farthest + 2 * 2**depth
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_borders_are_mirrored(padding):
+    network = Network(1, 2, 2, 1, padding=padding, dtype="float64")
+    image = np.random.default_rng(0).standard_normal((7, 9, 1))
+    margin = network.margin
+    size = [network.fitting_output(s) if padding == "valid" else s + 1 for s in (7, 9)]
+    pad = [(margin, size[0] - 7 + margin), (margin, size[1] - 9 + margin), (0, 0)]
+    logits = network(np.pad(image, pad, mode="reflect")[None])[0, :7, :9]
+    expected = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(predict_proba(network, image), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("h", "w"), [(1000, 1500), (100, 20000)])
+def test_the_largest_tile_that_fits(padding, h, w):
+    network = Network(1, 2, 8, 4, padding=padding)
+
+    def n_bytes(side):
+        return inference_bytes(network, 1, *(tiles._input_side(network, size, side) for size in (h, w)))
+
+    budget = 2 * n_bytes(128)
+    side = tile_side(network, h, w, budget)
+    assert 128 < side < max(h, w) and side % 16 == 0
+    assert n_bytes(side) <= budget < n_bytes(side + 16)
+    assert tile_side(network, h, w, n_bytes(max(h, w))) >= max(h, w)
+    assert tile_side(network, h, w, 0) == 96
+
+
+def test_the_networks_runs_keep_to_the_estimate(monkeypatch):
+    network = Network(1, 2, 4, 2)
+    image = np.zeros((300, 200, 1), np.float32)
+    budget = (inference_bytes(network, 1, 300, 200) + inference_bytes(network, 1, 80, 80)) // 2
+    sizes = []
+    run = Network.__call__
+    monkeypatch.setattr(Network, "__call__", lambda self, x: (sizes.append(x.shape), run(self, x))[1])
+    predict_proba(network, image, max_bytes=budget)
+    assert len(sizes) > 1 and all(n == 1 and inference_bytes(network, n, h, w) <= budget for n, h, w, _ in sizes)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (0, 5, 1), (1, 5, 5, 1)])
+def test_an_image_that_is_none(shape):
+    with pytest.raises(ValueError, match="image is an array of shape"):
+        predict_proba(Network(1, 2, 1, 1), np.zeros(shape, np.float32))
