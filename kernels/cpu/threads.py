@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def run(n_jobs: int, job: Callable[[int], None]) -> None:
 def scratch(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     """Return this thread's buffer of that name, with what was in it: a kernel's working memory, never its result."""
     buffers = _local.__dict__
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if name not in buffers or buffers[name].size < size:
         buffers[name] = np.empty(size, np.uint8)
     return buffers[name][:size].view(dtype).reshape(shape)
