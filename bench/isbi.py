@@ -24,6 +24,7 @@ from PIL import Image
 
 from minunet import UNet
 from minunet.evaluation.metrics import adapted_rand_error, iou, pixel_error, segments
+from minunet.files import require_writable
 
 THRESHOLDS = (*np.linspace(0.2, 0.95, 16), 0.97, 0.98, 0.99)
 MOMENTS = 6  # scores along the way
@@ -72,7 +73,10 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace, settin
     if arguments.output:
         if not find_spec("matplotlib"):
             parser.error("--output draws with matplotlib, which is not installed: pip install 'minunet[bench]'")
+        if arguments.output.exists() and not arguments.output.is_dir():
+            parser.error(f"--output is {arguments.output}, a file; it takes a folder")
         arguments.output.mkdir(parents=True, exist_ok=True)
+        require_writable(arguments.output / "isbi.json")
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -90,10 +90,9 @@ def n_threads() -> int:
     chosen = _n_threads.get() or os.environ.get("MINUNET_NUM_THREADS")
     if not chosen:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        return max(1, int(chosen))
-    except ValueError:
-        raise ValueError(f"MINUNET_NUM_THREADS is {chosen!r}; it takes a whole number from 1 up") from None
+    if not str(chosen).isdecimal() or int(chosen) < 1:
+        raise ValueError(f"MINUNET_NUM_THREADS is {chosen!r}; it takes a whole number from 1 up")
+    return int(chosen)
 
 
 @functools.cache

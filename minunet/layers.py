@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import ops
-from .checks import Array, pair
+from .checks import Array, pair, require
 from .kernels.geometry import Pair
 
 Grads = dict[str, Array]
@@ -46,8 +46,7 @@ class _Convolution(Layer):
         gain: float, rng: np.random.Generator | None, dtype: DTypeLike,
     ) -> None:  # fmt: skip
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it takes a whole number from 1 up")
+            require(isinstance(value, (int, np.integer)) and value >= 1, name, repr(value), "a whole number from 1 up")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, pair("kernel_size", kernel_size, 1)
         rng = np.random.default_rng() if rng is None else rng
         scale = np.sqrt(gain / fan_in)

@@ -41,10 +41,17 @@ def save(path: str | os.PathLike[str], network: Network, metadata: dict[str, Any
     text = {
         "format": "minunet",
         "format_version": str(FORMAT_VERSION),
-        "network": json.dumps(network.config),
-        "model": json.dumps(metadata),
+        "network": json.dumps(network.config, default=_plain),
+        "model": json.dumps(metadata, default=_plain),
     }
     atomic_write(path, safetensors.numpy.save({k: v.copy() for k, v in network.parameters.items()}, text))
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy number or array as JSON holds it."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"a model file cannot hold {value!r}, of type {type(value).__name__}")
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:

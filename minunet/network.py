@@ -64,7 +64,8 @@ class Network:
         padding: str = "same", dropout: float = 0.0, random_state: int = 0, dtype: DTypeLike = "float32",
     ) -> None:  # fmt: skip
         self.in_channels, self.out_channels, self.base_channels, self.depth = in_channels, out_channels, base_channels, depth
-        self.padding, self.dropout, self.random_state, self.dtype = padding, dropout, random_state, np.dtype(dtype)
+        self.padding, self.dropout, self.random_state = padding, dropout, random_state
+        self.dtype = _float_dtype(dtype)
         _check(self.config)
         rng = np.random.default_rng(random_state)
         pad = 1 if padding == "same" else 0
@@ -307,10 +308,18 @@ def _check(config: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {value!r}; it takes a whole number from {least} up")
     if config["padding"] not in ("same", "valid"):
         raise ValueError(f"padding is {config['padding']!r}; it takes 'same' (size kept) or 'valid' (the paper's)")
-    if not 0 <= config["dropout"] < 1:
+    if not isinstance(config["dropout"], (int, float, np.number)) or not 0 <= config["dropout"] < 1:
         raise ValueError(f"dropout is {config['dropout']!r}; it takes 0 <= dropout < 1")
-    if config["dtype"] not in ("float32", "float64"):
-        raise ValueError(f"dtype is {config['dtype']!r}; it takes 'float32' or 'float64'")
+
+
+def _float_dtype(dtype: DTypeLike) -> np.dtype:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"dtype is {dtype!r}; it takes 'float32' or 'float64'")
+    return found
 
 
 def _aligned_zeros(size: int, dtype: DTypeLike) -> Array:

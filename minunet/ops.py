@@ -28,6 +28,7 @@ def output_size(size: int, kernel: int, *, stride: int = 1, padding: int = 0) ->
 
     The first place starts at -padding, each next one `stride` further, and the last must end within size + padding.
     """
+    require(size + 2 * padding >= kernel, "size", size, f"{kernel - 2 * padding} or more: the kernel must fit once")
     return _output_size(size, kernel, stride, padding)
 
 

@@ -10,14 +10,17 @@ import numpy as np
 if TYPE_CHECKING:
     from .unet import UNet
 
-_CHOICES = {
+CHOICES = {
     "padding": ("same", "valid"),
     "loss": ("cross_entropy",),
     "optimizer": ("adam", "sgd"),
     "normalize": ("image", "dataset"),
     "device": ("auto", "cpu"),
 }
-_WHOLE = {"base_channels": 1, "depth": 0, "batch_size": 1, "patch_size": 1, "max_epochs": 1, "n_threads": 1, "random_state": 0}
+_WHOLE = {
+    "base_channels": 1, "depth": 0, "batch_size": 1, "patch_size": 1, "max_epochs": 1, "n_threads": 1, "random_state": 0,
+    "verbose": 0,
+}  # fmt: skip
 _POSITIVE = ("learning_rate", "max_minutes")
 _SHARES = ("dropout", "momentum", "validation_fraction")
 _MAY_BE_NONE = ("n_threads", "random_state", "max_minutes")
@@ -26,9 +29,9 @@ _MAY_BE_NONE = ("n_threads", "random_state", "max_minutes")
 def check_parameters(unet: UNet) -> None:
     """Raise a ValueError that names the first parameter that cannot be meant."""
     given = {name: value for name, value in unet.get_params().items() if not (value is None and name in _MAY_BE_NONE)}
-    for name, choices in _CHOICES.items():
+    for name, choices in CHOICES.items():
         _require(given[name] in choices, name, given[name], " or ".join(map(repr, choices)))
-    for name in _WHOLE.keys() & given.keys():
+    for name in (name for name in _WHOLE if name in given):
         value, least = given[name], _WHOLE[name]
         _require(_is_whole(value) and value >= least, name, value, f"a whole number from {least} up")
     for name in _POSITIVE:
@@ -36,8 +39,16 @@ def check_parameters(unet: UNet) -> None:
             _require(_is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")
     for name in _SHARES:
         _require(_is_number(given[name]) and 0 <= given[name] < 1, name, given[name], "a number from 0 to below 1")
+    _require(isinstance(given["augment"], (bool, np.bool_)), "augment", given["augment"], "True or False")
     decay = given["weight_decay"]
     _require(_is_number(decay) and decay >= 0, "weight_decay", decay, "a number from 0 up")
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Raise a ValueError unless each callback has on_epoch_end: an epoch of training would be lost before it failed."""
+    for i, callback in enumerate(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]):
+        takes = "objects with a method on_epoch_end(epoch, logs)"
+        _require(callable(getattr(callback, "on_epoch_end", None)), f"callbacks[{i}]", callback, takes)
 
 
 def _require(holds: bool, name: str, value: Any, takes: str) -> None:

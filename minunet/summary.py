@@ -79,6 +79,14 @@ def summarize(network: Network, shape: tuple[int, ...]) -> Summary:
     return Summary((n, h, w, c), steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w))
 
 
+def padded_shape(network: Network, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape (H, W) or (N, H, W) with sides that fit the network: what UNet pads images of this shape to."""
+    _image_shape(shape, network.in_channels)
+    first = 1 if len(shape) > 2 else 0
+    sides = (network.fitting_output(side) + 2 * network.margin for side in shape[first : first + 2])
+    return (*shape[:first], *sides, *shape[first + 2 :])
+
+
 def _image_shape(shape: tuple[int, ...], in_channels: int) -> Shape:
     """Return shape as (N, H, W, C)."""
     if len(shape) not in (2, 3, 4) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,11 @@ from .evaluation.held_out import loss_and_dice
 from .evaluation.tiles import predict_proba
 from .network import Network
 from .optim import SGD, Adam, Optimizer
-from .parameters import check_parameters
-from .summary import Summary, summarize
+from .parameters import check_callbacks, check_parameters
+from .summary import Summary, padded_shape, summarize
 from .training.loop import Loop
 from .training.progress import Progress
 from .training.schedule import Schedule, steps_per_epoch
-
-Probabilities = list[NDArray[np.floating]]
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -45,11 +43,16 @@ class UNet:
     dropout : rate after the bottleneck.
     loss : "cross_entropy", softmax and cross-entropy over pixels.
     class_weight : None, "balanced" (inverse to frequency), {mask value: weight}, or weights in the order of classes_.
-    optimizer : "adam" or "sgd". learning_rate decays to 0 over the training; momentum is SGD's.
+    optimizer : "adam" or "sgd".
+    learning_rate : of the first step; it decays to 0 over the training.
+    momentum : SGD's.
     weight_decay : Adam's is decoupled (AdamW), SGD's an L2 penalty.
-    batch_size, patch_size : patches a step, and their side in pixels, at most; smaller images make smaller patches.
-    max_epochs, max_minutes : training ends with whichever is spent first. An epoch shows the network as many pixels as
-        the training images have, in at least 25 steps.
+    batch_size : patches a step.
+    patch_size : side of the square patches in pixels, at most: rounded down to one that halves evenly at each pooling, and
+        smaller images make smaller patches.
+    max_epochs : training ends with these or with max_minutes, whichever is spent first. An epoch shows the network as
+        many pixels as the training images have, in at least 25 steps.
+    max_minutes : training ends with these or with max_epochs, whichever is spent first.
     augment : draw one of the 8 quarter turns and flips for each patch.
     normalize : "image" maps the 1st to 99th percentile of each image and channel to -1 .. 1; "dataset" those of the
         training set.
@@ -61,7 +64,7 @@ class UNet:
     verbose : 0 is silent.
 
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
-    best_score_ and best_epoch_ (validation Dice), interrupted_, random_state_.
+    best_score_ and best_epoch_ (validation Dice), class_frequencies_ (shares of all pixels), interrupted_, random_state_.
     """
 
     def __init__(
@@ -119,27 +122,31 @@ class UNet:
         y : a mask for each image, of its size, with any whole numbers for the classes.
         sample_weight : a weight >= 0 for each pixel; 0 leaves a pixel out (unlabelled parts of a sparse mask).
         validation_data : (x, y) to report on, instead of a share of the training images.
-        classes : the mask values that count; each pixel's value is taken for the nearest of them.
+        classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too).
         callbacks : objects with on_epoch_end(epoch, logs), and set_model(unet) if they want it.
 
         Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed.
         """
         check_parameters(self)
+        check_callbacks(callbacks)
         images = read_images(x, y)
         masks = read_masks(y, images)
         weights = read_weights(sample_weight, images)
-        class_values = label_codes.learn_classes(masks, classes=classes)
-        held_out = self._read_validation(validation_data, images, class_values)
+        class_values = label_codes.learn_classes(masks, weights, classes=classes)
+        held_out = self._read_validation(validation_data, images, class_values, snap=classes is not None)
         normalizer = Normalizer(self.normalize).fit(images.arrays)
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if self.random_state is None else int(self.random_state)
         examples = [
             Example(normalizer(image), label_codes.encode(mask, class_values), weight)
             for image, mask, weight in zip(images.arrays, masks, weights, strict=True)
         ]
-        frequencies = label_codes.class_frequencies([e.label for e in examples], len(class_values))
+        frequencies = label_codes.class_frequencies([e.label for e in examples], len(class_values), weights)
         class_weight = label_codes.resolve_class_weight(self.class_weight, class_values, frequencies)
         if validation_data is None:
             training, validation = split(examples, self.validation_fraction, seed)
+            if all(e.weight is not None and not e.weight.any() for e in training):
+                where = "in the part that is held out for validation"
+                raise ValueError(f"all pixels with a sample_weight above 0 lie {where}; validation_fraction=0 uses them")
         else:
             training = examples
             validation = [
@@ -152,19 +159,19 @@ class UNet:
         # From here on nothing about the input can fail: now the old model may go.
         self.classes_, self.n_channels_in_, self.channel_axis_ = class_values, images.n_channels, images.channel_axis
         self.normalizer_, self.random_state_, self.network_ = normalizer, seed, network
-        self.n_parameters_ = network.n_parameters
+        self.n_parameters_, self.class_frequencies_, self.snap_ = network.n_parameters, frequencies, classes is not None
         self._train(training, validation, patch_size, class_weight, callbacks)
         return self
 
     def predict(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
         """Return the most probable class of each pixel, as the masks' values, in the form in which x came, less channels."""
-        images, probabilities = self._predict(x)
-        return images.restore([label_codes.decode(p.argmax(axis=-1), self.classes_) for p in probabilities])
+        images = self._read(x)
+        return images.restore([label_codes.decode(p.argmax(axis=-1), self.classes_) for p in self._probabilities(images)])
 
     def predict_proba(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
         """Return the probability of each class at each pixel: (..., H, W, K), in the order of classes_."""
-        images, probabilities = self._predict(x)
-        return images.restore(probabilities)
+        images = self._read(x)
+        return images.restore(list(self._probabilities(images)))
 
     def score(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *, average: str | None = "macro"
@@ -175,21 +182,26 @@ class UNet:
         """
         if average not in ("macro", None):
             raise ValueError(f"average is {average!r}; it takes 'macro' (the mean) or None (one Dice a class)")
-        images, probabilities = self._predict(x, y)
-        indices = range(len(self.classes_))
-        truth = [label_codes.encode(mask, self.classes_) for mask in read_masks(y, images)]
-        dice = metrics.dice(truth, [p.argmax(axis=-1) for p in probabilities], classes=list(indices))
+        images = self._read(x, y)
+        masks = read_masks(y, images)
+        if not self.snap_:
+            label_codes.require_known(masks, self.classes_)
+        truth = [label_codes.encode(mask, self.classes_) for mask in masks]
+        predicted = [p.argmax(axis=-1) for p in self._probabilities(images)]
+        dice = metrics.dice(truth, predicted, classes=range(len(self.classes_)))
         return float(np.nanmean(dice)) if average == "macro" else dice
 
     def summary(self, shape: tuple[int, ...]) -> Summary:
         """Return each step's output shape, parameters, FLOPs and receptive field, and the totals, for images of this shape.
 
-        shape : (H, W) or (N, H, W). Before fit: for one channel and two classes.
+        shape : (H, W) or (N, H, W), any size: the steps are those of the image with its mirrored borders. Before fit: for
+        one channel and two classes.
         """
-        if hasattr(self, "network_"):
-            return summarize(self.network_, shape)
-        check_parameters(self)
-        return summarize(Network(1, 2, self.base_channels, self.depth, self.padding, self.dropout), shape)
+        network = getattr(self, "network_", None)
+        if network is None:
+            check_parameters(self)
+            network = Network(1, 2, self.base_channels, self.depth, self.padding, self.dropout)
+        return summarize(network, padded_shape(network, shape))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all. `minunet.load` reads it."""
@@ -202,6 +214,8 @@ class UNet:
             "random_state": self.random_state_,
             "history": self.history_,
             "interrupted": self.interrupted_,
+            "class_frequencies": self.class_frequencies_.tolist(),
+            "snap": self.snap_,
         }
         modelfile.save(path, self.network_, metadata)
 
@@ -211,26 +225,32 @@ class UNet:
 
     def set_params(self, **params: Any) -> UNet:
         """Set constructor parameters by name. Return self."""
-        for name, value in params.items():
+        for name in params:
             if name not in _PARAMETERS:
                 raise ValueError(f"UNet has no parameter {name!r}; it has: {', '.join(_PARAMETERS)}")
+        for name, value in params.items():
             setattr(self, name, value)
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn asks an estimator for, in cross_val_score and GridSearchCV."""
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=True))
 
     def _plain_params(self) -> dict[str, Any]:
         """Return the parameters as JSON can hold them; weights by mask value become weights in the order of classes_."""
         weight = self.class_weight
         if isinstance(weight, dict):
-            weight = [weight[value] for value in self.classes_.tolist()]
-        params = self.get_params() | {"class_weight": weight}
-        return {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in params.items()}
+            weight = [weight.get(value) for value in self.classes_.tolist()]
+        return self.get_params() | {"class_weight": weight}
 
     def __repr__(self) -> str:
         signature = inspect.signature(UNet.__init__).parameters
-        changed = {k: v for k, v in self.get_params().items() if v is not signature[k].default and v != signature[k].default}
+        changed = {k: v for k, v in self.get_params().items() if repr(v) != repr(signature[k].default)}
         return f"UNet({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
-    def _read_validation(self, data: Any, images: Images, classes: NDArray) -> list[tuple[NDArray, NDArray]]:
+    def _read_validation(self, data: Any, images: Images, classes: NDArray, *, snap: bool) -> list[tuple[NDArray, NDArray]]:
         if data is None:
             return []
         if not isinstance(data, (tuple, list)) or len(data) != 2:
@@ -238,7 +258,10 @@ class UNet:
         found = read_images(
             data[0], data[1], n_channels=images.n_channels, channel_axis=images.channel_axis, name="validation_data[0]"
         )
-        return list(zip(found.arrays, read_masks(data[1], found, name="validation_data[1]"), strict=True))
+        masks = read_masks(data[1], found, name="validation_data[1]")
+        if not snap:
+            label_codes.require_known(masks, classes, "validation_data[1]")
+        return list(zip(found.arrays, masks, strict=True))
 
     def _train(
         self, training: list[Example], validation: list[Example], patch_size: int, class_weight: NDArray | None,
@@ -263,10 +286,10 @@ class UNet:
             try:
                 loop.run()
             finally:
-                self._finish(loop)
+                self.interrupted_ = loop.interrupted
+                self._read_history()
 
-    def _finish(self, loop: Loop) -> None:
-        self.interrupted_ = loop.interrupted
+    def _read_history(self) -> None:
         self.n_iter_ = len(self.history_.get("loss", ()))
         scores = self.history_.get("val_dice", [])
         self.best_epoch_ = int(np.nanargmax(scores)) if scores else None
@@ -277,11 +300,16 @@ class UNet:
             return Adam(self.learning_rate, weight_decay=self.weight_decay)
         return SGD(self.learning_rate, self.momentum, self.weight_decay)
 
-    def _predict(self, x: Any, y: Any = None) -> tuple[Images, Probabilities]:
+    def _read(self, x: Any, y: Any = None) -> Images:
         self._check_fitted()
-        images = read_images(x, y, n_channels=self.n_channels_in_, channel_axis=self.channel_axis_)
-        with kernels.threads(self.n_threads):
-            return images, [predict_proba(self.network_, self.normalizer_(image)) for image in images.arrays]
+        return read_images(x, y, n_channels=self.n_channels_in_, channel_axis=self.channel_axis_)
+
+    def _probabilities(self, images: Images) -> Iterator[NDArray[np.floating]]:
+        """Yield those of each image (H, W, K): of many large images, all at once would not fit."""
+        for image in images.arrays:
+            with kernels.threads(self.n_threads):
+                probabilities = predict_proba(self.network_, self.normalizer_(image))
+            yield probabilities
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):
@@ -297,7 +325,9 @@ def load(path: str | os.PathLike[str]) -> UNet:
         unet.normalizer_ = Normalizer.from_dict(metadata["normalizer"])
         unet.channel_axis_, unet.random_state_ = bool(metadata["channel_axis"]), int(metadata["random_state"])
         unet.history_, unet.interrupted_ = dict(metadata["history"]), bool(metadata["interrupted"])
-    except (KeyError, TypeError, ValueError) as error:
+        unet.class_frequencies_, unet.snap_ = np.array(metadata["class_frequencies"], float), bool(metadata["snap"])
+        unet._read_history()
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise modelfile.ModelFileError(f"{Path(path)}: the model's description is damaged: {error!r}") from error
     if len(unet.classes_) != network.out_channels:
         raise modelfile.ModelFileError(f"{Path(path)}: {len(unet.classes_)} classes, but the network has {network.out_channels}")
@@ -309,15 +339,8 @@ _PARAMETERS = tuple(name for name in inspect.signature(UNet.__init__).parameters
 
 
 def _patch_size(network: Network, wanted: int, examples: list[Example]) -> int:
-    """Return the patch's side: what was asked for, or the least that holds the largest image where that is smaller."""
-    try:
-        network.output_size(wanted + 2 * network.margin, wanted + 2 * network.margin)
-    except ValueError:
-        above = network.fitting_output(wanted)
-        below = max(above - 2**network.depth, network.fitting_output(1))
-        raise ValueError(
-            f"patch_size is {wanted}; with depth={network.depth} and padding={network.padding!r} it takes a size that "
-            f"halves evenly at each pooling: the nearest are {below} and {above}"
-        ) from None
+    """Return the largest patch that fits the network, is no larger than wanted, nor than it takes to hold the largest image."""
     largest = max(max(e.label.shape) for e in examples)
-    return min(wanted, network.fitting_output(largest))
+    least = network.fitting_output(wanted)
+    below = max(least - 2**network.depth, network.fitting_output(1)) if least > wanted else least
+    return min(below, network.fitting_output(largest))

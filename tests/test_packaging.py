@@ -29,6 +29,9 @@ print(minunet.__file__, minunet.kernels.cpu.__file__, sep="\\n")
 network, optimizer = minunet.Network(1, 2, 2, depth=1, random_state=0), minunet.optim.SGD(learning_rate=0.1)
 x, labels = np.linspace(-1, 1, 64, dtype="float32").reshape(1, 8, 8, 1), np.arange(64).reshape(1, 8, 8) // 32
 print(*(float(minunet.training.step(network, optimizer, x, labels)) for _ in range(2)))
+unet = minunet.UNet(base_channels=2, depth=1, patch_size=8, max_epochs=1, verbose=0, random_state=0).fit(x[..., 0], labels)
+unet.save("model.safetensors")
+assert (minunet.load("model.safetensors").predict(x[..., 0]) == unet.predict(x[..., 0])).all()
 """
 
 

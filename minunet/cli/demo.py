@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,15 @@ def demo(output: Path, *, n_train: int = 16, n_test: int = 8, size: int = 256, *
 
     predicted, probability = unet.predict(x[n_train:]), unet.predict_proba(x[n_train:])
     error, dice = pixel_error(y[n_train:], predicted), unet.score(x[n_train:], y[n_train:])
-    picture.draw(
+    unet.save(paths[1])  # first: no picture is worth a model
+    drawn = picture.draw(
         x[n_train:][:2], y[n_train:][:2], predicted[:2], probability[:2, ..., 0], unet.history_,
         f"{unet.n_parameters_:,} parameters, {n_train} training images, {seconds:.0f} s. On {n_test} unseen images: "
         f"pixel error {error:.1%}, blur and threshold {baseline_error:.1%}",
-    ).save(paths[0])  # fmt: skip
-    unet.save(paths[1])
+    )  # fmt: skip
+    content = io.BytesIO()
+    drawn.save(content, "PNG")
+    files.atomic_write(paths[0], content.getvalue())
     print(f"{unet.n_parameters_:,} parameters, trained in {seconds:.0f} s. On unseen images:")
     print(f"  pixel error, U-Net                      {error:.4f}   (mean Dice {dice:.3f})")
     print(f"  pixel error, blur + threshold (tuned)   {baseline_error:.4f}   (sigma {baseline.sigma_})")

@@ -13,8 +13,3 @@ def apply(square: NDArray, k: int) -> NDArray:
     turned = np.rot90(square, k % 4)
     return turned[:, ::-1] if k >= 4 else turned
 
-
-def inverse(square: NDArray, k: int) -> NDArray:
-    """Undo `apply(square, k)`."""
-    unflipped = square[:, ::-1] if k >= 4 else square
-    return np.rot90(unflipped, -(k % 4))

@@ -20,6 +20,7 @@ class Images:
     arrays: list[NDArray]
     form: str  # "HW", "HWC", "NHW", "NHWC" or "list"
     channel_axis: bool  # whether x had an axis for channels
+    name: str  # what to call x in messages
 
     @property
     def n_channels(self) -> int:
@@ -58,17 +59,18 @@ def read_images(
             raise ValueError(f"{label} has shape {array.shape}; each image takes H x W or H x W x C, alike for all")
         images.append(_checked(array if has_channels else array[..., None], label))
     _check_channels(images, n_channels, name, several)
-    return Images(images, form, has_channels)
+    return Images(images, form, has_channels, name)
 
 
 def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
     """Return the masks of y as whole numbers (H, W), each of its image's size."""
     given = _per_image(y, images)
     if len(given) != len(images.arrays):
-        raise ValueError(f"{len(images.arrays)} images but {len(given)} masks; each image takes one mask")
+        counts = f"{images.name} has {len(images.arrays)} images but {name} {len(given)} masks"
+        raise ValueError(f"{counts}; each image takes one mask")
     several = images.form not in ("HW", "HWC")
     return [
-        _mask(mask, image, f"{name}[{i}]" if several else name, f"x[{i}]" if several else "x")
+        _mask(mask, image, f"{name}[{i}]" if several else name, f"{images.name}[{i}]" if several else images.name)
         for i, (mask, image) in enumerate(zip(given, images.arrays, strict=True))
     ]
 

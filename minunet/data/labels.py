@@ -14,13 +14,18 @@ SOLID = 0.5  # ... and one that has this share of its pixels in 2 x 2 squares of
 MIN_SUSPECTS = 2  # one thin class between two others (a drawn contour) is honest; several are what interpolation leaves
 
 
-def learn_classes(masks: Sequence[NDArray], *, classes: Sequence[int] | None = None) -> NDArray:
+Weights = Sequence[NDArray | None]
+
+
+def learn_classes(masks: Sequence[NDArray], weights: Weights = (), *, classes: Sequence[int] | None = None) -> NDArray:
     """Return the sorted values of the masks; with `classes`, those. ValueError where they cannot be classes.
 
+    weights : for each mask (H, W) or None; a pixel of weight 0 is unlabelled, and its value counts for nothing.
     Bool masks give bool classes; masks of several dtypes, a dtype that holds them all.
     """
     dtype = np.result_type(*{mask.dtype for mask in masks})
-    counts = _count_values(masks)
+    labelled = _labelled(masks, weights)
+    counts = count_values([mask[here] for mask, here in zip(masks, labelled, strict=True)])
     if classes is not None:
         return _given_classes(classes, dtype, counts)
     if dtype.kind == "f":  # what NumPy makes of int64 and uint64 together
@@ -33,7 +38,7 @@ def learn_classes(masks: Sequence[NDArray], *, classes: Sequence[int] | None = N
         )
     shares = np.array(list(counts.values())) / sum(counts.values())
     if len(values) > MAX_CLASSES or _are_spread(values):
-        meant = (shares >= FREQUENT) | (_solidity(masks, counts) >= SOLID)
+        meant = (shares >= FREQUENT) | (_solidity(masks, labelled, counts) >= SOLID)
         if len(values) > MAX_CLASSES or _count_suspects(meant) >= MIN_SUSPECTS:
             raise ValueError(_suspicion(values, shares, meant))
     return values
@@ -48,15 +53,33 @@ def encode(mask: NDArray, classes: NDArray) -> NDArray[np.int32]:
     return np.where(nearer_low & (mask != high), above - 1, above).astype(np.int32)
 
 
+def require_known(masks: Sequence[NDArray], classes: NDArray, name: str = "y") -> None:
+    """Refuse mask values that are not among a model's classes: the nearest class would be a guess."""
+    unknown = sorted(set(count_values(masks)) - set(classes.tolist()))
+    if unknown:
+        more = f" and {len(unknown) - 8} more values" if len(unknown) > 8 else ""
+        raise ValueError(
+            f"{name} holds {', '.join(map(str, unknown[:8]))}{more}, unknown to this model, whose classes are "
+            f"{classes.tolist()}. Masks take the values that it was trained on"
+        )
+
+
 def decode(indices: NDArray[np.integer], classes: NDArray) -> NDArray:
     """Return each pixel's mask value, in the masks' dtype."""
     return classes[indices]
 
 
-def class_frequencies(labels: Sequence[NDArray[np.integer]], n_classes: int) -> NDArray[np.float64]:
-    """Return each class's share of all pixels: (K,)."""
-    counts = np.sum([np.bincount(label.ravel(), minlength=n_classes) for label in labels], axis=0)
+def class_frequencies(labels: Sequence[NDArray[np.integer]], n_classes: int, weights: Weights = ()) -> NDArray[np.float64]:
+    """Return each class's share of all pixels of a weight above 0: (K,)."""
+    labelled = zip(labels, _labelled(labels, weights), strict=True)
+    counts = np.sum([np.bincount(label[here], minlength=n_classes) for label, here in labelled], axis=0)
     return np.asarray(counts / counts.sum())
+
+
+def _labelled(masks: Sequence[NDArray], weights: Weights) -> list[NDArray[np.bool_]]:
+    """Return where each mask counts: everywhere, where it has no weights."""
+    given = weights or [None] * len(masks)
+    return [np.ones(mask.shape, bool) if w is None else w > 0 for mask, w in zip(masks, given, strict=True)]
 
 
 def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -76,7 +99,9 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
         weights = np.asarray(class_weight, np.float64)
     except (TypeError, ValueError):
         weights = np.empty(0)  # no numbers: refused below
-    if weights.shape != (len(listed),) or not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+    with np.errstate(over="ignore"):  # what exceeds float32 is infinite there, and refused as such
+        finite = np.isfinite(weights.astype(np.float32)).all()
+    if weights.shape != (len(listed),) or not (finite and (weights >= 0).all() and weights.any()):
         raise ValueError(f"class_weight is {class_weight!r}; for the classes {listed} it takes {_WEIGHT_FORMS}")
     return weights
 
@@ -102,7 +127,7 @@ def _given_classes(classes: Sequence[int], dtype: np.dtype, counts: dict[int, in
     return values.astype(dtype) if info.min <= values.min() and values.max() <= info.max else values
 
 
-def _count_values(masks: Sequence[NDArray]) -> dict[int, int]:
+def count_values(masks: Sequence[NDArray]) -> dict[int, int]:
     """Return {value: number of pixels}, sorted by value."""
     counts: dict[int, int] = {}
     for mask in masks:
@@ -116,13 +141,13 @@ def _are_spread(values: NDArray) -> bool:
     return int(values[-2]) - int(values[0]) >= 2 * (len(values) - 1)
 
 
-def _solidity(masks: Sequence[NDArray], counts: dict[int, int]) -> NDArray[np.float64]:
+def _solidity(masks: Sequence[NDArray], labelled: Sequence[NDArray], counts: dict[int, int]) -> NDArray[np.float64]:
     """Return for each value the share of its pixels that lie in a 2 x 2 square of that value.
 
     Near 1 for what somebody drew, however rare; near 0 for most of what JPEG and interpolation leave along borders,
     where each pixel differs from the next.
     """
-    solid = _count_values([mask[_in_squares(mask)] for mask in masks])
+    solid = count_values([mask[_in_squares(mask) & here] for mask, here in zip(masks, labelled, strict=True)])
     return np.array([solid.get(value, 0) / count for value, count in counts.items()])
 
 

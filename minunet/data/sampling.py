@@ -19,16 +19,17 @@ MIN_STRIP = 8  # pixels: less tells nothing
 
 @dataclass(frozen=True)
 class Example:
-    """An image (H, W, C), its class indices (H, W), and its pixels' weights (H, W) or None."""
+    """An image (H, W, C), its class indices (H, W), its pixels' weights (H, W) or None, and what to call it."""
 
-    image: NDArray[np.float32]
-    label: NDArray[np.int32]
+    image: NDArray
+    label: NDArray
     weight: NDArray[np.float32] | None
+    name: str = ""
 
     def crop(self, rows: slice, cols: slice) -> Example:
         """Return a part of it, as views."""
         weight = None if self.weight is None else self.weight[rows, cols]
-        return Example(self.image[rows, cols], self.label[rows, cols], weight)
+        return Example(self.image[rows, cols], self.label[rows, cols], weight, self.name)
 
 
 def split(examples: Sequence[Example], fraction: float, random_state: int) -> tuple[list[Example], list[Example]]:

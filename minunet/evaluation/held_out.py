@@ -13,11 +13,12 @@ from .tiles import predict_proba
 
 
 def loss_and_dice(network: Network, examples: Sequence[Example]) -> dict[str, float]:
-    """Return val_loss, the mean cross-entropy over pixels of weight, and val_dice, the mean over the classes present."""
-    if not examples:
-        return {}
+    """Return val_loss, the weighted mean cross-entropy, and val_dice, the mean over the classes present; of weight 0, no pixel.
+
+    Nothing where no pixel has weight.
+    """
     total = weight = 0.0
-    predictions = []
+    truths, predictions = [], []
     for example in examples:
         probabilities = predict_proba(network, example.image)
         of_truth = np.take_along_axis(probabilities, example.label[..., None], axis=-1)[..., 0]
@@ -25,7 +26,9 @@ def loss_and_dice(network: Network, examples: Sequence[Example]) -> dict[str, fl
         counted = np.ones(of_truth.shape) if example.weight is None else example.weight
         total += float((counted * pixel_loss).sum(dtype=np.float64))
         weight += float(counted.sum(dtype=np.float64))
-        predictions.append(probabilities.argmax(axis=-1))
-    classes = list(range(network.out_channels))
-    dice = metrics.dice([e.label for e in examples], predictions, classes=classes)
-    return {"val_loss": total / weight if weight else 0.0, "val_dice": float(np.nanmean(dice))}
+        truths.append(example.label[counted > 0])
+        predictions.append(probabilities.argmax(axis=-1)[counted > 0])
+    if weight == 0:
+        return {}
+    dice = metrics.dice(truths, predictions, classes=range(network.out_channels))
+    return {"val_loss": total / weight, "val_dice": float(np.nanmean(dice))}

@@ -49,14 +49,15 @@ class Loop:
                     np.copyto(good, self.network.flat)
                     if interrupt.requested or self._spent() >= 1:
                         break
-        except FloatingPointError:
-            np.copyto(self.network.flat, good)
+        except (FloatingPointError, KeyboardInterrupt) as error:
+            np.copyto(self.network.flat, good)  # what a second Ctrl-C cut into, or a step made infinite
+            self.interrupted = isinstance(error, KeyboardInterrupt)
             raise
         finally:
             self.progress.close()
         self.interrupted = interrupt.requested
         if self.interrupted:
-            warnings.warn(f"interrupted after {self.n_steps} steps; the model is usable as it is", UserWarning, stacklevel=3)
+            warnings.warn(f"interrupted after {self.n_steps} steps; the model is usable as it is", UserWarning, stacklevel=4)
         return self.history
 
     def _epoch(self, epoch: int, interrupt: StopOnInterrupt) -> None:
@@ -65,6 +66,8 @@ class Loop:
             losses.append(self._step(epoch, index))
             if interrupt.requested or self._spent() >= 1:
                 break
+        if not np.isfinite(self.network.flat).all():  # the last update may have overflowed where its loss did not
+            raise FloatingPointError(self._diverged(epoch, "the weights are not finite"))
         logs = {"loss": float(np.mean(losses)), **self.validate()}
         logs |= {"learning_rate": self.optimizer.learning_rate, "seconds": self._seconds(), "steps": self.n_steps}
         for name, value in logs.items():
@@ -84,12 +87,16 @@ class Loop:
         )
         self.n_steps += 1
         if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {self.n_steps} (epoch {epoch + 1}): training diverged. The model keeps the "
-                f"weights from the end of epoch {epoch}. A learning_rate below {self.schedule.learning_rate:g} may help."
-            )
+            raise FloatingPointError(self._diverged(epoch, f"the loss is {loss}"))
         self.progress.on_step(self.n_steps, self._seconds(), loss)
         return loss
+
+    def _diverged(self, epoch: int, what: str) -> str:
+        kept = f"the weights from the end of epoch {epoch}" if epoch else "its initial weights"
+        return (
+            f"{what} at step {self.n_steps} (epoch {epoch + 1}): training diverged. The model keeps {kept}. "
+            f"A learning_rate below {self.schedule.learning_rate:g} may help."
+        )
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._started - self._paused

@@ -12,7 +12,6 @@ from ..network import Network, parameter_shapes
 Size = tuple[int, int]
 Sizes = tuple[Size, Size, Size]
 
-RUNTIME_BYTES = 160 * 2**20  # Python with NumPy and Numba before the first step: "runtime" in bench/memory.py
 ALLOCATOR = 1.15  # resident bytes for a byte in use, 1.05 to 1.2 as measured: the C library keeps freed blocks
 
 
@@ -21,7 +20,8 @@ def training_bytes(network: Network, n: int, h: int, w: int) -> int:
 
     Counted: parameters, their gradient and two moments; the images; each activation from its making to its last use;
     the gradients that backward holds at its widest moment; the working memory of the kernels; what the allocator adds.
-    Within 20 % of measured (bench/memory.py). The process takes RUNTIME_BYTES besides.
+    Within 20 % of measured (bench/memory.py), with the Numba kernels: the reference ones build whole column matrices.
+    The process takes some 160 MB besides (Python, NumPy, Numba: "runtime" in bench/memory.py).
     """
     book = _Book(network, n, h, w)
     book.hold("moments", 2 * network.flat.nbytes)

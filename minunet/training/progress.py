@@ -26,7 +26,7 @@ class Progress:
         """Move the bar; `step` counts from 1."""
         if step == 1:
             self.warm_up = seconds
-        if not self.bar:
+        if self.bar is None:
             return
         self.bar.update()
         self.shown["loss"] = f"{loss:.3f}"
@@ -39,7 +39,7 @@ class Progress:
     def on_epoch_end(self, epoch: int, step: int, seconds: float, logs: dict[str, float]) -> None:
         """Show the epoch's figures; `epoch` counts from 1."""
         figures = {name: f"{logs[name]:.3f}" for name in SHOWN if name in logs}
-        if self.bar:
+        if self.bar is not None:
             self.shown |= figures
             self.bar.set_postfix(self.shown)
         elif self.verbose > 0:
@@ -50,7 +50,7 @@ class Progress:
 
     def close(self) -> None:
         """Leave the bar as it stands."""
-        if self.bar:
+        if self.bar is not None:
             self.bar.close()
 
     def _by_steps(self, step: int, seconds: float) -> float:

@@ -1,5 +1,8 @@
 """Every backend keeps the kernel contract: exactly, on whole numbers, against seven loops; and the same bits always."""
 
+import subprocess
+import sys
+
 import numpy as np
 import oracles
 import pytest
@@ -308,11 +311,28 @@ def test_the_reference_serves_with_one_warning_where_numba_does_not_work(monkeyp
         kernels._fastest.cache_clear()
 
 
-def test_n_threads_comes_from_the_environment(monkeypatch):
+def test_without_numba_the_reference_trains_with_one_warning():
+    program = """
+import sys, warnings
+sys.modules["numba"] = None  # as if it were not installed
+import numpy as np, minunet
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    network, x = minunet.Network(1, 2, 2, 1), np.ones((1, 4, 4, 1), np.float32)
+    for _ in range(2):
+        minunet.training.step(network, minunet.optim.Adam(), x, np.zeros((1, 4, 4), int))
+print(len(caught), caught[0].message)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("1 Numba does not work here (")
+
+
+@pytest.mark.parametrize("given", ["many", "0", "-3", "1.5"])
+def test_n_threads_comes_from_the_environment(monkeypatch, given):
     monkeypatch.setenv("MINUNET_NUM_THREADS", "3")
     assert kernels.n_threads() == 3
-    monkeypatch.setenv("MINUNET_NUM_THREADS", "many")
-    with pytest.raises(ValueError, match="MINUNET_NUM_THREADS is 'many'"):
+    monkeypatch.setenv("MINUNET_NUM_THREADS", given)
+    with pytest.raises(ValueError, match=f"MINUNET_NUM_THREADS is '{given}'"):
         kernels.n_threads()
 
 

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import minunet
 from minunet import NotFittedError, UNet
@@ -94,13 +95,13 @@ def test_inputs_are_never_written():
 
 
 def test_the_same_seed_gives_the_same_bits_at_any_number_of_threads():
-    x, y = discs(2, 64)
-    one, two, again = (
-        UNet(**SMALL | {"n_threads": n, "dropout": 0.3}).fit(x, y).network_.flat.tobytes() for n in (1, 2, 2)
+    x, y = discs(2, 96)
+    settings = SMALL | {"dropout": 0.3, "patch_size": 96}  # patches of several blocks of rows
+    one, two, three, again = (
+        UNet(**settings | {"n_threads": n}).fit(x, y).network_.flat.tobytes() for n in (1, 2, 3, 2)
     )
-    assert one == two == again
-    other = UNet(**SMALL | {"random_state": 1, "dropout": 0.3}).fit(x, y).network_.flat.tobytes()
-    assert other != one
+    assert one == two == three == again
+    assert UNet(**settings | {"random_state": 1}).fit(x, y).network_.flat.tobytes() != one
 
 
 def test_a_saved_model_predicts_the_same(fitted, tmp_path):
@@ -211,6 +212,76 @@ def test_a_diverging_training_stops_with_the_last_good_weights():
     assert np.isfinite(unet.network_.flat).all()
 
 
+def test_an_update_that_overflows_in_the_last_step_is_not_kept(monkeypatch):
+    x, y = discs()
+
+    def overflow(network, *args, **options):
+        network.flat[...] = np.inf
+        return np.float32(0.5)
+
+    monkeypatch.setattr("minunet.training.loop.step", overflow)
+    unet = UNet(**SMALL)
+    with pytest.raises(FloatingPointError, match=r"the weights are not finite at step 25 .* keeps its initial weights"):
+        unet.fit(x, y)
+    assert np.isfinite(unet.network_.flat).all()
+
+
+def test_the_value_of_unlabelled_pixels_is_no_class():
+    x, y = discs(12)
+    y = y + np.uint8(1)
+    weight = np.ones(y.shape)
+    y[:, :10], weight[:, :10] = 77, 0
+    unet = UNet(**SMALL | {"max_epochs": 2}).fit(x, y, sample_weight=weight)
+    assert unet.classes_.tolist() == [1, 2]
+    np.testing.assert_allclose(unet.class_frequencies_, [(y == c).sum() / (y != 77).sum() for c in (1, 2)])
+    assert unet.best_score_ > 0.5  # the unlabelled rows of the held-out images count for nothing
+    with pytest.raises(ValueError, match="one class"):
+        UNet(**SMALL).fit(x, y, sample_weight=weight * (y == 1))
+
+
+def test_weights_in_the_held_out_strip_alone_are_refused():
+    x, y = discs(1)
+    weight = np.zeros(y.shape)
+    weight[:, -4:] = 1
+    y[:, -2:] = 1 - y[:, -2:]
+    with pytest.raises(ValueError, match=r"for validation; validation_fraction=0"):
+        UNet(**SMALL).fit(x, y, sample_weight=weight)
+
+
+def test_masks_of_other_values_are_not_scored(fitted):
+    x, y = discs()
+    with pytest.raises(ValueError, match=r"y holds 1, unknown to this model, whose classes are \[0, 255\]"):
+        fitted.score(x, y)
+    with pytest.raises(ValueError, match=r"validation_data\[1\] holds 1, unknown"):
+        UNet(**SMALL).fit(x, 255 * y, validation_data=(x, y))
+    snapping = UNet(**SMALL).fit(x, 250 * y, classes=[0, 255])
+    assert 0 <= snapping.score(x, 254 * y) <= 1
+
+
+@pytest.mark.parametrize("callbacks", [[None], None, [object()], "no"])
+def test_a_callback_that_cannot_be_called_is_refused_before_training(fitted, callbacks):
+    x, y = discs()
+    with pytest.raises(ValueError, match=r"callbacks\[0\] .*on_epoch_end"):
+        pickle.loads(pickle.dumps(fitted)).fit(x, y, callbacks=callbacks)
+
+
+@pytest.mark.parametrize(("wanted", "padding", "found"), [(30, "same", 28), (3, "same", 4), (50, "valid", 48), (44, "valid", 44)])
+def test_a_patch_size_that_does_not_fit_is_rounded_down(wanted, padding, found):
+    x, y = discs(1, 60)
+    from minunet import unet as module
+
+    network = minunet.Network(1, 2, 2, 2, padding)
+    examples = [module.Example(x[0][..., None], y[0], None)]
+    assert module._patch_size(network, wanted, examples) == found
+    UNet(**SMALL | {"patch_size": wanted, "padding": padding, "base_channels": 2}).fit(x, y)
+
+
+def test_the_summary_of_any_size_is_that_of_the_padded_image():
+    assert UNet().summary((61, 97)).image == (1, 64, 112, 1)
+    assert UNet.ronneberger2015().summary((388, 388)).image == (1, 572, 572, 1)
+    assert UNet().summary((2, 500, 500)).image == (2, 512, 512, 1)
+
+
 def test_bad_input_leaves_a_fitted_model_as_it_was(fitted):
     x, y = discs()
     unet = pickle.loads(pickle.dumps(fitted))
@@ -226,14 +297,13 @@ def with_nan(x):
 
 
 X, Y = discs()
-JPEG_LIKE = np.where(Y == 1, 255, 0) + np.random.default_rng(0).integers(0, 3, Y.shape)
 
 
 @pytest.mark.parametrize(
     ("x", "y", "says"),
     [
         ([], [], "no images"),
-        (X, Y[:2], "3 images but 2 masks"),
+        (X, Y[:2], "x has 3 images but y 2 masks"),
         (X, Y[:, :30], r"x\[0\].*40.*y\[0\].*30"),
         (list(X), [Y[0], Y[1].T[:30], Y[2]], r"\[1\]"),
         (with_nan(X), Y, "NaN"),
@@ -263,7 +333,8 @@ def test_masks_with_rare_values_between_frequent_ones_are_refused_or_snapped():
     ("name", "value"),
     [
         ("base_channels", 0), ("base_channels", -4), ("depth", -1), ("depth", 1.5), ("batch_size", 0), ("patch_size", -16),
-        ("patch_size", 30), ("max_epochs", 0), ("max_minutes", 0), ("learning_rate", -1e-3), ("learning_rate", float("nan")),
+        ("max_epochs", 0), ("verbose", "yes"), ("verbose", -1), ("augment", "no"), ("class_weight", {0: 1e300, 1: 1.0}),
+        ("max_minutes", 0), ("learning_rate", -1e-3), ("learning_rate", float("nan")),
         ("momentum", 1.0), ("weight_decay", -1), ("dropout", 1.0), ("validation_fraction", 1.5), ("n_threads", 0),
         ("optimizer", "adamw"), ("padding", "full"), ("loss", "mse"), ("normalize", "none"), ("device", "gpu"),
         ("random_state", -1), ("class_weight", "uniform"), ("class_weight", {0: 1.0}), ("class_weight", {0: 1.0, 1: -1.0}),
@@ -272,6 +343,54 @@ def test_masks_with_rare_values_between_frequent_ones_are_refused_or_snapped():
 def test_bad_parameters_are_named_before_training(name, value):
     with pytest.raises(ValueError, match=name):
         UNet(**SMALL | {name: value}).fit(X, Y)
+
+
+def test_numpy_numbers_as_parameters_are_saved(tmp_path):
+    x, y = discs()
+    numbers = {"base_channels": np.int64(4), "depth": np.int32(1), "dropout": np.float32(0.5), "learning_rate": np.float32(1e-3)}
+    unet = UNet(**SMALL | numbers | {"class_weight": np.array([1.0, 2.0])}).fit(x, y)
+    assert "class_weight=array" in repr(unet)
+    unet.save(tmp_path / "m")
+    loaded = minunet.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.predict(x), unet.predict(x))
+    assert (loaded.n_iter_, loaded.best_score_, loaded.best_epoch_) == (unet.n_iter_, unet.best_score_, unet.best_epoch_)
+    assert loaded.get_params()["class_weight"] == [1.0, 2.0]
+
+
+def test_a_large_image_is_predicted_in_tiles_of_a_quarter_of_free_memory(fitted, monkeypatch):
+    from minunet.evaluation import tiles
+
+    calls = []
+    monkeypatch.setattr(tiles, "available_memory", lambda: 4 * 2**20)
+    monkeypatch.setattr(tiles, "_predict_tile", lambda *args, _tile=tiles._predict_tile: calls.append(args) or _tile(*args))
+    image = np.tile(discs()[0][0], (8, 8))
+    tiled = fitted.predict_proba(image)
+    assert len(calls) > 1
+    monkeypatch.undo()
+    np.testing.assert_allclose(tiled, fitted.predict_proba(image), atol=1e-5)
+
+
+def test_scikit_learn_can_clone_score_and_search():
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from sklearn.base import clone
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+
+    x, y = discs(4)
+    assert clone(UNet(**SMALL)).get_params() == UNet(**SMALL).get_params()
+    assert cross_val_score(UNet(**SMALL), x, y, cv=2).shape == (2,)
+    search = GridSearchCV(UNet(**SMALL), {"base_channels": [2, 4]}, cv=2).fit(x, y)
+    assert search.best_params_["base_channels"] in (2, 4)
+
+
+def test_real_electron_microscopy_is_learned(isbi):
+    x, y = (
+        np.stack([np.asarray(Image.open(isbi / "train" / kind / f"{i:02}.png"))[:128, :128] for i in range(4)])
+        for kind in ("image", "label")
+    )
+    unet = UNet(**SMALL | {"base_channels": 8, "patch_size": 64, "max_epochs": 4}).fit(x[:3], y[:3])
+    assert unet.classes_.tolist() == [0, 255]
+    assert unet.history_["loss"][-1] < 0.9 * unet.history_["loss"][0]
+    assert unet.score(x[3:], y[3:]) > 0.6
 
 
 def test_predicting_with_the_wrong_number_of_channels(fitted):

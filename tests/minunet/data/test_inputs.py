@@ -130,8 +130,8 @@ def test_one_colour_image_is_not_taken_for_a_stack_of_narrow_ones(y_shape, says)
 @pytest.mark.parametrize(
     ("x", "y", "says"),
     [
-        (np.zeros((20, 8, 8)), np.zeros((19, 8, 8)), "20 images but 19 masks"),
-        ([np.zeros((8, 8))] * 2, [np.zeros((8, 8))] * 3, "2 images but 3 masks"),
+        (np.zeros((20, 8, 8)), np.zeros((19, 8, 8)), "20 images but y 19 masks"),
+        ([np.zeros((8, 8))] * 2, [np.zeros((8, 8))] * 3, "2 images but y 3 masks"),
         ([np.zeros((6, 9))] * 2, [np.zeros((6, 9)), np.zeros((9, 6))],
          r"x\[1\] is 6 x 9 pixels, but y\[1\] is 9 x 6 \(turned by 90 degrees\?\)"),
         (np.zeros((8, 9)), np.zeros((8, 7)), r"^x is 8 x 9 pixels, but y is 8 x 7; a mask has its image's size"),
@@ -141,7 +141,7 @@ def test_one_colour_image_is_not_taken_for_a_stack_of_narrow_ones(y_shape, says)
         (np.zeros((8, 8)), np.full((8, 8), 0.5), "y holds fractions"),
         (np.zeros((8, 8)), np.full((8, 8), np.nan), "y holds fractions or NaN"),
         (np.zeros((8, 8)), np.full((8, 8), "cell"), "y is of dtype <U4"),
-        (np.zeros((2, 8, 8)), 3, "2 images but 1 masks"),
+        (np.zeros((2, 8, 8)), 3, "2 images but y 1 masks"),
     ],
 )  # fmt: skip
 def test_masks_that_do_not_fit_are_refused(x, y, says):

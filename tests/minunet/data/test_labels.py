@@ -154,8 +154,9 @@ def test_thin_classes_are_honest(values):
 def test_solidity_counts_pixels_in_squares():
     mask = np.array([[1, 1, 0, 2], [1, 1, 0, 2], [0, 0, 0, 2], [3, 0, 0, 2]])
     counts = {0: 7, 1: 4, 2: 4, 3: 1}
-    np.testing.assert_allclose(labels._solidity([mask], counts), [4 / 7, 1, 0, 0])
-    np.testing.assert_allclose(labels._solidity([np.array([[4, 4, 5]]), np.array([[6]])], {4: 2, 5: 1, 6: 1}), [1, 0, 1])
+    np.testing.assert_allclose(labels._solidity([mask], [np.ones(mask.shape, bool)], counts), [4 / 7, 1, 0, 0])
+    rows = [np.array([[4, 4, 5]]), np.array([[6]])]
+    np.testing.assert_allclose(labels._solidity(rows, [np.ones(a.shape, bool) for a in rows], {4: 2, 5: 1, 6: 1}), [1, 0, 1])
 
 
 @pytest.mark.parametrize("mask", [[[0, 1]], [[False, True]], [[7]]])
