@@ -18,6 +18,8 @@ from ._version import __version__
 if TYPE_CHECKING:
     from . import data, evaluation, kernels, layers, losses, modelfile, network, ops, optim, plot, training
     from .data import datasets
+    from .data.folders import load_folder
+    from .data.images import ImageFileError
     from .kernels import use_backend
     from .modelfile import ModelFileError
     from .network import Network
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 # Public names are imported where they are first used (PEP 562), so that `import minunet` stays light.
 _HOME = {
     "UNet": "unet", "load": "unet", "NotFittedError": "unet", "Network": "network", "use_backend": "kernels",
-    "ModelFileError": "modelfile",
+    "ModelFileError": "modelfile", "load_folder": "data.folders", "ImageFileError": "data.images",
 }  # fmt: skip
 _MODULES = {
     name: name
@@ -34,8 +36,9 @@ _MODULES = {
 } | {"datasets": "data.datasets"}
 
 __all__ = [
-    "ModelFileError", "Network", "NotFittedError", "UNet", "__version__", "data", "datasets", "evaluation", "kernels",
-    "layers", "load", "losses", "modelfile", "network", "ops", "optim", "plot", "training", "use_backend",
+    "ImageFileError", "ModelFileError", "Network", "NotFittedError", "UNet", "__version__", "data", "datasets",
+    "evaluation", "kernels", "layers", "load", "load_folder", "losses", "modelfile", "network", "ops", "optim",
+    "plot", "training", "use_backend",
 ]  # fmt: skip
 
 logging.getLogger("minunet").addHandler(logging.NullHandler())

@@ -155,7 +155,7 @@ class UNet:
         network = Network(
             images.n_channels, len(class_values), self.base_channels, self.depth, self.padding, self.dropout, seed
         )
-        patch_size = _patch_size(network, self.patch_size, training)
+        patch_size = fitting_patch(network, self.patch_size, training)
         # From here on nothing about the input can fail: now the old model may go.
         self.classes_, self.n_channels_in_, self.channel_axis_ = class_values, images.n_channels, images.channel_axis
         self.normalizer_, self.random_state_, self.network_ = normalizer, seed, network
@@ -338,7 +338,7 @@ def load(path: str | os.PathLike[str]) -> UNet:
 _PARAMETERS = tuple(name for name in inspect.signature(UNet.__init__).parameters if name != "self")
 
 
-def _patch_size(network: Network, wanted: int, examples: list[Example]) -> int:
+def fitting_patch(network: Network, wanted: int, examples: list[Example]) -> int:
     """Return the largest patch that fits the network, is no larger than wanted, nor than it takes to hold the largest image."""
     largest = max(max(e.label.shape) for e in examples)
     least = network.fitting_output(wanted)

@@ -17,6 +17,16 @@ MIN_SUSPECTS = 2  # one thin class between two others (a drawn contour) is hones
 Weights = Sequence[NDArray | None]
 
 
+class ClassesError(ValueError):
+    """Raised where mask values cannot be classes: what is wrong with them, and the classes that may have been meant."""
+
+    def __init__(self, problem: str, likely: list[int]) -> None:
+        super().__init__(
+            f"{problem} fit(x, y, classes={likely}) takes each pixel for the nearest of these values; list those that you mean."
+        )
+        self.problem, self.likely = problem, likely
+
+
 def learn_classes(masks: Sequence[NDArray], weights: Weights = (), *, classes: Sequence[int] | None = None) -> NDArray:
     """Return the sorted values of the masks; with `classes`, those. ValueError where they cannot be classes.
 
@@ -40,7 +50,7 @@ def learn_classes(masks: Sequence[NDArray], weights: Weights = (), *, classes: S
     if len(values) > MAX_CLASSES or _are_spread(values):
         meant = (shares >= FREQUENT) | (_solidity(masks, labelled, counts) >= SOLID)
         if len(values) > MAX_CLASSES or _count_suspects(meant) >= MIN_SUSPECTS:
-            raise ValueError(_suspicion(values, shares, meant))
+            raise _suspicion(values, shares, meant)
     return values
 
 
@@ -168,27 +178,24 @@ def _count_suspects(meant: NDArray[np.bool_]) -> int:
     return int((~meant[places[0] : places[-1]]).sum()) if len(places) else 0
 
 
-def _suspicion(values: NDArray, shares: NDArray[np.float64], meant: NDArray[np.bool_]) -> str:
+def _suspicion(values: NDArray, shares: NDArray[np.float64], meant: NDArray[np.bool_]) -> ClassesError:
     """Return the refusal: a histogram of the most frequent values, the likely causes, the remedy."""
     order = np.argsort(-shares, kind="stable")
     histogram = ", ".join(f"{values[i]}: {shares[i]:.2%}" for i in order[:8])
     more = f", and {len(values) - 8} more" if len(values) > 8 else ""
-    return (
+    problem = (
         f"the masks hold {len(values)} different values ({histogram}{more}). Classes would be few and form regions. "
         "Likely causes: masks saved as JPEG (its artefacts lie between the true values), masks resized with "
-        "interpolation, or instance labels (one number an object; y > 0 makes two classes of them). "
-        f"fit(x, y, classes={_likely_classes(values[order], meant[order])}) takes each pixel for the nearest of these "
-        "values; list those that you mean."
+        "interpolation, or instance labels (one number an object; y > 0 makes two classes of them)."
     )
+    return ClassesError(problem, _likely_classes(values[order], meant[order]))
 
 
 def _likely_classes(values: NDArray, meant: NDArray[np.bool_]) -> list[int]:
     """Return what the classes may have been: of values by falling share, those that are meant and lie far apart."""
-    if meant.sum() < 2:
-        meant = np.ones_like(meant)
     apart = (int(values.max()) - int(values.min())) / 10
     kept: list[int] = []
-    for value in values[meant].tolist():
-        if all(abs(value - other) > apart for other in kept):
+    for value in [*values[meant].tolist(), *values.tolist()]:
+        if all(abs(value - other) > apart for other in kept) and (len(kept) < 2 or value in values[meant]):
             kept.append(value)
     return sorted(kept)

@@ -272,7 +272,7 @@ def test_a_patch_size_that_does_not_fit_is_rounded_down(wanted, padding, found):
 
     network = minunet.Network(1, 2, 2, 2, padding)
     examples = [module.Example(x[0][..., None], y[0], None)]
-    assert module._patch_size(network, wanted, examples) == found
+    assert module.fitting_patch(network, wanted, examples) == found
     UNet(**SMALL | {"patch_size": wanted, "padding": padding, "base_channels": 2}).fit(x, y)
 
 

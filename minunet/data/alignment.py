@@ -1,0 +1,102 @@
+"""Where a mask lies on its image: whether it is shifted against what it shows, or inverted against the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+# Numbers that find what was moved by a few pixels, and keep quiet where image and mask
+# have little in common, where shading, halos or shadows correlate better with a moved mask, and where boxes stand for objects.
+MAX_SIDE = 1024  # pixels: the middle is enough
+MAX_SHIFT = 64
+MIN_SHIFT = 3  # less is how people draw
+SHIFT_CORRELATION = 0.2  # at the best shift, and ...
+SHIFT_GAIN = 1.5  # ... times as much as where the mask lies, and ...
+CLEAR = 6.0  # ... times the noise. Of edges and values, the clearer counts, unless the other ...
+SEEN = 4.0  # ... sees the mask in place with so many times its noise, ...
+DENIED_GAIN = 1.2  # ... and no such gain elsewhere
+SIGN = 0.15  # correlation of image and mask that has a sign to speak of
+
+
+class Fit(NamedTuple):
+    """How a mask's class indices fit its image: whether they rise with it (1) or fall (-1), and by how much they are off."""
+
+    sign: int  # 0 where that is not clear
+    shift: tuple[int, int] | None  # rows and columns
+
+
+def inverted(signs: Sequence[int], shares: Sequence[float]) -> list[int]:
+    """Return the masks whose sign is against that of most others, and whose share of the second class is exchanged too.
+
+    The shares are asked since an honest set may hold both bright objects on a dark ground and dark ones on a bright.
+    """
+    usual = [i for i, sign in enumerate(signs) if sign * sum(signs) > 0]
+    against = [i for i, sign in enumerate(signs) if sign * sum(signs) < 0]
+    if len(usual) < 2 or 2 * len(against) > len(usual):
+        return []
+    share = float(np.median([shares[i] for i in usual]))
+    return [i for i in against if abs(shares[i] - (1 - share)) <= abs(shares[i] - share)]
+
+
+def fit_of(image: NDArray, index: NDArray) -> Fit:
+    """Compare an image (H, W, C) with its mask's class indices (H, W): their values, and their edges."""
+    middle = tuple(slice(max(0, side - MAX_SIDE) // 2, max(0, side - MAX_SIDE) // 2 + MAX_SIDE) for side in index.shape)
+    shown = np.mean([_standardised(channel) for channel in np.moveaxis(image[middle], -1, 0)], axis=0)
+    drawn = _standardised(index[middle])
+    if not (shown.any() and drawn.any()):
+        return Fit(0, None)
+    values = _correlations(shown, drawn)
+    edges = _correlations(*(ndimage.gaussian_gradient_magnitude(picture, 1.0) for picture in (shown, drawn)))
+    in_place = float(values[0, 0])
+    clear = abs(in_place) >= max(SIGN, CLEAR * float(values.std()))
+    return Fit(int(np.sign(in_place)) if clear else 0, _shift(_Peak(np.abs(values)), _Peak(edges)))
+
+
+class _Peak:
+    """Where the correlations of an image with its moved mask are highest within reach, and how that compares with in place.
+
+    Noise is the correlations' standard deviation over all shifts: what chance gives two such pictures.
+    """
+
+    def __init__(self, correlations: NDArray[np.float64]) -> None:
+        rows, columns = (np.arange(-reach, reach + 1) for reach in (min(MAX_SHIFT, n // 4) for n in correlations.shape))
+        window = correlations[np.ix_(rows, columns)]
+        row, column = np.unravel_index(int(window.argmax()), window.shape)
+        self.row, self.column, self.height = int(rows[row]), int(columns[column]), float(window.max())
+        self.in_place = float(window[np.maximum(np.abs(rows)[:, None], np.abs(columns)) < MIN_SHIFT].max())
+        self.noise = float(correlations.std()) or 1.0
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the mask clearly lies elsewhere than what it shows."""
+        return self.height >= max(SHIFT_CORRELATION, CLEAR * self.noise, SHIFT_GAIN * self.in_place)
+
+    def denies(self, other: _Peak) -> bool:
+        """Whether it shows the mask in place, or at another place than the other does."""
+        apart = max(abs(self.row - other.row), abs(self.column - other.column)) >= MIN_SHIFT
+        return self.in_place >= SEEN * self.noise and (apart or self.height < DENIED_GAIN * self.in_place)
+
+
+def _shift(values: _Peak, edges: _Peak) -> tuple[int, int] | None:
+    """Return by how many rows and columns a mask is off, if the clearer of its two peaks says so and the other does not deny."""
+    clearer, other = sorted((values, edges), key=lambda peak: -peak.height / peak.noise)
+    return (clearer.row, clearer.column) if clearer.is_elsewhere and not other.denies(clearer) else None
+
+
+def _correlations(a: NDArray, b: NDArray) -> NDArray[np.float64]:
+    """Return the correlation of a with b moved back by each number of rows and columns, as on a torus."""
+    spectrum = np.conj(fft.rfft2(_standardised(a))) * fft.rfft2(_standardised(b))
+    return np.asarray(fft.irfft2(spectrum, a.shape)) / a.size
+
+
+def _standardised(values: NDArray) -> NDArray[np.float64]:
+    """Return values of mean 0 and standard deviation 1; all 0 where they are alike."""
+    scaled = values.astype(np.float64)
+    scaled /= max(float(np.abs(scaled).max()), np.finfo(float).tiny)  # so that no square overflows
+    scaled -= scaled.mean()
+    deviation = float(scaled.std())
+    return scaled / deviation if deviation > 1e-12 else np.zeros_like(scaled)

@@ -1,0 +1,276 @@
+"""Folders of images and of masks: which mask belongs to which image, and their pixels.
+
+A pair is found by name. `cell7.png` belongs to `cell7.tif`, to `cell7_mask.png`, `mask_cell7.png`, `cell7-labels.png`;
+`21_training.tif` to `21_manual1.gif`; `case_0000.png` to `case.png`. Images and masks may lie in one folder, where the
+names with a mask's word are the masks. Two files may also be given instead of two folders: stacks of as many pages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .images import FORMATS, ImageFileError, is_image, read_image, read_mask, shown
+from .labels import MAX_CLASSES
+
+PathLike = str | os.PathLike[str]
+
+MASK_WORDS = "masks?|labels?|segs?|segmentations?|gt|ground[ _-]?truth|truth|manual[0-9]*|annot(?:ation)?s?"
+IMAGE_WORDS = "images?|imgs?|raw|training|train|test|input|0000"
+LISTED = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image (H, W) or (H, W, C) with its mask (H, W); name says in messages which it is, path where it lies."""
+
+    name: str
+    image: NDArray
+    mask: NDArray
+    path: Path
+
+
+class Matched(NamedTuple):
+    """The files of an image and of its mask."""
+
+    image: Path
+    mask: Path
+
+
+class Matching(NamedTuple):
+    """What belongs together, what has no partner, and the files that are no images."""
+
+    pairs: list[Matched]
+    images_alone: list[Path]
+    masks_alone: list[Path]
+    ignored: list[Path]
+
+
+def load_folder(
+    images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*", skip_unpaired: bool = False
+) -> tuple[NDArray | list[NDArray], NDArray | list[NDArray]]:
+    """Return the images x and the masks y of two folders (or one, or two stacks), paired by name, in the order of names.
+
+    x : (N, H, W) or (N, H, W, C) where all are alike, else a list; in the files' own numbers. y : the same, less channels.
+    image_pattern, mask_pattern : as in "*_manual1.gif": which files count; their `*` is the name that pairs are found by.
+    skip_unpaired : leave out what has no partner, instead of refusing.
+
+    PNG, JPEG, GIF, BMP and TIFF are read; a stack's pages are images of their own. ValueError names the files and what is
+    wrong with them: no partner, several masks for one image, different sizes, unreadable, masks in colours.
+    """
+    options = {"image_pattern": image_pattern, "mask_pattern": mask_pattern}
+    pairs = read_pairs(images, masks, skip_unpaired=skip_unpaired, **options)
+    return _stacked([pair.image for pair in pairs]), _stacked([pair.mask for pair in pairs])
+
+
+def read_pairs(
+    images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*", skip_unpaired: bool = False
+) -> list[Pair]:
+    """Return what `load_folder` returns, pair by pair, with names; all files that cannot be read are named."""
+    matching = match(images, masks, image_pattern=image_pattern, mask_pattern=mask_pattern)
+    if not skip_unpaired:
+        require_partners(matching)
+    pairs: list[Pair] = []
+    refused: list[str] = []
+    for matched in matching.pairs:
+        try:
+            pairs += read_pair(matched)
+        except ImageFileError as error:
+            refused.append(str(error))
+    if refused:
+        raise ImageFileError("; ".join(refused[:LISTED]) + _more(len(refused)))
+    _refuse_swapped(pairs[0])
+    return pairs
+
+
+def require_partners(matching: Matching) -> None:
+    """Raise a ValueError that names the files without a partner, if there are any."""
+    alone = [
+        f"{len(paths)} {kind} without {missing} ({names(paths)})"
+        for paths, kind, missing in (
+            (matching.images_alone, "images" if len(matching.images_alone) > 1 else "image", "a mask"),
+            (matching.masks_alone, "masks" if len(matching.masks_alone) > 1 else "mask", "an image"),
+        )
+        if paths
+    ]
+    if alone:
+        raise ValueError(
+            f"{' and '.join(alone)}: each image takes one mask of its name; skip_unpaired (--skip-unpaired) leaves them out"
+        )
+
+
+def read_pair(matched: Matched) -> list[Pair]:
+    """Return a pair for each page of the two files. ImageFileError where they do not fit each other, or cannot be read."""
+    images, masks = read_image(matched.image), read_mask(matched.mask)
+    if len(images) != len(masks):
+        raise ImageFileError(
+            f"{shown(matched.image)} has {len(images)} pages, but its mask {shown(matched.mask)} {len(masks)}; "
+            "each page takes one page"
+        )
+    several = len(images) > 1
+    pairs = []
+    for page, (image, mask) in enumerate(zip(images, masks, strict=True), 1):
+        at = f", page {page}" if several else ""
+        _check_sizes(image.shape[:2], mask.shape, f"{shown(matched.image)}{at}", f"{shown(matched.mask)}{at}")
+        pairs.append(Pair(f"{shown(matched.image)}{at}", image, mask, matched.image))
+    return pairs
+
+
+def _refuse_swapped(pair: Pair) -> None:
+    n_image, n_mask = len(np.unique(pair.image)), len(np.unique(pair.mask))
+    if n_image <= MAX_CLASSES < n_mask:
+        raise ImageFileError(
+            f"{pair.name} holds {n_image} different values and its mask {n_mask}: images and masks seem to be exchanged; "
+            "the images come first"
+        )
+
+
+def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*") -> Matching:
+    """Return which files belong together, by their names alone; ValueError where that is ambiguous, or nothing fits.
+
+    Of images and masks, both are folders (or the same folder), or both are files.
+    """
+    images, masks = Path(images), Path(masks)
+    for path, role in ((images, "images"), (masks, "masks")):
+        if not path.exists():
+            raise FileNotFoundError(f"there is no {path}: {role} takes a folder of {role}, or one file")
+    if images.is_dir() != masks.is_dir():
+        file, folder = (masks, images) if images.is_dir() else (images, masks)
+        raise ValueError(f"{file} is a file and {folder} a folder; images and masks are two folders, or two files")
+    if not images.is_dir():
+        return Matching([Matched(images, masks)], [], [], [])
+    image_files, mask_files, ignored = _sort_files(images, masks, image_pattern, mask_pattern)
+    return _match_names(image_files, mask_files, ignored)
+
+
+def image_files(folder: Path, pattern: str = "*") -> tuple[list[Path], list[Path]]:
+    """Return a folder's image files that fit the pattern, and what is no image, each in the order of names; hidden ones aside."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "Thumbs.db")))
+    chosen = [path for path in files if is_image(path) and _star(path, pattern) is not None]
+    if not chosen:
+        others = f"its {len(files)} files are named {names(files)}" if files else "it is empty"
+        inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+        hint = f"; it has folders in it ({names(inside)}): give the one with the images" if inside else ""
+        fitting = "" if pattern == "*" else f" that fits {pattern!r}"
+        raise ValueError(f"{folder} holds no image{fitting} ({', '.join(FORMATS)}): {others}{hint}")
+    return chosen, [path for path in files if not is_image(path)]
+
+
+def names(paths: Sequence[Path]) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(shown(path) for path in paths[:LISTED]) + _more(len(paths))
+
+
+def _more(n: int) -> str:
+    return f" and {n - LISTED} more" if n > LISTED else ""
+
+
+class _Named(NamedTuple):
+    """A file, what its name is called by, and the same without a word such as "mask"."""
+
+    path: Path
+    name: str
+    core: str
+
+
+def _sort_files(
+    images: Path, masks: Path, image_pattern: str, mask_pattern: str
+) -> tuple[list[_Named], list[_Named], list[Path]]:
+    """Return the images, the masks, and what is neither. In one folder, the masks' pattern or a mask's word tells them apart."""
+    found, ignored = image_files(images, image_pattern)
+    others, ignored_too = image_files(masks, mask_pattern)
+    if os.path.samefile(images, masks):
+        if mask_pattern == "*":
+            others = [path for path in others if _without(MASK_WORDS, path.stem) != path.stem]
+        found = [path for path in found if path not in others]
+        if not others or not found:
+            kind, words = ("mask", "_mask or _label") if not others else ("image", "something else than a mask's word")
+            raise ValueError(f"{images} has no {kind}: where both lie in one folder, a {kind}'s name takes {words}")
+    else:
+        ignored = ignored + ignored_too
+    return (
+        [_named(path, image_pattern, IMAGE_WORDS) for path in found],
+        [_named(path, mask_pattern, MASK_WORDS) for path in others],
+        ignored,
+    )
+
+
+def _named(path: Path, pattern: str, words: str) -> _Named:
+    name = (_star(path, pattern) or path.stem).casefold()
+    return _Named(path, name, _without(words, name))
+
+
+def _star(path: Path, pattern: str) -> str | None:
+    """Return what the pattern's `*` stand for in the file's name, without its ending; None where it does not fit."""
+    parts = [re.escape(part).replace(r"\?", ".") for part in pattern.split("*")]
+    found = re.fullmatch("(.*)".join(parts), path.name, re.IGNORECASE | re.DOTALL)
+    if found is None:
+        return None
+    text = "".join(found.groups())
+    return text[: -len(path.suffix)] if text.endswith(path.suffix) else text
+
+
+def _without(words: str, name: str) -> str:
+    """Return the name without one of the words at its start or end: "mask_7", "mask7" and "7-mask" give "7"."""
+    found = re.fullmatch(rf"(?:{words})(?:[ _.-]+|(?=[0-9]))(?P<before>.+)|(?P<after>.+?)[ _.-]+(?:{words})", name, re.I | re.S)
+    return (found["before"] or found["after"]) if found else name
+
+
+def _match_names(images: list[_Named], masks: list[_Named], ignored: list[Path]) -> Matching:
+    """Give each image the mask of its name; of its name without a word, where there is none."""
+    by_name: dict[str, list[Path]] = {}
+    for mask in masks:
+        for key in {mask.name, mask.core}:
+            by_name.setdefault(key, []).append(mask.path)
+    pairs: list[Matched] = []
+    owner: dict[Path, Path] = {}
+    alone: list[Path] = []
+    for image in images:
+        found = by_name.get(image.name) or by_name.get(image.core) or []
+        if len(found) > 1:
+            raise ValueError(
+                f"{shown(image.path)} has {len(found)} masks, {names(found)}: which is meant? "
+                "mask_pattern (--mask-pattern) chooses, as in '*_mask.png'"
+            )
+        if not found:
+            alone.append(image.path)
+            continue
+        if found[0] in owner:
+            raise ValueError(
+                f"{shown(owner[found[0]])} and {shown(image.path)} both fit the mask {shown(found[0])}: which is meant? "
+                "image_pattern (--image-pattern) chooses, as in '*.tif'"
+            )
+        owner[found[0]] = image.path
+        pairs.append(Matched(image.path, found[0]))
+    masks_alone = [mask.path for mask in masks if mask.path not in owner]
+    if not pairs:
+        raise ValueError(
+            f"no mask fits an image by its name: the images are named {names(alone)}, the masks {names(masks_alone)}. "
+            "Give both the same names, or say with image_pattern and mask_pattern (--image-pattern, --mask-pattern) what "
+            "they have in common, as in 'scan*.tif' and 'truth*.png'"
+        )
+    return Matching(pairs, alone, masks_alone, ignored)
+
+
+def _check_sizes(image: tuple[int, ...], mask: tuple[int, ...], image_name: str, mask_name: str) -> None:
+    if image == mask:
+        return
+    (h, w), (mask_h, mask_w) = image, mask
+    hint = f"; turned by 90 degrees it would fit: turn {mask_name} back" if (h, w) == (mask_w, mask_h) else ""
+    raise ImageFileError(
+        f"{image_name} is {h} x {w} pixels, but its mask {mask_name} is {mask_h} x {mask_w}{hint}; a mask has its image's size"
+    )
+
+
+def _stacked(arrays: Iterable[NDArray]) -> NDArray | list[NDArray]:
+    """Return one array where all have one shape and dtype, else the list."""
+    arrays = list(arrays)
+    alike = len({(array.shape, array.dtype) for array in arrays}) == 1
+    return np.stack(arrays) if alike else arrays

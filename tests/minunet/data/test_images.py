@@ -1,0 +1,207 @@
+"""Reading one image file: every format and kind of pixel, and a sentence for what cannot be read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from minunet.data.images import ImageFileError, is_image, read_image, read_mask
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (13, 17), np.uint8)
+RGB = RNG.integers(0, 256, (13, 17, 3), np.uint8)
+
+
+def only(pages):
+    (page,) = pages
+    return page
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif", "TIFF", "gif", "PNG"])
+def test_grey_pixels_come_back_as_they_are(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(GREY).save(path)
+    np.testing.assert_array_equal(only(read_image(path)), GREY)
+    np.testing.assert_array_equal(only(read_mask(path)), GREY)
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif"])
+def test_colours_come_back_as_they_are(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(RGB).save(path)
+    np.testing.assert_array_equal(only(read_image(path)), RGB)
+
+
+def test_a_jpeg_is_near_its_original_and_turned_as_its_tag_says(tmp_path):
+    smooth = np.add.outer(np.arange(16) * 4, np.arange(24) * 6).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to be seen upright
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(smooth).save(tmp_path / "b.jpeg", quality=95, exif=exif)
+    upright, turned = only(read_image(tmp_path / "a.jpg")), only(read_image(tmp_path / "b.jpeg"))
+    assert np.abs(upright.astype(int) - smooth).max() < 12
+    np.testing.assert_array_equal(turned, np.rot90(upright, -1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.uint32, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_of_any_number_type(tmp_path, dtype, compression):
+    image = (RNG.random((9, 11)) * 120).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", image, compression=compression)
+    page = only(read_image(tmp_path / "a.tif"))
+    assert page.dtype == dtype
+    np.testing.assert_array_equal(page, image)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "packbits", "tiff_deflate"])
+def test_a_tiff_compressed_by_others(tmp_path, compression):
+    Image.fromarray(np.full((16, 16), 90, np.uint8)).save(tmp_path / "a.tif", compression=compression)
+    np.testing.assert_array_equal(only(read_image(tmp_path / "a.tif")), 90)
+
+
+def test_a_16_bit_png_keeps_its_bits(tmp_path):
+    image = (GREY.astype(np.uint16) << 6) + 3
+    Image.fromarray(image).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(only(read_image(tmp_path / "a.png")), image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "expected"),
+    [
+        ((4, 9, 11), {"photometric": "minisblack"}, [(9, 11)] * 4),
+        ((4, 9, 11, 3), {"photometric": "rgb"}, [(9, 11, 3)] * 4),
+        ((5, 2, 9, 11), {"imagej": True, "metadata": {"axes": "ZCYX"}}, [(9, 11, 2)] * 5),
+        ((2, 9, 11), {"photometric": "minisblack", "metadata": {"axes": "CYX"}}, [(9, 11, 2)]),
+        ((3, 9, 11), {"photometric": "rgb", "planarconfig": "separate"}, [(9, 11, 3)]),
+    ],
+)
+def test_the_pages_of_a_stack_are_images_with_channels_last(tmp_path, shape, options, expected):
+    stack = RNG.integers(0, 200, shape).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, **options)
+    pages = read_image(tmp_path / "a.tif")
+    assert [page.shape for page in pages] == expected
+    assert sorted(np.concatenate([page.ravel() for page in pages])) == sorted(stack.ravel())
+
+
+def test_the_first_page_of_a_stack_is_its_first(tmp_path):
+    stack = RNG.integers(0, 200, (3, 2, 9, 11)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[1], np.moveaxis(stack[1], 0, -1))
+
+
+def palette_image(indices, colours):
+    image = Image.fromarray(indices.astype(np.uint8)).convert("L")
+    image.putpalette(np.asarray(colours, np.uint8).ravel().tolist())
+    return image
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif"])
+def test_a_palette_gives_masks_its_index_and_images_its_colours(tmp_path, ending):
+    indices = np.arange(12).reshape(3, 4) % 3
+    colours = np.array([(0, 0, 0), (200, 30, 0), (0, 90, 250)] + [(0, 0, 0)] * 253)
+    path = tmp_path / f"a.{ending}"
+    palette_image(indices, colours).save(path)
+    np.testing.assert_array_equal(only(read_mask(path)), indices)
+    np.testing.assert_array_equal(only(read_image(path)), colours[indices])
+
+
+@pytest.mark.parametrize("values", [(0, 255), (255,), (0,)])
+def test_a_gif_whose_palette_is_grey_gives_the_grey_values(tmp_path, values):
+    """Pillow writes 255 alone as index 0 of a palette: by its index, an all-white mask would be black."""
+    mask = RNG.choice(np.array(values, np.uint8), (6, 7))
+    Image.fromarray(mask).save(tmp_path / "a.gif")
+    np.testing.assert_array_equal(only(read_mask(tmp_path / "a.gif")), mask)
+
+
+def test_colours_with_equal_channels_are_a_grey_mask_and_others_are_listed(tmp_path):
+    mask = np.array([[0, 255], [255, 0]], np.uint8)
+    Image.fromarray(np.repeat(mask[..., None], 3, axis=-1)).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(only(read_mask(tmp_path / "grey.png")), mask)
+    Image.fromarray(np.array([[[255, 0, 0], [255, 0, 0], [0, 0, 9]]], np.uint8)).save(tmp_path / "red.png")
+    with pytest.raises(ImageFileError, match=r"red\.png is a mask in colours \(\(255, 0, 0\) 66\.7%, \(0, 0, 9\) 33\.3%\)"):
+        read_mask(tmp_path / "red.png")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_an_alpha_channel_is_dropped_where_it_says_nothing_and_refused_where_it_does(tmp_path, mode):
+    image = Image.fromarray(RGB).convert(mode)
+    image.save(tmp_path / "a.png")
+    page = only(read_image(tmp_path / "a.png"))
+    np.testing.assert_array_equal(page, np.array(image)[..., :-1].squeeze())
+    image.putpixel((2, 3), (*image.getpixel((2, 3))[:-1], 0))
+    image.save(tmp_path / "b.png")
+    with pytest.raises(ImageFileError, match=r"b\.png has transparent pixels"):
+        read_image(tmp_path / "b.png")
+
+
+def test_one_bit_images_are_bool(tmp_path):
+    mask = GREY > 128
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(only(read_mask(tmp_path / "a.png")), mask)
+
+
+def damaged(tmp_path, ending):
+    path = tmp_path / f"whole.{ending}"
+    Image.fromarray(RNG.integers(0, 256, (64, 64), np.uint8)).save(path)
+    data = path.read_bytes()
+    (tmp_path / f"cut.{ending}").write_bytes(data[: len(data) // 2])
+    return tmp_path / f"cut.{ending}"
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "bmp", "tif"])
+def test_a_truncated_file_is_one_sentence(tmp_path, ending):
+    with pytest.raises(ImageFileError, match=rf"cut\.{ending} ") as error:
+        read_image(damaged(tmp_path, ending))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "bmp", "tif"])
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x00" * 200])
+def test_what_is_no_image_is_one_sentence(tmp_path, ending, content):
+    (tmp_path / f"a.{ending}").write_bytes(content)
+    with pytest.raises(ImageFileError, match=rf"a\.{ending} (is|cannot)"):
+        read_image(tmp_path / f"a.{ending}")
+
+
+def test_a_mislabelled_file_is_named(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").rename(tmp_path / "a.png")
+    with pytest.raises(ImageFileError, match=r"a\.png is a JPEG file in truth"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_tiff_that_promises_more_than_it_holds_takes_no_memory(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8))
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
+        tiff.pages[0].tags["ImageLength"].overwrite(60000)
+        tiff.pages[0].tags["ImageWidth"].overwrite(60000)
+    with pytest.raises(ImageFileError, match=r"a\.tif is truncated, or lies: it promises 3,600,000,000 bytes"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_floats_with_nan_are_refused_with_the_place(tmp_path):
+    image = np.zeros((5, 6), np.float32)
+    image[2, 3] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    with pytest.raises(ImageFileError, match=r"a\.tif holds 1 NaN or infinite values, the first at row 2, column 3"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_folder_and_a_text_are_refused(tmp_path):
+    with pytest.raises(ImageFileError, match="is a folder"):
+        read_image(tmp_path)
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(ImageFileError, match=r"a\.txt has no image's name"):
+        read_image(tmp_path / "a.txt")
+    assert not is_image(tmp_path / ".a.png")
+
+
+def test_a_name_with_a_newline_stays_on_one_line(tmp_path):
+    path = tmp_path / "a\nb é.png"
+    path.write_bytes(b"x")
+    with pytest.raises(ImageFileError) as error:
+        read_image(path)
+    assert r"a\nb é.png" in str(error.value)
+    assert "\n" not in str(error.value)
