@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import itertools
-import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .data.labels import encode
+from .data.normalize import Normalizer
+from .drawing import DARK, LIGHT, U
+from .evaluation import metrics
 from .network import Network
-from .summary import Step, Summary, flops_text, size_text, summarize
+from .summary import summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
-CONV, POOL, UP, SKIP, HEAD = "#2f6cb3", "#c8402f", "#2c8f57", "#8d93a0", "#7a4ba0"
-FILL, COPIED, EDGE = "#cfdff3", "#f4f5f7", "#3f5474"
-DARK, LIGHT = "#23293a", "#6c7382"
-STEP = 0.82  # from box to box
-GAP = 0.66  # from the boxes of one level to those of the next
+LOSS, DICE = "#c85a1e", "#1478a0"
+MISSED, INVENTED = (214, 60, 50), (40, 110, 220)
+BLACK_AND_WHITE = ((0, 0, 0), (255, 255, 255))
+COLOURS = (  # told apart by most eyes (Okabe and Ito 2008)
+    (0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
+)  # fmt: skip
+DARKER = 0.6  # of each further round of the colours
+PALE = 0.72  # the share of white in a colour where the prediction is right
+MAX_SIDE = 2048  # pixels a panel shows; of larger images, every k-th
+MAX_LEGEND = 20
+MAX_MARKED = 40  # epochs; more would be a row of touching dots
 
 
-class Box(NamedTuple):
-    """An array, drawn: its centre, width and height."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    @property
-    def left(self) -> float:
-        return self.x - self.width / 2
-
-    @property
-    def right(self) -> float:
-        return self.x + self.width / 2
-
-    @property
-    def top(self) -> float:
-        return self.y + self.height / 2
-
-    @property
-    def bottom(self) -> float:
-        return self.y - self.height / 2
+def require_matplotlib() -> None:
+    """Raise an ImportError that says what to install, if matplotlib is not there."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'minunet[plot]'") from error
 
 
 def architecture(model: Any, shape: tuple[int, int] = (512, 512), ax: Axes | None = None) -> Axes:
@@ -51,131 +47,253 @@ def architecture(model: Any, shape: tuple[int, int] = (512, 512), ax: Axes | Non
     and its size. Under each level: its parameters, its work, and the side of the square of input pixels that one of its
     own sees. White boxes are copies, as in figure 1 of Ronneberger et al. 2015.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'minunet[plot]'") from error
-    summary = summarize(model, shape) if isinstance(model, Network) else model.summary(shape)
-    drawing = _U(summary)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(max(drawing.width, 5.5) + 0.4, 1.3 * drawing.height + 1.0), layout="constrained")
+    drawing = U(summarize(model, shape) if isinstance(model, Network) else model.summary(shape))
+    ax = ax or _new_axes(max(drawing.width, 5.5) + 0.4, 1.3 * drawing.height + 1.0)
     drawing.draw(ax)
     return ax
 
 
-class _U:
-    """Places the boxes, the encoder down the left and the decoder up the right, a row a level; then draws them."""
+def learning_curves(model_or_history: Any, ax: Axes | None = None) -> Axes:
+    """Draw the loss (left axis) and the validation Dice (right axis) of each epoch; return the left one's Axes.
 
-    def __init__(self, summary: Summary) -> None:
-        self.summary = summary
-        self.steps = {step.name: step for step in summary.steps}
-        self.depth = sum(name.startswith("pool.") for name in self.steps)
-        self.widest = max(step.shape[3] for step in summary.steps)
-        heights = [self._height(self.steps[f"encoder.{i}.conv1"]) for i in range(self.depth + 1)]
-        self.rows = [0.0]  # the level's height on the page
-        for above, below in itertools.pairwise(heights):
-            self.rows.append(self.rows[-1] - (above + below) / 2 - GAP)
-        self.width = STEP * (4 * self.depth + 3) + 0.6
-        self.height = heights[0] / 2 - self.rows[-1] + heights[-1] / 2 + 0.7
+    model_or_history : a fitted UNet, or its history_. ValueError where no epoch is in it.
+    """
+    history = model_or_history if isinstance(model_or_history, Mapping) else getattr(model_or_history, "history_", {})
+    if not len(history.get("loss", ())):
+        raise ValueError("there is no epoch to draw; learning_curves takes a fitted UNet, or its history_")
+    ax = ax or _new_axes(7.2, 3.4)
+    lines = [_curve(ax, history["loss"], "training loss", LOSS)]
+    if len(history.get("val_loss", ())):
+        lines.append(_curve(ax, history["val_loss"], "validation loss", LOSS, linestyle="--", markerfacecolor="white"))
+    losses = np.concatenate([line.get_ydata() for line in lines])
+    _style_scale(ax, "loss", LOSS, max(losses[np.isfinite(losses)], default=1) or 1)
+    if len(history.get("val_dice", ())):
+        right = ax.twinx()
+        lines.append(_curve(right, history["val_dice"], "validation Dice", DICE))
+        _style_scale(right, "validation Dice", DICE, 1)
+    _style_epochs(ax, len(history["loss"]))
+    ax.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, labelcolor=DARK)
+    return ax
 
-    def draw(self, ax: Axes) -> None:
-        self.ax = ax
-        summary = self.summary
-        x = self._box(0.0, 0, Step("image", summary.image, 0, 0, 1))
-        skips = []
-        for i in range(self.depth + 1):
-            x = self._block(x, i, f"encoder.{i}", [])
-            if i < self.depth:
-                skips.append(x)
-                pooled = self._box(x.x, i + 1, self.steps[f"pool.{i}"])
-                self._arrow((x.x, x.bottom), (x.x, pooled.top), POOL)
-                x = pooled
-        for i in reversed(range(self.depth)):
-            copy, up = self._joined(x.x, i, self.steps[f"decoder.{i}.up"])
-            self._arrow((x.x, x.top), (x.x, up.bottom), UP)
-            y = copy.y + 0.25 * copy.height
-            self._arrow((skips[i].right, y), (copy.left, y), SKIP)
-            x = self._block(up, i, f"decoder.{i}", [f"decoder.{i}.up"])
-        end = self._box(x.x + STEP, 0, self.steps["head"])
-        self._across(x, end, HEAD)
-        self._legend()
-        ax.set_xlim(-0.4, self.width - 0.2)
-        ax.set_ylim(self.rows[-1] - self._height(self.steps[f"encoder.{self.depth}.conv1"]) / 2 - 0.55, 0.95)
-        ax.axis("off")
-        ax.set_title(
-            f"{summary.n_parameters:,} parameters  ·  {flops_text(summary.flops)} forward  ·  "
-            f"about {size_text(summary.training_bytes)} to train",
-            fontsize=12, color=DARK,
+
+def comparison(
+    image: ArrayLike, truth: ArrayLike | None, prediction: ArrayLike, probability: ArrayLike | None = None,
+    ax: Axes | None = None, *, classes: Sequence[int] | NDArray | None = None,
+) -> Axes:  # fmt: skip
+    """Draw side by side an image, its true mask, the predicted mask with its errors, and the model's probability.
+
+    image : (H, W) or (H, W, C) of any numbers, shown from its 1st to its 99th percentile. The first three of 3 or 4
+        channels are red, green and blue; of other numbers the first is shown.
+    truth, prediction : (H, W), masks of any values; truth may be None. Two classes are black and white: what was missed
+        of the white one is red, what was invented blue. More have a colour each, pale where the prediction is right.
+    probability : (H, W, K), as predict_proba gives; of two classes the second one's is drawn, of more the largest.
+    classes : the sorted mask values, K of them; None takes those that are found. With them, colours mean the same in
+        every picture.
+
+    ValueError names the array whose shape or values do not fit.
+    """
+    panels, names = _panels(image, truth, prediction, probability, classes)
+    h, w = panels[0].pixels.shape[:2]
+    slot = max(w, h / 2)  # a narrow image's caption needs room
+    if ax is None:
+        legend = 0.4 if names else 0.0
+        ax = _new_axes(2.6 * len(panels), max(2.6 * h / slot, 0.4) + 0.7 + legend)
+    _draw_panels(ax, panels, slot)
+    if 0 < len(names) <= MAX_LEGEND:
+        _colour_legend(ax, names)
+    return ax
+
+
+def confusion_matrix(
+    truth: Any, prediction: Any, classes: Sequence[int] | NDArray | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw how the pixels of each true class (rows) were predicted (columns): their number and their share of the row.
+
+    truth, prediction : masks of one shape, or lists of masks. classes : the sorted mask values; None takes those found.
+    """
+    values = _values_in(truth, prediction) if classes is None else np.asarray(classes)
+    counts = metrics.confusion_matrix(truth, prediction, values.tolist())
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    k = len(values)
+    ax = ax or _new_axes(*confusion_size(k))
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = max(4.0, min(9.0, 84 / k))
+    for (i, j), count in np.ndenumerate(counts):
+        text = f"{count:,}\n{shares[i, j]:.1%}" if count else "0"
+        ax.text(j, i, text, ha="center", va="center", fontsize=size, color="white" if shares[i, j] > 0.55 else DARK)
+    labels = [str(value) for value in values.tolist()]
+    ax.set_xticks(range(k), labels=labels)
+    ax.set_yticks(range(k), labels=labels)
+    ax.tick_params(length=0, colors=DARK)
+    ax.set_xlabel("predicted class", color=DARK)
+    ax.set_ylabel("true class", color=DARK)
+    return ax
+
+
+def confusion_size(n_classes: int) -> tuple[float, float]:
+    """Return the width and height in inches that a confusion matrix takes."""
+    side = max(2.4, min(1.1 * n_classes, 8.0))
+    return side + 0.8, side + 0.6
+
+
+def _new_axes(width: float, height: float) -> Axes:
+    """Return the Axes of a new figure of this size in inches."""
+    require_matplotlib()
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def _curve(ax: Axes, values: Sequence[float | None], label: str, colour: str, **style: Any) -> Line2D:
+    numbers = np.array(values, float)  # None, which JSON has for NaN, becomes NaN: a gap
+    marker = "o" if len(numbers) <= MAX_MARKED else None
+    return ax.plot(np.arange(1, len(numbers) + 1), numbers, color=colour, label=label, marker=marker, markersize=4, **style)[0]
+
+
+def _style_epochs(ax: Axes, n: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlim(0.5, n + 0.5)  # one epoch has a width, too
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xlabel("epoch", color=DARK)
+
+
+def _style_scale(ax: Axes, name: str, colour: str, highest: float) -> None:
+    ax.set_ylim(0, 1.04 * highest)  # so that a dot at the top is a whole dot
+    ax.set_ylabel(name, color=colour)
+    ax.tick_params(axis="y", colors=colour)
+    ax.spines["top"].set_visible(False)
+
+
+class _Panel(NamedTuple):
+    """What is drawn: grey levels (H, W) of 0 .. 1, or colours (H, W, 3); and the two lines above it."""
+
+    caption: str
+    pixels: NDArray
+
+
+def _panels(
+    image: ArrayLike, truth: ArrayLike | None, prediction: ArrayLike, probability: ArrayLike | None,
+    classes: Sequence[int] | NDArray | None,
+) -> tuple[list[_Panel], list[str]]:  # fmt: skip
+    """Return the panels, and what each colour of the masks is called: none where there are two, black and white."""
+    picture = np.asarray(image)
+    if picture.ndim not in (2, 3) or not picture.size:
+        raise ValueError(f"image has shape {picture.shape}; comparison takes (H, W) or (H, W, C)")
+    h, w = picture.shape[:2]
+    step = -(-max(h, w) // MAX_SIDE)
+    predicted = _fitting("prediction", prediction, (h, w), 2)[::step, ::step]
+    true = None if truth is None else _fitting("truth", truth, (h, w), 2)[::step, ::step]
+    p = None if probability is None else _fitting("probability", probability, (h, w), 3)[::step, ::step]
+    values = _class_values([predicted] if true is None else [true, predicted], p, classes)
+    names = [str(value) for value in values.tolist()]
+    two = max(len(values), 0 if p is None else p.shape[2]) == 2
+    colours = np.array(BLACK_AND_WHITE if two else [_colour(i) for i in range(len(values))], np.uint8)
+    key = f"white: {names[1]}, black: {names[0]}" if two else f"{len(values)} classes"
+
+    panels = [_Panel(f"image\n{h} x {w}", _displayed(picture[::step, ::step]))]
+    found = _indices("prediction", predicted, values)
+    if true is None:
+        panels.append(_Panel(f"prediction\n{key}", colours[found]))
+    else:
+        real = _indices("truth", true, values)
+        errors = f"red: {names[1]} missed, blue: invented" if two else "vivid: wrong, pale: right"
+        marked = _black_and_white_errors(real, found) if two else _colour_errors(real, found, colours)
+        panels += [_Panel(f"truth\n{key}", colours[real]), _Panel(f"prediction\n{errors}", marked)]
+    if p is not None:
+        what = f"probability of {names[1]}" if two else "largest probability"
+        panels.append(_Panel(f"{what}\nblack: 0, white: 1", p[..., 1] if two else p.max(axis=2)))
+    return panels, [] if two else names
+
+
+def _fitting(name: str, array: ArrayLike, size: tuple[int, int], ndim: int) -> NDArray:
+    found = np.asarray(array)
+    if found.ndim != ndim or found.shape[:2] != size:
+        takes = size if ndim == 2 else f"({size[0]}, {size[1]}, K)"
+        raise ValueError(f"{name} has shape {found.shape}; for this image it takes {takes}")
+    return found
+
+
+def _class_values(masks: Sequence[NDArray], p: NDArray | None, classes: Sequence[int] | NDArray | None) -> NDArray:
+    """Return the sorted mask values, two at least: a mask of one value has it beside 0, one of zeros beside 1."""
+    if classes is not None:
+        values = np.asarray(classes)
+        if p is not None and p.shape[2] != len(values):
+            raise ValueError(f"probability has shape {p.shape}; for {len(values)} classes it takes as many channels")
+        return values
+    values = _values_in(*masks)
+    return values if len(values) > 1 else np.union1d(values, values == 0)
+
+
+def _values_in(*masks: Any) -> NDArray:
+    """Return the sorted values of masks, or of lists of masks."""
+    arrays = [array for mask in masks for array in (mask if isinstance(mask, (list, tuple)) else [mask])]
+    return np.unique(np.concatenate([np.unique(array) for array in arrays]))
+
+
+def _indices(name: str, mask: NDArray, values: NDArray) -> NDArray[np.int32]:
+    """Return each pixel's place among the values."""
+    places = encode(mask, values)
+    foreign = mask[values[places] != mask]
+    if foreign.size:
+        raise ValueError(f"{name} holds the value {foreign[0]}; the classes are {values.tolist()}")
+    return places
+
+
+def _displayed(image: NDArray) -> NDArray[np.floating]:
+    """Return grey levels (H, W) or colours (H, W, 3) of 0 .. 1; one scale for all channels, so that hues stay."""
+    if image.ndim == 3:
+        image = image[..., :3] if image.shape[2] in (3, 4) else image[..., 0]
+    numbers = np.nan_to_num(image, posinf=0, neginf=0)
+    scaled = Normalizer()(numbers.reshape(len(numbers), -1, 1)).reshape(image.shape)
+    return (scaled.clip(-1, 1) + 1) / 2
+
+
+def _colour(i: int) -> tuple[float, float, float]:
+    """Return the colour of class i: black, then the others, again and again, darker each time."""
+    times, place = divmod(max(i - 1, 0), len(COLOURS) - 1)
+    red, green, blue = COLOURS[place + 1 if i else 0]
+    return red * DARKER**times, green * DARKER**times, blue * DARKER**times
+
+
+def _black_and_white_errors(real: NDArray, found: NDArray) -> NDArray[np.uint8]:
+    marked = np.array(BLACK_AND_WHITE, np.uint8)[found]
+    marked[real > found] = MISSED
+    marked[found > real] = INVENTED
+    return marked
+
+
+def _colour_errors(real: NDArray, found: NDArray, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    pale = (colours * (1 - PALE) + 255 * PALE).astype(np.uint8)
+    return np.where((real == found)[..., None], pale[found], colours[found])
+
+
+def _draw_panels(ax: Axes, panels: Sequence[_Panel], slot: float) -> None:
+    """Draw panels into slots of this width, in pixels of the image."""
+    from matplotlib.patches import Rectangle
+
+    h, w = panels[0].pixels.shape[:2]
+    pitch = 1.05 * slot
+    for i, (caption, pixels) in enumerate(panels):
+        left = i * pitch + (slot - w) / 2
+        ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=(left, left + w, h, 0))
+        ax.add_patch(Rectangle((left, 0), w, h, fill=False, edgecolor=LIGHT, lw=0.6))
+        ax.annotate(
+            caption, (left + w / 2, 0), xytext=(0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=9,
+            linespacing=1.3, color=DARK, annotation_clip=False,
         )  # fmt: skip
+    ax.set_xlim(0, (len(panels) - 1) * pitch + slot)
+    ax.set_ylim(h, 0)
+    ax.set_aspect("equal")
+    ax.axis("off")
 
-    def _block(self, x: Box, level: int, name: str, with_up: list[str]) -> Box:
-        """Draw the two convolutions that follow x, and the note under them; return the last box."""
-        names = [f"{name}.conv1", f"{name}.conv2"]
-        first, last = (self._box(x.x + (i + 1) * STEP, level, self.steps[step]) for i, step in enumerate(names))
-        self._across(x, first, CONV)
-        self._across(first, last, CONV)
-        steps = [self.steps[step] for step in (*with_up, *names)]
-        note = (
-            f"{sum(s.n_parameters for s in steps):,} parameters\n"
-            f"{flops_text(sum(s.flops for s in steps))}  ·  sees {steps[-1].receptive_field}"
-        )
-        style: dict[str, Any] = {"ha": "center", "va": "top", "color": LIGHT}
-        self.ax.text(first.x, first.bottom - 0.06, name, fontsize=8, fontweight="bold", **style)
-        self.ax.text(first.x, first.bottom - 0.21, note, fontsize=7, linespacing=1.3, **style)
-        return last
 
-    def _box(self, x: float, level: int, step: Step) -> Box:
-        """Draw an array about x."""
-        box = Box(x, self.rows[level], self._width(step.shape[3]), self._height(step))
-        self._rectangle(box, FILL)
-        self._label(box, step)
-        return box
+def _colour_legend(ax: Axes, names: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
 
-    def _joined(self, x: float, level: int, step: Step) -> tuple[Box, Box]:
-        """Draw what the up-convolution made, about x, and the copy of the skip at its left, which is as large."""
-        up = Box(x, self.rows[level], self._width(step.shape[3]), self._height(step))
-        copy = up._replace(x=x - up.width)
-        self._rectangle(copy, COPIED)
-        self._rectangle(up, FILL)
-        self._label(up, step, copies=2)
-        return copy, up
-
-    def _rectangle(self, box: Box, colour: str) -> None:
-        from matplotlib.patches import Rectangle
-
-        corner = (box.left, box.bottom)
-        self.ax.add_patch(Rectangle(corner, box.width, box.height, facecolor=colour, edgecolor=EDGE, lw=0.9, zorder=3))
-
-    def _label(self, box: Box, step: Step, copies: int = 1) -> None:
-        """Write the channels and the size to the right of the centre: an arrow may come from above."""
-        _, h, w, c = step.shape
-        size = f"{h}²" if h == w else f"{h}x{w}"
-        self.ax.text(box.x + 0.07, box.top + 0.15, str(copies * c), va="bottom", fontsize=9, color=DARK)
-        self.ax.text(box.x + 0.07, box.top + 0.04, size, va="bottom", fontsize=6.5, color=LIGHT)
-
-    def _across(self, start: Box, end: Box, colour: str) -> None:
-        self._arrow((start.right, end.y), (end.left, end.y), colour)
-
-    def _arrow(self, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-        style = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "mutation_scale": 11, "shrinkA": 2, "shrinkB": 1}
-        dashed = {"linestyle": (0, (4, 2.5)), "lw": 1.3} if colour == SKIP else {}
-        self.ax.annotate("", end, start, arrowprops=style | dashed, zorder=2)
-
-    def _legend(self) -> None:
-        from matplotlib.lines import Line2D
-
-        kinds = {"conv 3x3, relu": CONV, "conv 1x1": HEAD}
-        if self.depth:
-            kinds |= {"max-pool 2x2": POOL, "up-conv 2x2": UP, "copy and concatenate": SKIP}
-        handles = [
-            Line2D([], [], color=colour, lw=2, label=label, linestyle="--" if colour == SKIP else "-")
-            for label, colour in kinds.items()
-        ]
-        place: Any = "lower left" if self.depth else "lower right"  # the corners beside the U are free
-        self.ax.legend(handles=handles, loc=place, frameon=False, fontsize=9, labelcolor=DARK)
-
-    def _width(self, channels: int) -> float:
-        return 0.06 + 0.3 * math.sqrt(channels / self.widest)
-
-    def _height(self, step: Step) -> float:
-        return 1.1 * math.sqrt(step.shape[1] / self.summary.image[1])
+    rows = -(-len(names) // 10)
+    handles = [Patch(facecolor=tuple(np.divide(_colour(i), 255)), label=name) for i, name in enumerate(names)]
+    ax.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=-(-len(names) // rows), frameon=False, fontsize=9,
+        labelcolor=DARK, handlelength=1.0, handleheight=1.0,
+    )  # fmt: skip

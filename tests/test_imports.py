@@ -26,7 +26,7 @@ ORDER = (
     "ops",
     "layers",
     "network",
-    "training evaluation modelfile summary plot",
+    "training evaluation modelfile summary drawing plot",
     "unet parameters",
     "cli",
     "__main__",

@@ -1,12 +1,13 @@
-"""The drawing of the U: what is on it, and where."""
+"""Pictures for matplotlib: what is on them, and where."""
 
 from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 
-from minunet import Network, UNet, plot
+from minunet import Network, UNet, drawing, plot
 from minunet.summary import summarize
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'minunet[plot]'")
@@ -26,7 +27,7 @@ def texts(ax):
 def arrows(ax):
     """Return how many arrows there are of each colour."""
     colours = [text.arrow_patch.get_edgecolor() for text in ax.texts if getattr(text, "arrow_patch", None)]
-    names = {name: matplotlib.colors.to_rgba(getattr(plot, name)) for name in ("CONV", "POOL", "UP", "SKIP", "HEAD")}
+    names = {name: matplotlib.colors.to_rgba(getattr(drawing, name)) for name in ("CONV", "POOL", "UP", "SKIP", "HEAD")}
     return {name: colours.count(colour) for name, colour in names.items()}
 
 
@@ -89,7 +90,217 @@ def test_a_size_that_does_not_fit_is_refused_before_anything_is_drawn():
     assert not matplotlib.pyplot.get_fignums()
 
 
-def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+HISTORY = {"loss": [0.7, 0.4, 0.3], "val_loss": [0.8, 0.5, 0.45], "val_dice": [0.5, 0.8, 0.85], "seconds": [1.0, 2.0, 3.0]}
+MASK = np.array([[0, 0, 255, 255]] * 3, np.uint8)
+WRONG = np.array([[0, 255, 255, 0]] * 3, np.uint8)  # column 1 is invented, column 3 missed
+
+
+def curves(ax):
+    """Return {label: line} of the axes and of its twin."""
+    return {line.get_label(): line for axes in ax.figure.axes for line in axes.get_lines()}
+
+
+def captions(ax):
+    return [text.split("\n")[0] for text in texts(ax)]
+
+
+def shown(ax, i):
+    """Return what panel i shows."""
+    return np.asarray(ax.images[i].get_array())
+
+
+def test_the_curves_are_those_of_the_history():
+    ax = plot.learning_curves(HISTORY)
+    drawn = curves(ax)
+    assert list(drawn) == ["training loss", "validation loss", "validation Dice"]
+    for label, name in zip(drawn, ("loss", "val_loss", "val_dice"), strict=True):
+        np.testing.assert_array_equal(drawn[label].get_xdata(), [1, 2, 3])
+        np.testing.assert_array_equal(drawn[label].get_ydata(), HISTORY[name])
+    left, right = ax.figure.axes
+    assert ax is left and left.get_ylim()[0] == 0 and right.get_ylim()[1] > 1
+    assert drawn["validation Dice"].axes is right
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(drawn)
+
+
+def test_without_validation_there_is_one_curve_and_no_second_axis():
+    ax = plot.learning_curves({"loss": [0.7, 0.4], "seconds": [1.0, 2.0]})
+    assert list(curves(ax)) == ["training loss"]
+    assert len(ax.figure.axes) == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 300])
+def test_epochs_are_whole_numbers_and_one_is_seen_too(n):
+    ax = plot.learning_curves({"loss": [0.5] * n, "val_dice": [0.5] * n})
+    ax.figure.canvas.draw()
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert low < 1 and high > n and ticks and all(tick == int(tick) for tick in ticks)
+    assert n > 40 or curves(ax)["training loss"].get_marker() == "o"  # a line through one point is nothing
+
+
+@pytest.mark.parametrize("losses", [[0.5, float("nan"), 0.3], [float("nan")] * 2, [None, 0.5], [0.0, 0.0]])
+def test_a_loss_that_is_no_number_is_a_gap(losses):
+    ax = plot.learning_curves({"loss": losses, "val_dice": losses})
+    ax.figure.canvas.draw()
+    np.testing.assert_array_equal(curves(ax)["training loss"].get_ydata(), np.array(losses, float))
+
+
+def test_curves_of_a_fitted_estimator_and_none_of_another():
+    unet = UNet(base_channels=2, depth=1)
+    with pytest.raises(ValueError, match="fitted UNet"):
+        plot.learning_curves(unet)
+    unet.history_ = HISTORY
+    assert len(curves(plot.learning_curves(unet))) == 3
+
+
+def test_two_classes_are_black_and_white_with_errors_in_red_and_blue():
+    ax = plot.comparison(MASK, MASK, WRONG, np.stack([1 - MASK / 255, MASK / 255], axis=-1))
+    assert captions(ax) == ["image", "truth", "prediction", "probability of 255"]
+    np.testing.assert_array_equal(shown(ax, 1)[0], [[0] * 3, [0] * 3, [255] * 3, [255] * 3])
+    np.testing.assert_array_equal(shown(ax, 2)[0], [[0] * 3, plot.INVENTED, [255] * 3, plot.MISSED])
+    np.testing.assert_array_equal(shown(ax, 3), MASK / 255)
+    assert ax.get_legend() is None
+
+
+def test_without_truth_there_are_no_errors():
+    ax = plot.comparison(MASK, None, WRONG)
+    assert captions(ax) == ["image", "prediction"]
+    np.testing.assert_array_equal(shown(ax, 1)[0, :, 0], WRONG[0])
+
+
+def test_more_classes_have_colours_and_are_pale_where_they_are_right():
+    truth, prediction = np.array([[1, 4, 9, 9]]), np.array([[1, 4, 9, 4]])
+    p = np.full((1, 4, 3), 0.2)
+    p[..., 1] = 0.6
+    ax = plot.comparison(truth, truth, prediction, p)
+    assert captions(ax)[3] == "largest probability"
+    np.testing.assert_array_equal(shown(ax, 3), np.full((1, 4), 0.6))
+    true, marked = shown(ax, 1)[0].astype(int), shown(ax, 2)[0].astype(int)
+    assert len({tuple(colour) for colour in true[:3]}) == 3
+    assert (marked[3] == true[1]).all() and (marked[:3] > true[:3]).any(axis=1).all()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1", "4", "9"]
+
+
+def test_colours_are_the_same_in_each_picture_of_the_same_classes():
+    first, second = (plot.comparison(mask, mask, mask, classes=[0, 1, 2]) for mask in (np.array([[1, 2]]), np.array([[2, 2]])))
+    np.testing.assert_array_equal(shown(first, 1)[0, 1], shown(second, 1)[0, 0])
+
+
+def test_many_classes_have_a_colour_each_and_instances_no_legend():
+    assert len({plot._colour(i) for i in range(20)}) == 20
+    mask = np.arange(100).reshape(10, 10)
+    assert plot.comparison(mask, mask, mask).get_legend() is None
+
+
+@pytest.mark.parametrize("value", [0, 7, True, False])
+def test_a_mask_of_one_value_is_black_or_white(value):
+    mask = np.full((2, 3), value)
+    assert (shown(plot.comparison(mask, mask, mask), 1) == (255 if value else 0)).all()
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int64", "float16", "float32", "float64"])
+@pytest.mark.parametrize("channels", [(), (1,), (2,), (3,), (4,), (7,)])
+def test_any_image_is_shown_from_dark_to_bright_and_left_as_it_was(dtype, channels):
+    image = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 200, (20, 30, *channels)).astype(dtype)
+    image.setflags(write=False)
+    mask = np.zeros((20, 30), np.uint8)
+    mask.setflags(write=False)
+    ax = plot.comparison(image, mask, mask)
+    drawn = shown(ax, 0)
+    assert drawn.shape == ((20, 30, 3) if channels in ((3,), (4,)) else (20, 30))
+    assert drawn.min() == 0 and drawn.max() == 1
+    ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 60), (60, 1), (3, 2)])
+@pytest.mark.parametrize("fill", [0.0, float("nan"), float("inf")])
+def test_small_and_empty_images_are_drawn(size, fill):
+    mask = np.zeros(size, int)
+    plot.comparison(np.full(size, fill), mask, mask, np.full((*size, 2), 0.5)).figure.canvas.draw()
+
+
+def test_of_a_huge_image_every_kth_pixel_is_drawn():
+    mask = np.zeros((3, 5000), np.uint8)
+    ax = plot.comparison(mask, mask, mask)
+    assert shown(ax, 0).shape == (1, 1667)
+    assert texts(ax)[0] == "image\n3 x 5000"
+
+
+def test_captions_do_not_overlap_in_any_shape():
+    for size in ((64, 64), (200, 20), (20, 200)):
+        mask = np.zeros(size, np.uint16)
+        mask[0, 0] = 65535
+        ax = plot.comparison(mask, mask, mask, np.full((*size, 2), 0.5))
+        ax.figure.canvas.draw()
+        boxes = [text.get_window_extent() for text in ax.texts]
+        assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[i + 1 :]), size
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"image": np.zeros(4)}, r"image has shape \(4,\)"),
+        ({"image": np.zeros((0, 4))}, r"image has shape \(0, 4\)"),
+        ({"truth": MASK[:2]}, r"truth has shape \(2, 4\); for this image it takes \(3, 4\)"),
+        ({"prediction": MASK[..., None]}, r"prediction has shape \(3, 4, 1\)"),
+        ({"probability": MASK}, r"probability has shape \(3, 4\); for this image it takes \(3, 4, K\)"),
+        ({"classes": [0, 1]}, r"prediction holds the value 255; the classes are \[0, 1\]"),
+        ({"classes": [0, 255], "probability": np.zeros((3, 4, 3))}, r"for 2 classes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(changed, message):
+    arguments = {"image": MASK, "truth": MASK, "prediction": MASK} | changed
+    with pytest.raises(ValueError, match=message):
+        plot.comparison(**arguments)
+    assert not matplotlib.pyplot.get_fignums()
+
+
+def test_the_confusion_matrix_has_counts_shares_and_mask_values():
+    ax = plot.confusion_matrix(MASK, WRONG)
+    assert texts(ax) == ["3\n50.0%", "3\n50.0%", "3\n50.0%", "3\n50.0%"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "255"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0", "255"]
+    ax = plot.confusion_matrix([MASK, MASK[:1, :2]], [MASK, MASK[:1, 2:]], classes=[0, 7, 255])
+    np.testing.assert_allclose(shown(ax, 0), [[6 / 8, 0, 2 / 8], [0, 0, 0], [0, 0, 1]])  # class 7 is nowhere
+    assert texts(ax)[4] == "0"
+
+
+@pytest.mark.parametrize("k", [1, 2, 6, 20])
+def test_the_confusion_matrix_of_many_classes_fits(k):
+    truth = np.arange(k * 10) % k
+    ax = plot.confusion_matrix(truth, truth[::-1])
+    ax.figure.canvas.draw()
+    frame = ax.get_window_extent()
+    for text in ax.texts:
+        box = text.get_window_extent()
+        assert box.width <= frame.width / k and box.height <= frame.height / k
+
+
+DRAWINGS = {
+    "architecture": lambda ax: plot.architecture(Network(base_channels=2, depth=1), (64, 64), ax=ax),
+    "learning_curves": lambda ax: plot.learning_curves(HISTORY, ax),
+    "comparison": lambda ax: plot.comparison(MASK, MASK, WRONG, ax=ax),
+    "confusion_matrix": lambda ax: plot.confusion_matrix(MASK, WRONG, ax=ax),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_each_draws_into_the_axes_it_is_given_without_pyplot(name):
+    figure = matplotlib.figure.Figure()
+    ax = figure.add_subplot()
+    assert DRAWINGS[name](ax) is ax
+    assert not matplotlib.pyplot.get_fignums()
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_each_makes_one_figure_and_shows_none(name, monkeypatch):
+    monkeypatch.setattr(matplotlib.pyplot, "show", lambda *_, **__: pytest.fail("show() was called"))
+    ax = DRAWINGS[name](None)
+    assert matplotlib.pyplot.get_fignums() == [ax.figure.number]
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_without_matplotlib_the_error_says_what_to_install(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"minunet\[plot\]"):
-        plot.architecture(Network(base_channels=2), (64, 64))
+        DRAWINGS[name](None)
