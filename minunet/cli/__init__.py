@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import demo
+from . import check, demo, evaluate, predict, summary, train
 
-COMMANDS = (demo,)
+COMMANDS = (check, train, predict, evaluate, summary, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,282 @@
+"""`minunet check`: the friend before training, who looks at the images and the masks and says what to run next."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..data.folders import Matched, Matching, Pair, match, names, read_pair
+from ..data.images import ImageFileError, shown
+from ..data.labels import resolve_class_weight
+from ..data.sampling import Example, split
+from ..data.survey import LEVELS, Finding, Survey, survey
+from ..network import Network
+from ..summary import size_text
+from ..training.memory import available_memory, training_bytes
+from ..training.pace import seconds_per_step
+from ..training.schedule import Schedule, steps_per_epoch
+from ..unet import UNet, fitting_patch
+from . import flags, progress
+
+EXAMPLES = """examples:
+  minunet check images masks
+  minunet check DRIVE/images DRIVE/1st_manual
+  minunet check images masks --classes 0 255 --base-channels 32
+
+It takes the flags of `minunet train`, and exits with 1 where training with them would fail, or learn nonsense.
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `train` would do: on patches of this side, for so many steps, with so much memory (of what is free now)."""
+
+    network: Network
+    batch_size: int
+    patch_size: int
+    schedule: Schedule
+    data_bytes: int
+    free_bytes: int
+
+    def n_bytes(self, batch_size: int) -> int:
+        """Return what training takes with batches of this size: a step's peak, and the images as the network reads them."""
+        side = self.patch_size + 2 * self.network.margin
+        return self.data_bytes + training_bytes(self.network, batch_size, side, side)
+
+    @property
+    def fits(self) -> bool:
+        """Whether that much memory is free."""
+        return self.n_bytes(self.batch_size) <= self.free_bytes
+
+    @property
+    def fitting_batch(self) -> int | None:
+        """The largest batch, up to the one that was asked for, that fits; None where a single patch does not."""
+        return next((n for n in range(self.batch_size, 0, -1) if self.n_bytes(n) <= self.free_bytes), None)
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(
+        "check",
+        help="look for mistakes in images and masks before training",
+        description="Read images and masks as `minunet train` would; tell what they are, what is wrong or odd with them, how "
+        "much memory and time a training takes on this machine, and which command to run next.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    flags.add_data_flags(parser)
+    flags.add_output_flags(parser, verbose="list the pairs, too")
+    flags.add_estimator_flags(parser)
+    parser.set_defaults(parser=parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    unet = flags.estimator(arguments)
+    matching = match(
+        arguments.images, arguments.masks, image_pattern=arguments.image_pattern, mask_pattern=arguments.mask_pattern
+    )
+    pairs, unreadable = _read(matching.pairs, arguments.quiet)
+    found = survey(pairs, arguments.classes)
+    findings = [*unreadable, *_partners(matching, arguments.skip_unpaired), *found.findings]
+    plan, refused = (None, []) if _errors(findings) else _plan(unet, pairs, found)
+    findings += refused
+    if not arguments.quiet:
+        _print_facts(matching, found, len(unreadable), arguments.verbose)
+    _print_findings(findings, arguments.quiet)
+    if not arguments.quiet:
+        if plan:
+            _print_cost(plan, unet)
+        print(_next(arguments, findings, found, plan))
+    return 1 if _errors(findings) else 0
+
+
+def _errors(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level == "error"]
+
+
+def _read(matched: Sequence[Matched], quiet: bool) -> tuple[list[Pair], list[Finding]]:
+    """Return the pairs that can be read, and a finding on each that cannot."""
+    pairs: list[Pair] = []
+    unreadable = []
+    for files in progress.each(matched, "reading", quiet):
+        try:
+            pairs += read_pair(files)
+        except ImageFileError as error:
+            unreadable.append(Finding("error", str(error)))
+    return pairs, unreadable
+
+
+def _partners(matching: Matching, skip_unpaired: bool) -> list[Finding]:
+    n = len(matching.images_alone) + len(matching.masks_alone)
+    if n == 0:
+        return []
+    if skip_unpaired:
+        return [Finding("note", f"files left out since they have no partner: {n}")]
+    return [
+        Finding("error", f"files without a partner: {n}, named above; each image takes one mask of its name, and --skip-unpaired "
+                "leaves out what has none")
+    ]  # fmt: skip
+
+
+def _plan(unet: UNet, pairs: Sequence[Pair], found: Survey) -> tuple[Plan | None, list[Finding]]:
+    """Return what training would do, and a finding where it would refuse the flags or lack memory."""
+    assert found.classes is not None  # or there were errors
+    try:
+        resolve_class_weight(unet.class_weight, found.classes, np.array(list(found.frequencies.values())))
+    except ValueError as error:
+        return None, [Finding("error", str(error))]
+    (n_channels,) = found.channels
+    network = Network(n_channels, len(found.classes), unet.base_channels, unet.depth, unet.padding, unet.dropout)
+    training, _ = split([Example(pair.image, pair.mask, None) for pair in pairs], unet.validation_fraction, 0)
+    patch_size = fitting_patch(network, unet.patch_size, training)
+    steps = steps_per_epoch(sum(example.label.size for example in training), unet.batch_size, patch_size)
+    schedule = Schedule(unet.learning_rate, steps, unet.max_epochs, unet.max_minutes)
+    data_bytes = sum(4 * (pair.image.size + pair.mask.size) for pair in pairs)  # float32 and int32
+    plan = Plan(network, unet.batch_size, patch_size, schedule, data_bytes, available_memory())
+    return plan, [] if plan.fits else [_lacking(plan)]
+
+
+def _lacking(plan: Plan) -> Finding:
+    takes, free = size_text(plan.n_bytes(plan.batch_size)), size_text(plan.free_bytes)
+    remedy = f"--batch-size {plan.fitting_batch} fits" if plan.fitting_batch else "reduce --patch-size or --base-channels"
+    return Finding("warning", f"training takes about {takes} of memory, but only {free} are free; {remedy}")
+
+
+def _print_facts(matching: Matching, found: Survey, n_unreadable: int, verbose: bool) -> None:
+    if verbose:
+        print("\n".join(f"{shown(pair.image)} with {shown(pair.mask)}" for pair in matching.pairs) + "\n")
+    for name, text in _facts(matching, found, n_unreadable):
+        print(f"{name:10} {text}")
+    if found.classes is not None:
+        shares = [(str(value), share) for value, share in found.frequencies.items()]
+        width = max(5, *(len(value) for value, _ in shares))
+        print("\n".join([f"\n{'class':>{width}}   pixels", *(f"{value:>{width}}  {share:7.2%}" for value, share in shares)]))
+
+
+def _facts(matching: Matching, found: Survey, n_unreadable: int) -> list[tuple[str, str]]:
+    """Return what there is, as rows of a name and a text."""
+    n_files = len(matching.pairs) - n_unreadable
+    pages = f", the pages of {n_files} file{'s' * (n_files > 1)}" if found.n_pairs > n_files else ""
+    rows = [("pairs", f"{found.n_pairs}{pages}{f', besides {n_unreadable} unreadable' if n_unreadable else ''}")]
+    for name, paths in (("no mask", matching.images_alone), ("no image", matching.masks_alone)):
+        rows += [(name, ", ".join(map(shown, paths)))] if paths else []
+    if matching.ignored:
+        rows.append(("ignored", f"{names(matching.ignored)}: no names of images"))
+    if found.sizes:
+        channels = Counter({"grey" if n == 1 else f"{n} channels": count for n, count in found.channels.items()})
+        rows.append(("sizes", _sizes(found)))
+        rows.append(("images", f"{_kinds(channels)}; {_kinds(found.dtypes)}"))
+        rows.append(("masks", _kinds(found.mask_dtypes)))
+    return rows
+
+
+def _sizes(found: Survey) -> str:
+    ordered = sorted(found.sizes, key=lambda size: (size[0] * size[1], size))
+    least, most = (f"{h} x {w}" for h, w in (ordered[0], ordered[-1]))
+    return least if len(ordered) == 1 else f"{len(ordered)} different, from {least} to {most}"
+
+
+def _kinds(counts: Counter[str]) -> str:
+    """Return "uint8", or how many are of each kind."""
+    return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{kind} ({n})" for kind, n in counts.most_common())
+
+
+def _print_findings(findings: Sequence[Finding], quiet: bool) -> None:
+    lines = [
+        f"{level}: {finding.text}"
+        for level in (LEVELS[:2] if quiet else LEVELS)
+        for finding in findings
+        if finding.level == level
+    ]
+    if lines:
+        print("\n".join(lines if quiet else ["", *lines]), flush=True)
+
+
+def _print_cost(plan: Plan, unet: UNet) -> None:
+    """Print the memory that training takes; where it is there, the time, from steps that are taken now."""
+    print(f"\n{'memory':10} about {size_text(plan.n_bytes(plan.batch_size))}, of {size_text(plan.free_bytes)} free", flush=True)
+    if not plan.fits:
+        return
+    if sys.stderr.isatty():
+        print("timing training steps ...", end="\r", file=sys.stderr, flush=True)
+    with kernels.threads(unet.n_threads):
+        seconds = seconds_per_step(plan.network, plan.batch_size, plan.patch_size)
+    print(f"{'time':10} {_time(plan.schedule, seconds)}")
+
+
+def _time(schedule: Schedule, seconds: float) -> str:
+    """Return how long a training takes with so many seconds a step."""
+    total = schedule.n_steps * seconds
+    each = f"of {schedule.steps_per_epoch} steps, {seconds:{'.2g' if seconds < 10 else '.0f'}} s each"
+    if schedule.max_minutes is None:
+        return f"about {_duration(total)} on this machine: {schedule.max_epochs} epochs {each}; --max-minutes ends it sooner"
+    given = 60 * schedule.max_minutes
+    if total <= given:
+        return f"about {_duration(total)} on this machine: {schedule.max_epochs} epochs {each}"
+    return f"{_duration(given)} as asked for, about {given / total * schedule.max_epochs:.2g} epochs {each}"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}" if unit == "min" else f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _next(arguments: argparse.Namespace, findings: Sequence[Finding], found: Survey, plan: Plan | None) -> str:
+    """Return the command to run next: train, or check again where something must be put right first."""
+    changes: dict[str, Any] = {}
+    errors = _errors(findings)
+    if found.likely_classes and len(errors) == 1:
+        changes["classes"] = found.likely_classes
+    elif errors:
+        return f"\nNext, when the errors are put right: {_command('check', arguments, changes)}"
+    if found.rare and arguments.class_weight is None:
+        changes["class_weight"] = "balanced"
+    if plan and plan.fitting_batch:
+        changes["batch_size"] = plan.fitting_batch
+    return f"\nNext: {_command('train', arguments, changes)} -o {_free_name('model', '.safetensors')}"
+
+
+def _free_name(stem: str, suffix: str) -> str:
+    """Return a file name that is not taken here."""
+    stems = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(f"{free}{suffix}" for free in stems if not Path(f"{free}{suffix}").exists())
+
+
+def _command(name: str, arguments: argparse.Namespace, changes: dict[str, Any]) -> str:
+    """Return a command line with the same images, masks and flags, but for the changes; defaults are left out."""
+    defaults = {"image_pattern": "*", "mask_pattern": "*", "skip_unpaired": False, "classes": None, **UNet().get_params()}
+    words = ["minunet", name, str(arguments.images), str(arguments.masks)]
+    for flag, default in defaults.items():
+        value = changes.get(flag, getattr(arguments, flag, default))
+        if flag not in flags.UNFLAGGED and value != default:
+            words += _flag_words(f"--{flag.replace('_', '-')}", value)
+    return " ".join(map(_quoted, words))
+
+
+def _flag_words(flag: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [flag] if value else [f"--no-{flag[2:]}"]
+    if isinstance(value, dict):
+        return [flag, ",".join(f"{key}={weight:g}" for key, weight in value.items())]
+    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
+
+
+def _quoted(word: str) -> str:
+    """Return the word as a shell takes it, on one line: what does not print as the octal codes of its bytes."""
+    if word.isprintable():
+        return shlex.quote(word)
+    codes = [c if c.isprintable() and c not in "\\'" else "".join(f"\\{byte:03o}" for byte in os.fsencode(c)) for c in word]
+    return f"$'{''.join(codes)}'"

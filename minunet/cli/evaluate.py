@@ -1,0 +1,125 @@
+"""`minunet evaluate`: how good a model is on images whose masks are known."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import files
+from ..data import labels as label_codes
+from ..data.folders import Pair, read_pairs
+from ..evaluation import metrics
+from ..unet import UNet, load
+from . import flags, progress
+
+
+class Row(NamedTuple):
+    """The scores of an image, or of all: Dice and IoU one a class, NaN where the class is nowhere."""
+
+    name: str
+    pixel_error: float
+    dice: NDArray[np.float64]
+    iou: NDArray[np.float64]
+    adapted_rand: float
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="score a model on images with masks",
+        description="Predict images and compare with their masks: pixel error, Dice and IoU of each class from counts pooled "
+        "over all pixels, and the mean adapted Rand error of the objects (4-connected regions of what is not the lowest class).",
+        epilog="example: minunet evaluate model.safetensors test/images test/masks --csv scores.csv",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a file that `minunet train` wrote")
+    flags.add_data_flags(parser)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores here, a row an image and one for all")
+    parser.add_argument("--force", action="store_true", help="replace a FILE that is there")
+    parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
+    flags.add_output_flags(parser, verbose="print a row an image, too")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.csv:
+        if arguments.csv.is_file() and not arguments.force:
+            raise FileExistsError(f"{arguments.csv} is there already; --force replaces it")
+        files.require_writable(arguments.csv)
+    unet = load(arguments.model).set_params(n_threads=arguments.n_threads)
+    pairs = read_pairs(arguments.images, arguments.masks, **flags.pairing(arguments))
+    truths = _truths(unet, pairs, arguments.classes)
+    predictions = []
+    for pair in progress.each(pairs, "evaluating", arguments.quiet):
+        with flags.about(pair.name):
+            predictions.append(unet.predict([pair.image])[0])
+    rows = [score(pair.name, [t], [p], unet.classes_) for pair, t, p in zip(pairs, truths, predictions, strict=True)]
+    total = score("all", truths, predictions, unet.classes_)
+    total = total._replace(adapted_rand=_mean([row.adapted_rand for row in rows]))
+    if arguments.csv:
+        files.atomic_write(arguments.csv, table([*rows, total], unet.classes_.tolist()).encode())
+    if not arguments.quiet:
+        print(text(total, unet.classes_.tolist(), len(pairs)))
+        if arguments.verbose:
+            print("\n" + table(rows, unet.classes_.tolist()).strip())
+    return 0
+
+
+def score(name: str, truths: Sequence[NDArray], predictions: Sequence[NDArray], classes: NDArray) -> Row:
+    """Return the scores of predictions (H, W) against truths, both in mask values."""
+    values = classes.tolist()
+    t, p = list(truths), list(predictions)
+    objects = [(metrics.segments(a != classes[0]), metrics.segments(b != classes[0])) for a, b in zip(t, p, strict=True)]
+    rand = _mean([metrics.adapted_rand_error(a, b) for a, b in objects if a.any()])
+    return Row(name, metrics.pixel_error(t, p), metrics.dice(t, p, values), metrics.iou(t, p, values), rand)
+
+
+def table(rows: Sequence[Row], classes: Sequence[int]) -> str:
+    """Return the rows as CSV; an empty cell is a score that is not defined."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["image", "pixel_error", *(f"dice_{c}" for c in classes), *(f"iou_{c}" for c in classes), "adapted_rand_error"]
+    )
+    for row in rows:
+        numbers = [row.pixel_error, *row.dice, *row.iou, row.adapted_rand]
+        writer.writerow([row.name, *("" if np.isnan(number) else f"{number:.6f}" for number in numbers)])
+    return out.getvalue()
+
+
+def text(total: Row, classes: Sequence[int], n_images: int) -> str:
+    """Return the scores of all images, for people."""
+    width = max(5, *(len(str(c)) for c in classes))
+    lines = [f"{n_images} image{'s' if n_images > 1 else ''}", f"pixel error          {total.pixel_error:.4f}"]
+    lines += [f"adapted Rand error   {_number(total.adapted_rand)}", f"{'class':>{width}}    Dice     IoU"]
+    lines += [f"{c!s:>{width}}  {_number(d)}  {_number(i)}" for c, d, i in zip(classes, total.dice, total.iou, strict=True)]
+    return "\n".join([*lines, f"{'mean':>{width}}  {_number(_mean(total.dice))}  {_number(_mean(total.iou))}"])
+
+
+def _truths(unet: UNet, pairs: Sequence[Pair], classes: Sequence[int] | None) -> list[NDArray]:
+    """Return the masks in the model's values; with --classes, each pixel's nearest."""
+    masks = [pair.mask for pair in pairs]
+    if classes is None:
+        for pair in pairs:
+            with flags.about(pair.name):
+                label_codes.require_known([pair.mask], unet.classes_, "its mask")
+        return masks
+    if sorted(classes) != unet.classes_.tolist():
+        raise ValueError(f"--classes is {' '.join(map(str, classes))}; this model's are {' '.join(map(str, unet.classes_))}")
+    return [label_codes.decode(label_codes.encode(mask, unet.classes_), unet.classes_) for mask in masks]
+
+
+def _mean(numbers: Any) -> float:
+    """Return the mean of what is defined; NaN where nothing is."""
+    defined = [float(number) for number in numbers if not np.isnan(number)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def _number(value: float) -> str:
+    return "     -" if np.isnan(value) else f"{value:.4f}"

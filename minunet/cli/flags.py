@@ -1,0 +1,104 @@
+"""Flags that commands share: where the data is, and every parameter of the estimator, described by its docstring."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..parameters import CHOICES, check_parameters
+from ..unet import UNet
+
+UNFLAGGED = ("verbose",)  # -q and -v are its flags
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """Add IMAGES and MASKS, and which files of them count."""
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of images, or one file (a stack, say)")
+    parser.add_argument("masks", type=Path, metavar="MASKS", help="folder of masks (it may be the same), or one file")
+    group = parser.add_argument_group("which files and values count")
+    group.add_argument("--image-pattern", default="*", metavar="GLOB", help="such as 'scan*.tif'; its * is the pairs' name")
+    group.add_argument("--mask-pattern", default="*", metavar="GLOB", help="such as '*_manual1.gif'; its * is the pairs' name")
+    group.add_argument("--skip-unpaired", action="store_true", help="leave out what has no partner, instead of refusing")
+    group.add_argument(
+        "--classes", type=int, nargs="+", metavar="VALUE", help="the mask values that count: each pixel is taken for the nearest"
+    )
+
+
+def pairing(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the data flags as `folders.read_pairs` takes them."""
+    return {name: getattr(arguments, name) for name in ("image_pattern", "mask_pattern", "skip_unpaired")}
+
+
+def add_output_flags(parser: argparse.ArgumentParser, *, verbose: str) -> None:
+    """Add -q and -v; `verbose` says what the latter tells."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("-q", "--quiet", action="store_true", help="print nothing but warnings and errors")
+    group.add_argument("-v", "--verbose", action="store_true", help=verbose)
+
+
+def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every parameter of UNet, with its default and its docstring's words."""
+    group = parser.add_argument_group("the network and its training (docs/choices.md says why each default is what it is)")
+    hints, words = get_type_hints(UNet.__init__), _descriptions()
+    for name, parameter in inspect.signature(UNet.__init__).parameters.items():
+        if name in ("self", *UNFLAGGED):
+            continue
+        default = "" if parameter.default is None else f" (default: {parameter.default})"
+        options: dict[str, Any] = {"default": parameter.default, "help": f"{words[name]}{default}".replace("%", "%%")}
+        if hints[name] is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif name == "class_weight":
+            options |= {"type": _class_weight, "metavar": "WEIGHTS", "help": "balanced, or VALUE=WEIGHT,VALUE=WEIGHT,..."}
+        else:
+            types = [t for t in (int, float, str) if t in getattr(hints[name], "__args__", (hints[name],))]
+            options |= {"type": types[0], "choices": CHOICES.get(name)}
+            options |= {} if name in CHOICES else {"metavar": "N"}
+        group.add_argument(f"--{name.replace('_', '-')}", **options)
+
+
+def estimator(arguments: argparse.Namespace) -> UNet:
+    """Return the UNet that the flags describe; a wrong value ends the program as wrong use does, with status 2."""
+    parameters = {name: getattr(arguments, name) for name in UNet().get_params() if name not in UNFLAGGED}
+    unet = UNet(**parameters, verbose=0 if getattr(arguments, "quiet", False) else 1)
+    try:
+        check_parameters(unet)
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        arguments.parser.error(f"--{name.replace('_', '-')} {rest}")
+    return unet
+
+
+def _descriptions() -> dict[str, str]:
+    """Return what UNet's docstring says of each parameter: lines "name, name : words", continued on deeper lines."""
+    block = inspect.cleandoc(UNet.__doc__ or "").split("----------\n")[1].split("\n\n")[0]
+    words: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\S)", block):
+        names, _, text = entry.partition(" : ")
+        text = re.sub(r"\s+", " ", text).strip().rstrip(".")
+        words |= {name.strip(): text for name in names.split(",")}
+    return words
+
+
+def _class_weight(text: str) -> Any:
+    if text == "balanced":
+        return text
+    try:
+        return {int(value): float(weight) for value, weight in (item.split("=") for item in text.split(","))}
+    except ValueError:
+        form = "'balanced', or a weight for each mask value, as in 0=1,255=0.2"
+        raise argparse.ArgumentTypeError(f"{json.dumps(text)} is no class weight; it takes {form}") from None
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Say which image a ValueError is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {str(error).replace('x[0]', 'the image')}") from error

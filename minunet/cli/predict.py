@@ -1,0 +1,184 @@
+"""`minunet predict`: from a model and images to label images."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from .. import files
+from ..data.folders import image_files
+from ..data.images import read_image, shown
+from ..data.labels import MAX_CLASSES
+from ..unet import UNet, load
+from . import flags, progress
+from .overlay import overlay
+
+EXAMPLES = """examples:
+  minunet predict model.safetensors new-images -o out
+  minunet predict model.safetensors a.tif b.png -o out --probabilities
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(
+        "predict",
+        help="segment images with a model",
+        description="Write for each image OUT/<stem>.png with the mask's own values (.tif for a stack, or more than 16 bits), "
+        "and OUT/<stem>_overlay.png to look at: each class but the most frequent one tinted, with its outline.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a file that `minunet train` wrote")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="FILE-OR-FOLDER", help="images, or folders of images")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the folder to write to")
+    parser.add_argument(
+        "--probabilities", action="store_true",
+        help="write OUT/<stem>_probabilities.tif too: a page a class, float32, in the order of the classes",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="replace what is in OUT")
+    parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
+    flags.add_output_flags(parser, verbose="tell each image's shares of the classes")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict image after image; one that cannot be read is told, and the rest goes on. Return 1 if there was one."""
+    unet = load(arguments.model).set_params(n_threads=arguments.n_threads)
+    paths = _gather(arguments.inputs)
+    _require_output(arguments.output, arguments.inputs)
+    targets = _targets(paths, arguments)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    n_failed = 0
+    for path in progress.each(paths, "predicting", arguments.quiet):
+        try:
+            pages = read_image(path)
+            with flags.about(shown(path)):
+                probabilities = unet.predict_proba(pages)
+        except ValueError as error:
+            n_failed += 1
+            print(f"minunet: {error}", file=sys.stderr)
+            continue
+        labels = [unet.classes_[p.argmax(axis=-1)] for p in probabilities]
+        _warn(path, pages, labels)
+        written = _write(targets[path], pages, labels, probabilities, unet.classes_, arguments.probabilities)
+        if not arguments.quiet:
+            shares = f"  ({_shares(labels, unet)})" if arguments.verbose else ""
+            print(f"{shown(path)} -> {written}{shares}", flush=True)
+    if n_failed:
+        print(f"minunet: {n_failed} of {len(paths)} images could not be predicted", file=sys.stderr)
+    return 1 if n_failed else 0
+
+
+def encode_labels(pages: Sequence[NDArray], classes: NDArray) -> tuple[str, bytes]:
+    """Return a file's ending and content that hold the pages of mask values (H, W) unchanged: PNG, or else TIFF."""
+    buffer = io.BytesIO()
+    least, largest = (int(value) for value in (classes.min(), classes.max()))
+    if len(pages) == 1 and least >= 0 and largest < 2**16:
+        dtype = np.dtype(bool if classes.dtype == bool else np.uint8 if largest < 2**8 else np.uint16)
+        Image.fromarray(pages[0].astype(dtype)).save(buffer, "PNG")
+        return ".png", buffer.getvalue()
+    dtypes = (np.uint8, np.uint16, np.uint32, np.uint64) if least >= 0 else (np.int8, np.int16, np.int32, np.int64)
+    dtype = next(np.dtype(t) for t in dtypes if np.iinfo(t).min <= least and largest <= np.iinfo(t).max)
+    _write_tiff(buffer, [page.astype(dtype) for page in pages], "YX")
+    return ".tif", buffer.getvalue()
+
+
+def _gather(inputs: Sequence[Path]) -> list[Path]:
+    paths: list[Path] = []
+    for given in inputs:
+        if not given.exists():
+            raise FileNotFoundError(f"there is no {given}")
+        paths += image_files(given)[0] if given.is_dir() else [given]
+    return list(dict.fromkeys(paths))
+
+
+def _require_output(output: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output folder that is a file, or that a next run would take for input."""
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"{output} is a file; -o takes a folder, which is made where it is missing")
+    for folder in (path for path in inputs if path.is_dir()):
+        if output.resolve() == folder.resolve() or folder.resolve() in output.resolve().parents:
+            raise ValueError(f"{output} lies in {folder}, whose images are read: outputs would mix with them; give another -o")
+    existing = next(parent for parent in (output.absolute(), *output.absolute().parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(f"nothing can be written into {existing}; give another -o")
+
+
+def _targets(paths: Sequence[Path], arguments: argparse.Namespace) -> dict[Path, Path]:
+    """Return for each image its output, without an ending; refuse two images with one, and what is there already."""
+    targets: dict[Path, Path] = {}
+    owner: dict[str, Path] = {}
+    for path in paths:
+        if path.stem.casefold() in owner:
+            raise ValueError(
+                f"{owner[path.stem.casefold()]} and {path} would both be written as {path.stem}; predict them into two folders"
+            )
+        owner[path.stem.casefold()] = path
+        targets[path] = arguments.output / path.stem
+    if not arguments.force:
+        endings = (".png", ".tif", "_overlay.png", "_overlay.tif", "_probabilities.tif")
+        for path in (target.with_name(target.name + ending) for target in targets.values() for ending in endings):
+            if path.exists():
+                raise FileExistsError(f"{path} is there already; --force replaces it")
+    return targets
+
+
+def _write(
+    target: Path, pages: Sequence[NDArray], labels: Sequence[NDArray], probabilities: Sequence[NDArray], classes: NDArray,
+    with_probabilities: bool,
+) -> Path:  # fmt: skip
+    """Write the files of one image. Return that of the labels."""
+    ending, content = encode_labels(labels, classes)
+    written = target.with_name(target.name + ending)
+    files.atomic_write(written, content)
+    pictures = [overlay(page, label, classes) for page, label in zip(pages, labels, strict=True)]
+    buffer = io.BytesIO()
+    if len(pictures) == 1:
+        pictures[0].save(buffer, "PNG")
+    else:
+        pictures[0].save(buffer, "TIFF", save_all=True, append_images=pictures[1:], compression="tiff_deflate")
+    files.atomic_write(target.with_name(f"{target.name}_overlay{'.png' if len(pictures) == 1 else '.tif'}"), buffer.getvalue())
+    if with_probabilities:
+        buffer = io.BytesIO()
+        _write_tiff(buffer, [np.moveaxis(p, -1, 0) for p in probabilities], "CYX")
+        files.atomic_write(target.with_name(f"{target.name}_probabilities.tif"), buffer.getvalue())
+    return written
+
+
+def _write_tiff(buffer: io.BytesIO, pages: Sequence[NDArray], axes: str) -> None:
+    """Write pages, a stack where they are several and alike, else one series each."""
+    alike = len({page.shape for page in pages}) == 1
+    options: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib"}
+    with tifffile.TiffWriter(buffer) as writer:
+        if alike and len(pages) > 1:
+            writer.write(np.stack(pages), metadata={"axes": f"Q{axes}"}, **options)
+        else:
+            for page in pages:
+                writer.write(page, metadata={"axes": axes}, **options)
+
+
+def _warn(path: Path, pages: Sequence[NDArray], labels: Sequence[NDArray]) -> None:
+    """Tell of what looks like a mistake, though it can be predicted."""
+    for i, (page, label) in enumerate(zip(pages, labels, strict=True), 1):
+        name = shown(path) + (f", page {i}" if len(pages) > 1 else "")
+        if label.size > 1 and (label == label.flat[0]).all():
+            print(f"minunet: warning: {name}: every pixel was given the class {label.flat[0]}", file=sys.stderr)
+        values = len(np.unique(page))
+        if values <= MAX_CLASSES and page.size > 1000:
+            print(f"minunet: warning: {name} holds only {values} different values: is it a mask?", file=sys.stderr)
+
+
+def _shares(labels: Sequence[NDArray], unet: UNet) -> str:
+    total = sum(label.size for label in labels)
+    counts = {c: sum(int((label == c).sum()) for label in labels) for c in unet.classes_.tolist()}
+    return ", ".join(f"{c}: {count / total:.1%}" for c, count in counts.items())

@@ -1,0 +1,172 @@
+"""`minunet train`: from a folder of images and one of masks to a model file."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import files
+from ..data import labels as label_codes
+from ..data.folders import Pair, read_pairs
+from ..data.images import content
+from ..data.sampling import FEW, Example, split
+from ..plot import require_matplotlib
+from ..unet import UNet
+from . import flags
+from .report import Judged, write_report
+
+EXAMPLES = """examples:
+  minunet train images masks -o model.safetensors
+  minunet train images masks -o model.safetensors --max-minutes 20 --report report
+  minunet train DRIVE/images DRIVE/1st_manual -o vessels.safetensors --class-weight balanced
+  minunet train images masks -o model.safetensors --validation more/images more/masks
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(
+        "train",
+        help="learn from images and their masks, and write a model file",
+        description="Train a U-Net on images and their masks, paired by name, and write it to one file. Run `minunet check` "
+        "on them first.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    flags.add_data_flags(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL", help="the model file to write")
+    parser.add_argument("--force", action="store_true", help="replace an output that is there")
+    parser.add_argument(
+        "--validation", type=Path, nargs=2, metavar=("IMAGES", "MASKS"), help="report on these, and train on all the others"
+    )
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html there (needs matplotlib)")
+    flags.add_output_flags(parser, verbose="tell each file that is read")
+    flags.add_estimator_flags(parser)
+    parser.set_defaults(parser=parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    unet = flags.estimator(arguments)
+    _require_outputs(arguments)
+    pairs = _read(arguments, arguments.images, arguments.masks)
+    held_out = _read(arguments, *arguments.validation) if arguments.validation else []
+    warn_of_shared_images(pairs, held_out)
+    if not arguments.quiet:
+        print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
+    validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
+    try:
+        unet.fit(
+            [pair.image for pair in pairs], [pair.mask for pair in pairs], validation_data=validation, classes=arguments.classes
+        )
+    except FloatingPointError:
+        if unet.n_iter_:  # hours may lie in the epochs before
+            unet.save(arguments.output)
+            print(f"minunet: {arguments.output} holds the model of the last good epoch", file=sys.stderr)
+        raise
+    unet.save(arguments.output)
+    if not arguments.quiet:
+        print(f"Wrote {arguments.output}{_score(unet)}. Next: {_next(arguments)}", flush=True)
+    if arguments.report:
+        judged, note = judge(unet, pairs, held_out)
+        page = write_report(
+            arguments.report, unet, command=_command(), data=describe(pairs, held_out), judged=judged, note=note
+        )
+        if not arguments.quiet:
+            print(f"Wrote {page}: open it in a browser.", flush=True)
+    return 130 if unet.interrupted_ else 0
+
+
+def describe(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[tuple[str, str]]:
+    """Return what the data is, as rows of a name and a text."""
+    sizes = sorted({pair.mask.shape for pair in pairs})
+    few = ", ".join(f"{h} x {w}" for h, w in sizes[:3])
+    counts = label_codes.count_values([pair.mask for pair in pairs])
+    total = sum(counts.values())
+    shares = ", ".join(f"{value} ({count / total:.1%})" for value, count in list(counts.items())[:8])
+    kinds = sorted({f"{_channels(pair.image)}, {pair.image.dtype}" for pair in pairs})
+    return [
+        ("images", f"{len(pairs)}" + (f", and {len(held_out)} to validate on" if held_out else "")),
+        ("sizes", few + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")),
+        ("pixels", "; ".join(kinds)),
+        ("classes", shares + (f" and {len(counts) - 8} more" if len(counts) > 8 else "")),
+    ]
+
+
+def warn_of_shared_images(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> None:
+    """Say which images are in both: a score on what was learned by heart tells nothing."""
+    seen = {content(pair.image): pair.name for pair in pairs}
+    for pair in held_out:
+        name = seen.get(content(pair.image))
+        if name:
+            print(f"minunet: warning: {pair.name} is in the training ({name}) and in the validation", file=sys.stderr)
+
+
+def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[list[Judged], str]:
+    """Return predictions on what was not trained on, and what that is; on the training images where nothing was held out."""
+    examples = [Example(pair.image, pair.mask, None, pair.name) for pair in held_out or pairs]
+    note = "the validation images"
+    if not held_out:
+        _, parts = split(examples, unet.validation_fraction, unet.random_state_)
+        note = "images held out of the training" if len(examples) >= FEW else "the strip held out of each training image"
+        note = note if parts else "the training images: none was held out, so expect worse on others"
+        examples = parts or examples
+    probabilities = unet.predict_proba([example.image for example in examples])
+    judged = []
+    for example, p in zip(examples, probabilities, strict=True):
+        truth = label_codes.decode(label_codes.encode(example.label, unet.classes_), unet.classes_)
+        predicted = label_codes.decode(p.argmax(axis=-1), unet.classes_)
+        judged.append(Judged(example.name, np.atleast_3d(example.image), truth, predicted, p))
+    return judged, note
+
+
+def _require_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse what could not be written, or would replace something, before any work."""
+    page = arguments.report / "report.html" if arguments.report else None
+    if page:
+        require_matplotlib()
+    for path in filter(None, (arguments.output, page)):
+        if path.is_file() and not arguments.force:
+            raise FileExistsError(f"{path} is there already; --force replaces it")
+    files.require_writable(arguments.output)
+    if arguments.report:
+        arguments.report.mkdir(parents=True, exist_ok=True)
+
+
+def _read(arguments: argparse.Namespace, images: Path, masks: Path) -> list[Pair]:
+    pairs = read_pairs(images, masks, **flags.pairing(arguments))
+    if arguments.verbose:
+        for pair in pairs:
+            print(f"{pair.name}: {' x '.join(map(str, pair.image.shape))}, {pair.image.dtype}")
+    channels = {_n_channels(pair.image): pair.name for pair in reversed(pairs)}
+    if len(channels) > 1:
+        listed = ", ".join(f"{name} has {n}" for n, name in sorted(channels.items()))
+        raise ValueError(f"the images differ in their number of channels ({listed}); convert them all to grey or all to colour")
+    return pairs
+
+
+def _n_channels(image: NDArray) -> int:
+    return 1 if image.ndim == 2 else int(image.shape[2])
+
+
+def _channels(image: NDArray) -> str:
+    n = _n_channels(image)
+    return "grey" if n == 1 else f"{n} channels"
+
+
+def _score(unet: UNet) -> str:
+    return "" if unet.best_score_ is None else f" (validation Dice {unet.history_['val_dice'][-1]:.3f})"
+
+
+def _next(arguments: argparse.Namespace) -> str:
+    return shlex.join(["minunet", "predict", str(arguments.output), "NEW-IMAGES", "-o", "OUT"])
+
+
+def _command() -> str:
+    return shlex.join(["minunet", *sys.argv[1:]])
