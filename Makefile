@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test mutants lint bench clean
 demo: $(VENV)/.installed
 	$(BIN)/python -m minunet demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
+
+# Plant errors in copies of the tree, and see that the tests find each: MUTANTS="--only pool", "--list", ...
+mutants: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m mutants.run $(MUTANTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

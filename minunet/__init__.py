@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import data, evaluation, kernels, layers, losses, modelfile, network, ops, optim, plot, training
+    from . import data, evaluation, kernels, layers, losses, modelfile, network, ops, optim, plot, testing, training
     from .data import datasets
     from .data.folders import load_folder
     from .data.images import ImageFileError
@@ -32,13 +32,16 @@ _HOME = {
 }  # fmt: skip
 _MODULES = {
     name: name
-    for name in ("data", "evaluation", "kernels", "layers", "losses", "modelfile", "network", "ops", "optim", "plot", "training")
-} | {"datasets": "data.datasets"}
+    for name in (
+        "data", "evaluation", "kernels", "layers", "losses", "modelfile", "network", "ops", "optim", "plot", "testing",
+        "training",
+    )
+} | {"datasets": "data.datasets"}  # fmt: skip
 
 __all__ = [
     "ImageFileError", "ModelFileError", "Network", "NotFittedError", "UNet", "__version__", "data", "datasets",
     "evaluation", "kernels", "layers", "load", "load_folder", "losses", "modelfile", "network", "ops", "optim",
-    "plot", "training", "use_backend",
+    "plot", "testing", "training", "use_backend",
 ]  # fmt: skip
 
 logging.getLogger("minunet").addHandler(logging.NullHandler())

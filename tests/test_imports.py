@@ -26,7 +26,7 @@ ORDER = (
     "ops",
     "layers",
     "network",
-    "training evaluation modelfile summary drawing plot",
+    "training evaluation modelfile summary drawing plot testing",
     "unet parameters",
     "cli",
     "__main__",
@@ -34,7 +34,7 @@ ORDER = (
 RANK = {part: rank for rank, line in enumerate(ORDER) for part in line.split()}
 
 # What not everyone has installed, or what takes long to load: imported by the function that needs it.
-OPTIONAL = {"cupy", "dask", "hypothesis", "matplotlib", "mpi4py", "onnx", "pandas", "skimage", "sklearn", "torch"}
+OPTIONAL = {"cupy", "dask", "hypothesis", "jax", "matplotlib", "mpi4py", "onnx", "pandas", "skimage", "sklearn", "torch"}
 DISTRIBUTIONS = {"Pillow": "PIL"}  # where the name on the index is not the name that is imported
 
 

@@ -1,0 +1,269 @@
+"""The checkers: gradients against finite differences, and adjoints against inner products of whole numbers.
+
+"Relative error" is max |a - n| / max(|a|, |n|) over an array: a from backward, n numeric. docs/gradients.md explains the
+tolerances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..checks import Array
+from .argument import Check, product
+from .contract import Backward, Forward, analyse, argument_names, call_forward, check_arrays, label
+from .differences import PRECISIONS
+from .report import GradientError, Path, Report, Row, relative_error, saved
+
+Linear = bool | Iterable[int | str]
+Rng = int | np.random.Generator
+
+
+def check_gradients(
+    forward: Forward, backward: Backward, *arrays: Array, linear: Linear = (), rng: Rng = 0, step: float | None = None,
+    tolerance: float | None = None, directions: int = 8, full: int = 256, names: Sequence[str] | None = None,
+    save: Path | None = None,
+) -> Report:  # fmt: skip
+    """Check the gradients of an op against central differences; return a table, or raise GradientError.
+
+        y, cache = forward(*arrays)          grads = backward(dy, cache)          # one an array, None: not checked
+
+    dy is random, so an error hides in no symmetry. An array of at most `full` elements is checked element by element, a
+    larger one along `directions` random directions. `linear` says in which arguments forward is linear (or affine), by
+    number or name, or True for all: there a step of 1 has no truncation error, and the tolerance is 1e-10. Elsewhere it
+    is 1e-7, for any smooth or piecewise smooth op. A float32 op is held to 1e-4 and 2e-3, and the report says so.
+
+    `step` and `tolerance` replace those that are chosen; `rng` is a seed or a generator; `names` are the arguments' (else
+    forward's own are used); `save` is a path for an .npz of all arrays where the check fails.
+
+    GradientError: a wrong gradient, a forward or backward that breaks the contract (too few gradients, a wrong shape or
+    dtype, NaN, inputs written to, not deterministic, no pair), or a point where there is no derivative. ValueError: an
+    argument that cannot be checked, such as whole numbers.
+    """
+    names = argument_names(forward, len(arrays), names)
+    check_arrays(arrays, names)
+    chosen = _linear_arguments(linear, names)
+    _check_positive(step=step, tolerance=tolerance)
+    _check_counts(directions=(directions, 1), full=(full, 0))
+    generator = _generator(rng)
+    kept = {f"input.{name}": a for name, a in zip(names, arrays, strict=True)}
+    try:
+        y, dy, grads = analyse(forward, backward, arrays, names, generator)
+        kept |= {"y": y, "dy": dy} | {f"gradient.{n}": g for n, g in zip(names, grads, strict=True) if g is not None}
+        loose = any(a.dtype == np.float32 for a in (*arrays, y))
+        check = Check(
+            lambda *moved: call_forward(forward, moved)[0], arrays, names, y, dy, generator,
+            PRECISIONS["float32" if loose else "float64"], step, tolerance, directions, full, kept,
+        )  # fmt: skip
+        rows = [check.argument(i, g, i in chosen) for i, g in enumerate(grads)]
+    except GradientError as error:
+        error.args = (f"{error}.{saved(save, kept)}",)
+        raise
+    return Report(tuple(rows), _loose_note(rows) if loose else "")
+
+
+def check_layer(
+    layer: Any, shape: tuple[int, ...] | Array, *, training: bool = False, rng: Rng = 0, linear: Linear = (), **options: Any
+) -> Report:
+    """Check a layer's gradients, of x and of every parameter, as check_gradients does; its `options` are taken too.
+
+        y, cache = layer.forward(x)          dx, grads = layer.backward(dy, cache)          # grads: {name: array}
+
+    layer.parameters is a dict of arrays (or missing). They are written in place while their differences are taken, and
+    are bit for bit what they were afterwards. x is standard normal of the given shape and the parameters' dtype (an array
+    is taken as it is): make the layer with dtype="float64". `training` calls forward(x, training=True, rng=...), each time
+    with a generator of the same seed, as for Dropout. `linear` takes "x" and the parameters' names.
+    """
+    for method in ("forward", "backward"):
+        if not callable(getattr(layer, method, None)):
+            raise ValueError(f"{type(layer).__name__} has no {method}; a layer takes forward(x) and backward(dy, cache)")
+    parameters = dict(getattr(layer, "parameters", {}))
+    generator = _generator(rng)
+    if not isinstance(shape, np.ndarray):
+        dtype = next((p.dtype for p in parameters.values()), np.dtype("float64"))
+        shape = np.asarray(generator.standard_normal(shape), dtype)
+    seed = int(generator.integers(2**32))
+
+    def forward(x: Array) -> Any:
+        more = {"training": True, "rng": np.random.default_rng(seed)} if training else {}
+        return layer.forward(x, **more)
+
+    def backward(dy: Array, cache: Any) -> tuple[Any, ...]:
+        returned = layer.backward(dy, cache)
+        if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)):
+            raise GradientError("the layer's backward does not return dx and a dict of gradients: return dx, {name: gradient}")
+        dx, grads = returned
+        if set(grads) != set(parameters):
+            raise GradientError(f"the layer's backward gives gradients of {sorted(grads)}; it takes {sorted(parameters)}")
+        return dx, *(grads[name] for name in parameters)
+
+    return check_gradients(
+        _in_place(forward, list(parameters.values())), backward, shape, *parameters.values(), rng=generator, linear=linear,
+        names=["x", *parameters], **options,
+    )  # fmt: skip
+
+
+def check_network(
+    network_or_unet: Any, x: Array | None = None, y: Array | None = None, *, rng: Rng = 0, tolerance: float = 1e-7,
+    directions: int = 3, save: Path | None = None,
+) -> Report:  # fmt: skip
+    """Check a whole U-Net: the gradient of its loss by x and by every parameter, a row each.
+
+    x (N, H, W, C) float images, y (N, P, Q) labels, both random unless given, go through a float64 copy of the Network (or of a
+    fitted UNet's), and softmax_cross_entropy. Each array is checked along `directions` random directions; one that crosses
+    a kink of relu or pooling is made shorter, or drawn anew. Biases that are all 0, as in a new network, get random values
+    in the copy: where a window is 0 and the bias too, relu has no derivative. Dropout, if any, keeps one mask.
+    """
+    from .. import losses
+
+    generator = _generator(rng)
+    network = _double(network_or_unet, generator)
+    x = _images(network, generator) if x is None else np.asarray(x, np.float64)
+    _, p, q, k = network(x).shape
+    labels: Any = generator.integers(0, k, (len(x), p, q)) if y is None else np.asarray(y)
+    seed = int(generator.integers(2**32))
+
+    def forward(x: Array) -> tuple[Array, Any]:
+        logits, cache = network.forward(x, training=network.dropout > 0, rng=np.random.default_rng(seed))
+        loss, dlogits = losses.softmax_cross_entropy(logits, labels)
+        return loss, (dlogits, cache)
+
+    def backward(dy: Array, cache: Any) -> tuple[Any, ...]:
+        dlogits, tape = cache
+        dx, grads = network.backward(dy * dlogits, tape)
+        return dx, *(grads[name] for name in parameters)
+
+    parameters = dict(network.parameters)
+    return check_gradients(
+        _in_place(forward, list(parameters.values())), backward, x, *parameters.values(), names=["x", *parameters],
+        rng=generator, tolerance=tolerance, directions=directions, full=0, save=save,
+    )  # fmt: skip
+
+
+def check_adjoint(
+    forward: Forward, backward: Backward, *arrays: Array, rng: Rng = 0, draws: int = 3, names: Sequence[str] | None = None,
+    save: Path | None = None,
+) -> Report:  # fmt: skip
+    """Check <J d, dy> = <d, J^T dy> exactly, in each argument in turn, for an op that is linear (or affine) in each.
+
+    J d is forward(.., d, ..) - forward(.., 0, ..), and J^T dy is backward's gradient: whole numbers in, whole numbers out,
+    so that no rounding excuses a difference. The arrays must hold whole numbers (as float64 or float32), small enough for
+    all sums of products to be exact: below 2^53, or 2^24 in float32. d and dy are drawn from -8 to 8, `draws` times.
+    """
+    names = argument_names(forward, len(arrays), names)
+    check_arrays(arrays, names)
+    _check_counts(draws=(draws, 1))
+    for i, a in enumerate(arrays):
+        if (a != np.round(a)).any():
+            raise ValueError(f"{label(names, i)} holds fractions; check_adjoint takes whole numbers as floats, e.g. np.round(a)")
+    generator = _generator(rng)
+    kept = {f"input.{name}": a for name, a in zip(names, arrays, strict=True)}
+    try:
+        for _ in range(draws):
+            draw = lambda shape: generator.integers(-8, 9, shape)  # noqa: E731
+            _, dy, grads = analyse(forward, backward, arrays, names, generator, draw)
+            kept |= {"dy": dy} | {f"gradient.{n}": g for n, g in zip(names, grads, strict=True) if g is not None}
+            for i, g in enumerate(grads):
+                if g is not None:
+                    _check_adjoint(forward, arrays, i, np.asarray(draw(g.shape), g.dtype), dy, g, names)
+    except GradientError as error:
+        error.args = (f"{error}.{saved(save, kept)}",)
+        raise
+    checked = ["nothing" if g is None else f"{draws} products" for g in grads]
+    return Report(tuple(Row(n, a.shape, c, 0.0, 0.0) for n, a, c in zip(names, arrays, checked, strict=True)))
+
+
+def _check_adjoint(
+    forward: Forward, arrays: Sequence[Array], i: int, d: Array, dy: Array, grad: Array, names: Sequence[str]
+) -> None:
+    at = lambda value: call_forward(forward, [*arrays[:i], value, *arrays[i + 1 :]])[0]  # noqa: E731
+    zero = at(np.zeros_like(d))
+    forth = at(d) - zero
+    if (at(-d) - zero != -forth).any():
+        raise ValueError(f"forward is not linear in {label(names, i)}; check_adjoint takes ops that are: use check_gradients")
+    left, right = product(forth, dy), product(d, grad)
+    largest = max(float(np.abs(a, dtype=np.float64).max(initial=0)) for a in (forth, grad)) * 8 * max(grad.size, dy.size)
+    if not largest < 2.0**53:
+        raise ValueError(f"{names[i]}: the products reach {largest:.1e}, beyond 2^53, where whole numbers end; take smaller ones")
+    if left != right:
+        raise GradientError(
+            f"backward is not the adjoint of forward in {label(names, i)}: <J d, dy> is {left:.17g}, <d, J^T dy> is "
+            f"{right:.17g}, for whole numbers, where both are exact",
+            argument=names[i], analytic=right, numeric=left, error=relative_error(right, left), tolerance=0.0,
+        )  # fmt: skip
+
+
+def _in_place(forward: Forward, parameters: Sequence[Array]) -> Forward:
+    """Return forward(x, *values): the parameters hold the values during the call, and what they held before after it."""
+
+    def with_parameters(x: Array, *values: Array) -> tuple[Array, Any]:
+        moved = [(p, value, p.copy()) for p, value in zip(parameters, values, strict=True) if value is not p]
+        try:
+            for p, value, _ in moved:
+                p[...] = value
+            return forward(x)
+        finally:
+            for p, _, old in moved:
+                p[...] = old
+
+    return with_parameters
+
+
+def _double(model: Any, rng: np.random.Generator) -> Any:
+    """Return a float64 copy of the network, its biases random where all are 0."""
+    network = getattr(model, "network_", model)
+    if not hasattr(network, "config"):
+        raise ValueError(f"{type(model).__name__} has no network; it takes a minunet.Network, or a UNet after fit")
+    double = type(network)(**network.config | {"dtype": "float64"})
+    for name, p in double.parameters.items():
+        p[...] = network.parameters[name]
+        if name.endswith("bias") and not p.any():
+            p[...] = 0.1 * rng.standard_normal(p.shape)
+    return double
+
+
+def _images(network: Any, rng: np.random.Generator) -> Array:
+    """Return one random image, small, but larger than one pixel in the bottleneck."""
+    side = network.fitting_output(2 ** (network.depth + 1) if network.padding == "same" else 1) + 2 * network.margin
+    return rng.standard_normal((1, side, side, network.in_channels))
+
+
+def _generator(rng: Rng) -> np.random.Generator:
+    """Return the generator; for a seed, not default_rng(seed), from which the caller's x may come: dy would equal it."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if not isinstance(rng, (int, np.integer)) or rng < 0:
+        raise ValueError(f"rng is {rng!r}; it takes a whole number from 0 up, or a numpy.random.Generator")
+    return np.random.default_rng([int(rng), 0x64656C74])
+
+
+def _linear_arguments(linear: Linear, names: Sequence[str]) -> set[int]:
+    """Return the numbers of the arguments that `linear` means."""
+    if isinstance(linear, (bool, int, str)):
+        linear = range(len(names)) if linear is True else () if linear is False else (linear,)
+    chosen = set()
+    for which in linear:
+        number = names.index(which) if which in names else which
+        if not isinstance(number, (int, np.integer)) or not 0 <= number < len(names):
+            raise ValueError(f"linear is {which!r}; it takes True, or of the arguments {', '.join(names)} the names or numbers")
+        chosen.add(int(number))
+    return chosen
+
+
+def _check_positive(**given: float | None) -> None:
+    for name, value in given.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} is {value!r}; it takes a number above 0, or None to choose")
+
+
+def _check_counts(**given: tuple[int, int]) -> None:
+    for name, (count, least) in given.items():
+        if not isinstance(count, (int, np.integer)) or count < least:
+            raise ValueError(f"{name} is {count!r}; it takes a whole number from {least} up")
+
+
+def _loose_note(rows: Sequence[Row]) -> str:
+    loosest = max((row.tolerance for row in rows), default=0.0)
+    return f"float32: the tolerance is loose, errors below {loosest:.0e} go unseen. In float64 it is 1e-07; where linear, 1e-10."

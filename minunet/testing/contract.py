@@ -1,0 +1,176 @@
+"""The contract of an op, watched: y, cache = forward(*arrays); grads = backward(dy, cache); nothing else is touched."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..checks import Array
+from .report import GradientError, element, relative_error
+
+Forward = Callable[..., tuple[Array, Any]]
+Backward = Callable[[Array, Any], tuple[Any, ...]]
+
+# Two calls with the same arrays may differ by what another order of summation explains, and by no more.
+REPEATS = {"float64": 1e-12, "float32": 1e-4}
+
+
+def argument_names(forward: Forward, count: int, given: Sequence[str] | None) -> tuple[str, ...]:
+    """Return a name for each array: those given, else those of forward's own parameters, else "argument 0", ..."""
+    if given is not None:
+        names = tuple(given)
+        if len(names) != count or len(set(names)) != count:
+            raise ValueError(f"names is {names!r}; it takes {count} different names, one an array")
+        return names
+    try:
+        parameters = list(inspect.signature(forward).parameters.values())
+    except (TypeError, ValueError):  # some compiled functions have none
+        parameters = []
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return tuple(named[i] if i < len(named) else f"argument {i}" for i in range(count))
+
+
+def label(names: Sequence[str], i: int) -> str:
+    """Return "w (argument 1)", or "argument 1" where it has no name of its own."""
+    return names[i] if names[i] == f"argument {i}" else f"{names[i]} (argument {i})"
+
+
+def check_arrays(arrays: Sequence[Any], names: Sequence[str]) -> None:
+    """Refuse what has no derivative: whole numbers, lists, NaN."""
+    if not arrays:
+        raise ValueError("no arrays were given; it takes forward, backward and at least one array to differentiate by")
+    for i, a in enumerate(arrays):
+        if not isinstance(a, np.ndarray):
+            raise ValueError(f"{label(names, i)} is of type {type(a).__name__}; it takes a NumPy array, float64 or float32")
+        if a.dtype.name not in REPEATS:
+            whole = a.dtype.kind in "iub"
+            why = "there is no small step between whole numbers, so no derivative" if whole else "no step is chosen for others"
+            cure = "; an argument without a gradient (labels) belongs into forward: lambda x: op(x, labels)" if whole else ""
+            raise ValueError(f"{label(names, i)} is of dtype {a.dtype}; it takes float64 or float32: {why}{cure}")
+        if not np.isfinite(a).all():
+            where = element(_first(~np.isfinite(a)))
+            raise ValueError(f"{label(names, i)} is not finite at {where}; it takes numbers that a step can be added to")
+
+
+def call_forward(forward: Forward, arrays: Sequence[Array]) -> tuple[Array, Any]:
+    """Return y, cache, or say what forward returned instead."""
+    returned = forward(*arrays)
+    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+        raise GradientError(f"forward returned {_describe(returned)}; the contract is a pair: return y, cache")
+    y, cache = returned
+    if not isinstance(y, (np.ndarray, np.floating, float)) or np.asarray(y).dtype.name not in REPEATS:
+        raise GradientError(
+            f"forward returned {_describe(y)} as y; the contract is one float64 or float32 array: return y, cache"
+        )
+    return np.asarray(y), cache
+
+
+def analyse(
+    forward: Forward, backward: Backward, arrays: Sequence[Array], names: Sequence[str], rng: np.random.Generator,
+    draw: Callable[[tuple[int, ...]], Any] | None = None,
+) -> tuple[Array, Array, tuple[Array | None, ...]]:  # fmt: skip
+    """Return y, a random dy and the gradients, all copies, once both functions have kept to the contract.
+
+    They run twice. Between the second forward and its backward stands another forward, of other numbers, which must not
+    matter: all that backward knows is dy and its cache. `draw` makes dy from a shape; else it is standard normal.
+    """
+    draw = rng.standard_normal if draw is None else draw
+    inputs = _Watch(dict(zip(names, arrays, strict=True)))
+    y, cache = call_forward(forward, arrays)
+    inputs.check("forward")
+    if not np.isfinite(y).all():
+        where = _first(~np.isfinite(y))
+        raise GradientError(f"forward gives {y[where]} in y, at {element(where)}: there is no slope to compare with")
+    dy = np.asarray(draw(y.shape), y.dtype)
+    grads = _call_backward(backward, dy, cache, y, inputs, arrays, names)
+    outputs = _Watch({"y": y, **{f"the gradient of {n}": g for n, g in zip(names, grads, strict=True) if g is not None}})
+
+    again, cache = call_forward(forward, arrays)
+    if again.shape != y.shape or relative_error(again, y) > REPEATS[y.dtype.name]:
+        raise GradientError(
+            "forward is not deterministic: two calls with the same arrays differ"
+            + (f" by a relative {relative_error(again, y):.1e}" if again.shape == y.shape else " in shape")
+            + ". Seed its random numbers anew in every call: np.random.default_rng(0)"
+        )
+    call_forward(forward, [np.asarray(a / 2) for a in arrays])  # a half keeps the sign, so logarithms stay defined
+    later = _call_backward(backward, dy, cache, again, inputs, arrays, names)
+    outputs.check("a second call", "was returned by the first: each call returns arrays of its own")
+    for i, (first, second) in enumerate(zip(grads, later, strict=True)):
+        if first is not None and second is not None and relative_error(first, second) > REPEATS[first.dtype.name]:
+            raise GradientError(
+                f"backward gives another gradient of {label(names, i)} after a later forward: it uses something that is "
+                "neither dy nor its cache. Put all that it needs into the cache"
+            )
+    return y.copy(), dy.copy(), tuple(None if g is None else g.copy() for g in grads)
+
+
+class _Watch:
+    """Copies of arrays, by which it shows who writes into them."""
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self.arrays = dict(arrays)
+        self.copies = {name: a.copy() for name, a in arrays.items()}
+
+    def check(self, who: str, why: str = "was passed in: it may only be read. Work on a copy") -> None:
+        """Raise, and put back what was written over, if an array has changed."""
+        changed = [n for n, a in self.arrays.items() if a.tobytes() != self.copies[n].tobytes()]
+        for name in changed[:1]:
+            a, old = self.arrays[name], self.copies[name]
+            where = _first((a != old) | (np.signbit(a) != np.signbit(old)))
+            now = a[where]
+            for other in changed:
+                self.arrays[other][...] = self.copies[other]
+            raise GradientError(f"{who} changes {name} at {element(where)}, from {old[where]:g} to {now:g}. It {why}")
+
+
+def _call_backward(
+    backward: Backward, dy: Array, cache: Any, y: Array, inputs: _Watch, arrays: Sequence[Array], names: Sequence[str]
+) -> tuple[Array | None, ...]:
+    passed = _Watch({"dy": dy, "y": y})
+    grads = backward(dy, cache)
+    passed.check("backward", "belongs to its caller: backward may only read it. Work on a copy")
+    inputs.check("backward", "is an input of forward (or a view of one is in the cache): it may only be read. Work on a copy")
+    if not isinstance(grads, tuple):
+        raise GradientError(
+            f"backward returned {_describe(grads)}; the contract is a tuple with one gradient an array ({', '.join(names)})"
+            + (": return (dx,)" if len(arrays) == 1 else "")
+        )
+    if len(grads) != len(arrays):
+        few = "few" if len(grads) < len(arrays) else "many"
+        raise GradientError(
+            f"backward returned {len(grads)} gradients, too {few}; it takes {len(arrays)}, one for each array that forward "
+            f"got, in their order ({', '.join(names)}), None where there is none"
+        )
+    for i, (g, a) in enumerate(zip(grads, arrays, strict=True)):
+        if g is not None:
+            _check_gradient(g, a, f"the gradient of {label(names, i)}", names[i])
+    return tuple(None if g is None else np.asarray(g) for g in grads)
+
+
+def _check_gradient(g: Any, a: Array, what: str, name: str) -> None:
+    """Refuse a gradient that is not of its argument's shape and dtype, or not finite."""
+    if not isinstance(g, (np.ndarray, np.floating)):
+        raise GradientError(f"{what} is {_describe(g)}; it takes an array of {name}'s shape {a.shape}, or None", argument=name)
+    if g.shape != a.shape:
+        raise GradientError(f"{what} has shape {g.shape}; it takes {name}'s own shape, {a.shape}", argument=name)
+    if g.dtype != a.dtype:
+        raise GradientError(f"{what} is of dtype {g.dtype}; it takes {name}'s own dtype, {a.dtype}", argument=name)
+    if not np.isfinite(g).all():
+        where = _first(~np.isfinite(g))
+        text = f"{what} is {np.asarray(g)[where]} at {element(where)}, where forward is finite"
+        raise GradientError(text, argument=name, index=where)
+
+
+def _first(mask: Any) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(mask)[0])
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"a {value.dtype} array of shape {value.shape}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return "None" if value is None else f"a {type(value).__name__}"

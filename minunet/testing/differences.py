@@ -1,0 +1,148 @@
+"""Finite differences whose own error is known: which step, how much rounding, and whether a kink lies within the step.
+
+A slope is a function g(t) = <dy, f(x + t d) - f(x)> at t = 0, for a random dy and a direction d.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import Array
+
+QUARTERINGS = 10  # at most so many steps, each a quarter of the one before, until the point itself is at fault
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a dtype allows: its rounding unit, and the step and tolerances of smooth and of linear arguments."""
+
+    unit: float
+    smooth_step: float
+    smooth: float
+    linear: float
+
+
+# Smooth: the error of Richardson's combination is h^4 f'''''/480 with h = 2^-9, and rounding is 2^9 units: both are 1e-13
+# or so in float64, so 1e-7 leaves room for badly scaled ops, and rejects 1e-6. Linear: the step is 1, and only rounding is left.
+PRECISIONS = {
+    "float64": Precision(2.0**-53, 2.0**-8, 1e-7, 1e-10),
+    "float32": Precision(2.0**-24, 2.0**-4, 2e-3, 1e-4),
+}
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A derivative, how far rounding may have moved it, and the step that gave it."""
+
+    value: float
+    noise: float
+    step: float
+
+
+class KinkError(Exception):
+    """There is no derivative: the slopes on the two sides differ at any step (`unsettled`: nothing settles at all)."""
+
+    def __init__(self, left: float, right: float, step: float, unsettled: bool) -> None:
+        super().__init__()
+        self.left, self.right, self.step, self.unsettled = left, right, step, unsettled
+
+
+class Line:
+    """g(t) = <dy, f(x + t d) - f(x)>, where x is one of f's arrays and the others stay."""
+
+    def __init__(
+        self, f: Callable[..., Array], arrays: Sequence[Array], i: int, y: Array, dy: Array, direction: Array, unit: float
+    ) -> None:
+        self.f, self.arrays, self.i, self.direction = f, list(arrays), i, direction
+        self.y, self.dy = y.astype(np.float64), dy.astype(np.float64)
+        self.unit, self.noise = unit, unit * float(np.linalg.norm(self.dy * self.y))
+        self.known: dict[float, float] = {}
+
+    def __call__(self, t: float) -> float:
+        if t not in self.known:
+            x = self.arrays[self.i]
+            moved = np.asarray(x + x.dtype.type(t) * self.direction, x.dtype)
+            with np.errstate(all="ignore"):  # a step out of f's domain shows as NaN, and is made shorter
+                y = self.f(*self.arrays[: self.i], moved, *self.arrays[self.i + 1 :]).astype(np.float64)
+                self.known[t] = float((self.dy * (y - self.y)).sum())
+                magnitude = self.unit * float(np.linalg.norm(self.dy * y))
+            if math.isfinite(magnitude):
+                self.noise = max(self.noise, magnitude)
+        return self.known[t]
+
+
+def linear_step(x: Array) -> float:
+    """Return 1, or the power of two from the largest element up: a step far below x would lose its last digits."""
+    return max(1.0, 2.0 ** math.ceil(math.log2(max(1.0, float(np.abs(x).max(initial=0))))))
+
+
+def smooth_step(x: Array, precision: Precision, moved: int) -> float:
+    """Return the first step to try: smaller for small numbers, and where many elements move at once."""
+    size = float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 1.0
+    scale = min(1.0, max(2.0**-20, size)) if size else 1.0
+    return 2.0 ** math.floor(math.log2(precision.smooth_step * scale / math.sqrt(max(1, moved))))
+
+
+def linear_slope(g: Line, step: float) -> tuple[Slope, float]:
+    """Return (g(h) - g(-h)) / 2h, and how far g is from a straight line, as a slope."""
+    slope = (g(step) - g(-step)) / (2 * step)
+    return Slope(slope, 4 * g.noise / step, step), abs(g(step) + g(-step)) / (2 * step)
+
+
+def smooth_slope(g: Line, step: float, scale: float, tolerance: float) -> Slope:
+    """Return the derivative by central differences D at h, h/2 and h/4, or raise KinkError.
+
+    (4 D(h/2) - D(h)) / 3 and the same at half the step agree where g is smooth, and D(h/2) is then near D(h). Where not,
+    a kink (or a strong bend) lies within the step: it is quartered, unless rounding would swamp the shorter one. The sum
+    g(h) + g(-h), divided by h, shrinks with h where g is smooth, and stays where the point itself is a kink.
+    """
+    kinks = 0
+    for k in range(QUARTERINGS):
+        h = step / 4**k
+        steps = (h, h / 2, h / 4)
+        d = [(g(t) - g(-t)) / (2 * t) for t in steps]
+        bend = [abs(g(t) + g(-t)) / t for t in steps]
+        coarse, fine = (4 * d[1] - d[0]) / 3, (4 * d[2] - d[1]) / 3
+        noise, size = 4 * g.noise / steps[2], max(scale, abs(fine))
+        at_kink = bend[2] > bend[0] / 2 and bend[2] > tolerance * size + 2 * noise
+        if at_kink and bend[2] < 2 * bend[0]:
+            kinks += 1
+        agree = abs(coarse - fine) <= tolerance / 64 * size + noise and abs(d[0] - d[1]) <= tolerance**0.5 * size + noise
+        if agree and not at_kink:
+            return Slope(fine, noise, h)
+        if noise > size / 32:  # a quarter of this step would leave a digit at most
+            break
+    raise KinkError(-g(-steps[2]) / steps[2], g(steps[2]) / steps[2], steps[2], unsettled=kinks == 0)
+
+
+def locate(score: Callable[[Array], float], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the index of an element that a score of directions points to, by halving the elements that move."""
+    among = np.arange(int(np.prod(shape)))
+    while among.size > 1:
+        halves = np.array_split(among, 2)
+        among = max(halves, key=lambda half: score(_only(half, shape)))
+    return tuple(int(i) for i in np.unravel_index(among[0], shape))
+
+
+def unit_vector(index: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """Return zeros with a one at index."""
+    direction = np.zeros(shape)
+    direction[index] = 1
+    return direction
+
+
+def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return a random direction: every element moves, by +1 or -1."""
+    return rng.choice(np.array([-1.0, 1.0]), shape)
+
+
+def _only(elements: NDArray[np.signedinteger], shape: tuple[int, ...]) -> Array:
+    """Return a direction in which only these elements move. The signs are scattered, so that errors do not cancel."""
+    direction = np.zeros(int(np.prod(shape)))
+    direction[elements] = np.where(elements * 2654435761 % 4294967296 < 2**31, -1.0, 1.0)
+    return direction.reshape(shape)

@@ -1,0 +1,112 @@
+"""What a gradient test says: a table where all is well, a GradientError where not."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Index = tuple[int, ...]
+Path = str | os.PathLike[str]
+
+
+def relative_error(a: ArrayLike, n: ArrayLike) -> float:
+    """Return max |a - n| / max(|a|, |n|), both maxima over the whole array; 0 where all is 0, and for empty arrays."""
+    a, n = np.asarray(a, np.float64), np.asarray(n, np.float64)
+    scale = max(np.abs(a).max(initial=0), np.abs(n).max(initial=0))
+    return float(np.abs(a - n).max(initial=0) / scale) if scale else 0.0
+
+
+class GradientError(AssertionError):
+    """A gradient is wrong, or its op breaks the contract that gradients are tested by.
+
+    Where one number is wrong: `argument` (its name), `index` (of the element; None where only a direction is known),
+    `direction` (its number, from 0; None where elements were checked one by one), `analytic` (what backward says),
+    `numeric` (what finite differences say), `error` (relative) and `tolerance`. Elsewhere they are None.
+    """
+
+    def __init__(
+        self, message: str, *, argument: str | None = None, index: Index | None = None, direction: int | None = None,
+        analytic: float | None = None, numeric: float | None = None, error: float | None = None,
+        tolerance: float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.argument, self.index, self.direction = argument, index, direction
+        self.analytic, self.numeric, self.error, self.tolerance = analytic, numeric, error, tolerance
+
+
+@dataclass(frozen=True)
+class Row:
+    """One argument: what was checked of it, its largest relative error, and the tolerance that the error was held to."""
+
+    argument: str
+    shape: Index
+    checked: str
+    error: float
+    tolerance: float
+    steps: tuple[float, ...] = ()
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as text."""
+        exact = self.tolerance == 0
+        unchecked = self.checked == "nothing"
+        figures = ("", "") if unchecked else (f"{self.error:.1e}", "exact" if exact else f"{self.tolerance:.1e}")
+        return (self.argument, str(self.shape), self.checked, *figures, _span(self.steps))
+
+
+@dataclass(frozen=True)
+class Report:
+    """The rows of a check that passed, one an argument; print it."""
+
+    rows: tuple[Row, ...]
+    note: str = ""
+
+    HEADER = ("argument", "shape", "checked", "relative error", "tolerance", "step")
+
+    @property
+    def error(self) -> float:
+        """The largest relative error of all."""
+        return max((row.error for row in self.rows), default=0.0)
+
+    def __str__(self) -> str:
+        table = [self.HEADER, *(row.cells() for row in self.rows)]
+        widths = [max(len(line[i]) for line in table) for i in range(len(self.HEADER))]
+        left = (True, True, True, False, False, True)
+        lines = [
+            "  ".join(c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(line, widths, left, strict=True)).rstrip()
+            for line in table
+        ]
+        return "\n".join([*lines, self.note] if self.note else lines)
+
+
+def power_of_two(step: float) -> str:
+    """Return 0.25 as "2^-2"; whole numbers, and what is no power of two, as they are."""
+    mantissa, exponent = math.frexp(step)
+    return f"2^{exponent - 1}" if mantissa == 0.5 and step < 1 else f"{step:g}"
+
+
+def element(index: Index) -> str:
+    """Return an index as text: [0, 2]; nothing for the only element of a 0-d array."""
+    return str(list(index)) if index else "its one element"
+
+
+def saved(path: Path | None, arrays: Mapping[str, np.ndarray]) -> str:
+    """Write the arrays as .npz, if there is a path; return the sentence that says so."""
+    if path is None:
+        return ""
+    name = os.fspath(path)
+    name = name if name.endswith(".npz") else f"{name}.npz"  # as np.savez would name it
+    with open(name, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    return f" The arrays are in {name}: {', '.join(arrays)}."
+
+
+def _span(steps: tuple[float, ...]) -> str:
+    low, high = (min(steps), max(steps)) if steps else (0.0, 0.0)
+    if not steps:
+        return ""
+    return power_of_two(low) if low == high else f"{power_of_two(low)} to {power_of_two(high)}"

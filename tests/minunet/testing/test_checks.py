@@ -1,0 +1,368 @@
+"""The checkers: wrong gradients are caught, by name and number; right ones pass; kinks are found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minunet import ops, testing
+from minunet.testing import GradientError, check_adjoint, check_gradients
+
+
+def normal(*shape, seed=0, dtype=np.float64):
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+X, W, B = normal(2, 5, 4, 3), normal(3, 3, 3, 2, seed=1), normal(2, seed=2)
+
+
+def conv(x, w, b):
+    return ops.conv2d(x, w, b, padding=1)
+
+
+def square(x):
+    return x**2 / 2, (x,)
+
+
+def square_backward(dy, cache):
+    return (dy * cache[0],)
+
+
+def exponential(x):
+    y = np.exp(x)
+    return y, (y,)
+
+
+def product(x, w):
+    return x @ w, (x, w)
+
+
+def product_backward(dy, cache):
+    x, w = cache
+    return dy @ w.T, x.T @ dy
+
+
+# A user's own layers, smooth, as docs/gradients.md has them.
+
+
+def gelu(x):
+    t = np.tanh(0.8 * (x + 0.044715 * x**3))
+    return x * (1 + t) / 2, (x, t)
+
+
+def gelu_backward(dy, cache):
+    x, t = cache
+    return (dy * ((1 + t) / 2 + x * (1 - t**2) * 0.4 * (1 + 0.134145 * x**2)),)
+
+
+def group_norm(x, scale, shift, groups=2, eps=1e-5):
+    n, h, w, c = x.shape
+    g = x.reshape(n, h * w, groups, c // groups)
+    rstd = 1 / np.sqrt(g.var(axis=(1, 3), keepdims=True) + eps)
+    normed = ((g - g.mean(axis=(1, 3), keepdims=True)) * rstd).reshape(x.shape)
+    return normed * scale + shift, (normed, rstd, scale, groups)
+
+
+def group_norm_backward(dy, cache):
+    normed, rstd, scale, groups = cache
+    n, h, w, c = dy.shape
+    d, z = ((a).reshape(n, h * w, groups, c // groups) for a in (dy * scale, normed))
+    dx = rstd * (d - d.mean(axis=(1, 3), keepdims=True) - z * (d * z).mean(axis=(1, 3), keepdims=True))
+    return dx.reshape(dy.shape), (dy * normed).sum(axis=(0, 1, 2)), dy.sum(axis=(0, 1, 2))
+
+
+RIGHT = {
+    "conv2d": (conv, ops.conv2d_backward, (X, W, B), True),
+    "conv2d strided": (lambda x, w, b: ops.conv2d(x, w, b, stride=2), ops.conv2d_backward, (X, W, B), True),
+    "conv2d 1x1": (lambda x, w: ops.conv2d(x, w), lambda dy, c: ops.conv2d_backward(dy, c)[:2], (X, W[:1, :1]), True),
+    "conv2d with relu": (lambda x, w, b: ops.conv2d(x, w, b, relu=True), ops.conv2d_backward, (X, W, B), False),
+    "conv_transpose2d": (ops.conv_transpose2d, ops.conv_transpose2d_backward, (X, W.transpose(0, 1, 3, 2)[:2, :2], B), True),
+    "max_pool2d": (ops.max_pool2d, ops.max_pool2d_backward, (X,), False),
+    "max_pool2d overlapping": (lambda x: ops.max_pool2d(x, window=3, stride=1), ops.max_pool2d_backward, (X,), False),
+    "relu": (ops.relu, ops.relu_backward, (X,), False),
+    "dropout": (lambda x: ops.dropout(x, 0.4, np.random.default_rng(0)), ops.dropout_backward, (X,), True),
+    "concat_skip": (ops.concat_skip, ops.concat_skip_backward, (X, normal(2, 3, 2, 1)), True),
+    "gelu": (gelu, gelu_backward, (X,), False),
+    "group_norm": (group_norm, group_norm_backward, (normal(2, 3, 3, 4), normal(4), normal(4, seed=1)), False),
+    "square": (square, square_backward, (X,), False),
+    "exp": (exponential, lambda dy, c: (dy * c[0],), (X,), False),
+    "log, near 0": (lambda x: (np.log(x), (x,)), lambda dy, c: (dy / c[0],), (np.abs(X) + 1e-3,), False),
+    "sine, far out": (lambda x: (np.sin(x), (x,)), lambda dy, c: (dy * np.cos(c[0]),), (1e3 * X,), False),
+    "sum": (lambda x: (x.sum(), x.shape), lambda dy, c: (np.broadcast_to(dy, c),), (X,), True),
+    "identity": (lambda x: (x, None), lambda dy, c: (dy,), (X,), True),
+    "one number": (square, square_backward, (np.array(0.7),), False),
+    "constant": (lambda x: (np.ones(3), x), lambda dy, c: (np.zeros_like(c),), (X,), False),
+    "no elements": (square, square_backward, (np.zeros((0, 3)),), False),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_gradients_pass(name):
+    forward, backward, arrays, linear = RIGHT[name]
+    for seed in range(2):
+        report = check_gradients(forward, backward, *arrays, linear=linear, rng=seed)
+        assert len(report.rows) == len(arrays)
+        assert all(row.error <= row.tolerance < (1e-9 if linear else 1e-6) or row.error == 0 for row in report.rows), str(report)
+    check_gradients(forward, backward, *arrays, linear=linear, full=0, directions=4)
+    check_gradients(forward, backward, *(a.astype(np.float32) for a in arrays), linear=linear)
+
+
+@pytest.mark.parametrize("name", [name for name, (*_, linear) in RIGHT.items() if linear])
+def test_linear_ops_pass_as_smooth_ones_and_as_adjoints_exactly(name):
+    forward, backward, arrays, _ = RIGHT[name]
+    check_gradients(forward, backward, *arrays)
+    if name != "dropout":  # which divides by 0.6: no whole numbers
+        report = check_adjoint(forward, backward, *(np.round(3 * a) for a in arrays))
+        assert {row.tolerance for row in report.rows} == {0}
+        check_adjoint(forward, backward, *(np.round(3 * a).astype(np.float32) for a in arrays), draws=1)
+
+
+def wrong(backward, change, which=0):
+    """Return backward with one of its gradients changed."""
+
+    def planted(dy, cache):
+        grads = list(backward(dy, cache))
+        grads[which] = np.array(change(grads[which]), order="C")
+        return tuple(grads)
+
+    return planted
+
+
+def one_element(factor):
+    def change(g):
+        g = np.array(g)
+        g.flat[np.abs(g).argmax()] *= factor
+        return g
+
+    return change
+
+
+SMOOTH = [name for name, (*_, arrays, linear) in RIGHT.items() if not linear and name not in ("constant", "no elements")]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("change", [lambda g: g * (1 + 1e-6), lambda g: g * (1 - 1e-6), one_element(1 + 1.01e-6)])
+def test_a_relative_error_of_1e_6_is_caught_in_any_smooth_op(name, change):
+    forward, backward, arrays, _ = RIGHT[name]
+    for which in range(len(arrays)):
+        with pytest.raises(GradientError, match=r"The relative error is 1\.0e-06, the tolerance 1\.0e-07"):
+            check_gradients(forward, wrong(backward, change, which), *arrays)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_scale_of_1e_6_is_caught_along_directions_too(name):
+    forward, backward, arrays, _ = RIGHT[name]
+    with pytest.raises(GradientError) as caught:
+        check_gradients(forward, wrong(backward, lambda g: g * (1 + 1e-6)), *arrays, full=0)
+    assert caught.value.direction is not None
+
+
+@pytest.mark.parametrize("name", [name for name, (*_, linear) in RIGHT.items() if linear])
+def test_a_relative_error_of_1e_9_is_caught_in_any_linear_op(name):
+    forward, backward, arrays, _ = RIGHT[name]
+    for which in range(len(arrays)):
+        with pytest.raises(GradientError):
+            check_gradients(forward, wrong(backward, lambda g: g * (1 + 1e-9), which), *arrays, linear=True)
+
+
+def flipped(dy, cache):
+    x, w, *rest = cache
+    return ops.conv2d_backward(dy, (x, w[::-1, ::-1], *rest))[0], *ops.conv2d_backward(dy, cache)[1:]
+
+
+PLANTED = {
+    "sign": (conv, wrong(ops.conv2d_backward, lambda g: -g), (X, W, B), "x"),
+    "kernel not flipped": (conv, flipped, (X, W, B), "x"),
+    "weight transposed": (
+        conv, wrong(ops.conv2d_backward, lambda g: g.transpose(1, 0, 2, 3), 1), (X, W, B), "w"
+    ),
+    "channels transposed": (
+        conv, wrong(ops.conv2d_backward, lambda g: g.transpose(0, 1, 3, 2), 1), (X, normal(3, 3, 3, 3), normal(3)), "w"
+    ),
+    "bias not summed": (conv, lambda dy, c: (*ops.conv2d_backward(dy, c)[:2], dy[0, 0, 0]), (X, W, B), "b"),
+    "mean for sum": (conv, lambda dy, c: (*ops.conv2d_backward(dy, c)[:2], dy.mean(axis=(0, 1, 2))), (X, W, B), "b"),
+    "missing term": (
+        lambda x, s: group_norm(x, s, s), lambda dy, c: (dy * c[2] * np.repeat(c[1], 2, 3).reshape(2, 1, 1, 4),
+        group_norm_backward(dy, c)[1] + dy.sum(axis=(0, 1, 2))), (normal(2, 3, 3, 4), normal(4)), "x",
+    ),
+    "relu masks by dy": (ops.relu, lambda dy, c: (np.where(dy > 0, dy, 0),), (X,), "x"),
+    "matrix transposed": (product, lambda dy, c: (dy @ c[1], c[0].T @ dy), (normal(4, 4), normal(4, 4, seed=1)), "x"),
+    "stride and padding swapped": (
+        lambda x, w: ops.conv2d(x, w, stride=1, padding=1), lambda dy, c: tuple(g * (i + 1) for i, g in
+        enumerate(ops.conv2d_backward(dy, c)[:2])), (X, W), "w",
+    ),
+    "overlap overwritten": (
+        lambda x: ops.max_pool2d(x, window=3, stride=1), lambda dy, c: (np.where(ops.max_pool2d_backward(dy, c)[0], 1.0, 0.0),),
+        (X,), "x",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("full", [256, 0])
+def test_a_planted_error_is_reported_with_argument_index_and_both_numbers(name, full):
+    forward, backward, arrays, argument = PLANTED[name]
+    names = ("x", "w", "b")[: len(arrays)]
+    with pytest.raises(GradientError) as caught:
+        check_gradients(forward, backward, *arrays, names=names, full=full)
+    error, text = caught.value, str(caught.value)
+    number = names.index(argument)
+    assert error.argument == argument
+    assert f"the gradient of {argument} (argument {number}) is wrong" in text
+    assert f"{error.analytic:.10g}" in text
+    assert f"{error.numeric:.10g}" in text
+    assert error.error > error.tolerance
+    assert error.index is not None, "halving finds an element from a direction too"
+    assert str(list(error.index)) in text
+    assert (error.direction is None) == (full == 256)
+    assert len(error.index) == arrays[number].ndim
+
+
+@pytest.mark.parametrize("full", [256, 0])
+def test_the_index_is_that_of_the_one_wrong_element(full):
+    def backward(dy, cache):
+        dx, dw, db = ops.conv2d_backward(dy, cache)
+        dw[2, 0, 1, 1] += 0.01
+        return dx, dw, db
+
+    with pytest.raises(GradientError, match=r"w \(argument 1\).*\[2, 0, 1, 1\].*backward gives|w .*\[2, 0, 1, 1\]") as caught:
+        check_gradients(conv, backward, X, W, B, linear=True, full=full, names=["x", "w", "b"])
+    assert caught.value.index == (2, 0, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["relu masks by dy", "bias summed over the wrong axis"])
+def test_what_an_upstream_of_ones_hides_is_caught(name):
+    """An all-ones dy is blind to these: the planted backward is then right."""
+    forward, backward, arrays = {
+        "relu masks by dy": (ops.relu, lambda dy, c: (np.where((dy > 0) & (c[0] > 0), dy, 0),), (X,)),
+        "bias summed over the wrong axis": (
+            lambda b: (np.zeros((4, 4)) + b, b), lambda dy, c: (dy.sum(axis=1),), (normal(4),)
+        ),
+    }[name]  # fmt: skip
+    y, cache = forward(*arrays)
+    (analytic,) = backward(np.ones_like(y), cache)
+    numeric = np.zeros_like(arrays[0])
+    for i in np.ndindex(*numeric.shape):
+        step = np.zeros_like(numeric)
+        step[i] = 1e-4
+        numeric[i] = (forward(arrays[0] + step)[0] - forward(arrays[0] - step)[0]).sum() / 2e-4
+    assert testing.relative_error(analytic, numeric) < 1e-8
+    with pytest.raises(GradientError):
+        check_gradients(forward, backward, *arrays)
+
+
+def test_adjoint_errors_are_exact():
+    x, w, b = (np.round(3 * a) for a in (X, W, B))
+    off = wrong(ops.conv2d_backward, lambda g: g + (np.arange(g.size).reshape(g.shape) == 7), 1)
+    says = r"not the adjoint of forward in w \(argument 1\): <J d, dy> is -?\d+, <d, J\^T dy> is -?\d+, for whole"
+    with pytest.raises(GradientError, match=says):
+        check_adjoint(conv, off, x, w, b)
+    with pytest.raises(ValueError, match=r"x \(argument 0\) holds fractions; check_adjoint takes whole numbers"):
+        check_adjoint(conv, ops.conv2d_backward, X, w, b)
+    with pytest.raises(ValueError, match=r"not linear in x \(argument 0\); check_adjoint takes ops that are"):
+        check_adjoint(ops.relu, ops.relu_backward, x)
+
+
+def test_the_seed_of_x_is_not_that_of_dy():
+    """Were dy drawn by default_rng(seed) as well, it would equal x, and a mask of the one would be a mask of the other."""
+    for seed in range(3):
+        x = normal(3, 4, seed=seed)
+        with pytest.raises(GradientError):
+            check_gradients(lambda x: (np.maximum(x, 0), x), lambda dy, c: (np.where(dy > 0, dy, 0),), x, rng=seed)
+
+
+# Reports.
+
+
+def test_a_report_is_a_table():
+    report = check_gradients(conv, ops.conv2d_backward, X, W, B, linear=("w", 2))
+    lines = str(report).splitlines()
+    assert lines[0].split("  ")[0] == "argument"
+    assert [line.split()[0] for line in lines[1:]] == ["x", "w", "b"]
+    assert "(3, 3, 3, 2)" in lines[2]
+    assert "54 elements" in lines[2]
+    assert lines[2].split()[-1] in ("1", "4")
+    assert "2^-" in lines[1]
+    assert [row.tolerance < 2e-10 for row in report.rows] == [False, True, True]
+    assert report.error == max(row.error for row in report.rows)
+    assert "8 directions" in str(check_gradients(conv, ops.conv2d_backward, X, W, B, full=10))
+
+
+def test_none_is_not_checked():
+    report = check_gradients(conv, lambda dy, c: (None, *ops.conv2d_backward(dy, c)[1:]), X, W, B)
+    assert report.rows[0].checked == "nothing"
+    assert report.rows[1].checked == "54 elements"
+
+
+def test_the_same_seed_gives_the_same_report():
+    reports = [str(check_gradients(gelu, gelu_backward, X, rng=s)) for s in (3, 3, 4)]
+    assert reports[0] == reports[1] != reports[2]
+    check_gradients(gelu, gelu_backward, X, rng=np.random.default_rng(3))
+
+
+def test_arrays_are_saved_on_request(tmp_path):
+    path = tmp_path / "failed"
+    with pytest.raises(GradientError, match=r"The arrays are in .*failed\.npz: input\.x, .*gradient\.x, numeric\.x\.") as caught:
+        check_gradients(square, wrong(square_backward, lambda g: 2 * g), X, save=path)
+    with np.load(f"{path}.npz") as saved:
+        np.testing.assert_array_equal(saved["input.x"], X)
+        np.testing.assert_array_equal(saved["gradient.x"], 2 * X * saved["dy"])
+        np.testing.assert_allclose(saved["numeric.x"], X * saved["dy"], rtol=1e-7)
+        assert saved["numeric.x"][caught.value.index] == caught.value.numeric
+
+
+# Kinks.
+
+
+def test_a_kink_at_the_point_names_the_element():
+    x = X.copy()
+    x[1, 2, 3, 0] = 0
+    says = r"not differentiable in x .*at \[1, 2, 3, 0\], where it is 0: the slope .* on one side and .* on the other"
+    with pytest.raises(GradientError, match=says) as caught:
+        check_gradients(ops.relu, ops.relu_backward, x)
+    assert caught.value.index == (1, 2, 3, 0)
+    with pytest.raises(GradientError, match=r"not differentiable in x .*at \[1, 2, 3, 0\], where it is 0"):
+        check_gradients(ops.relu, ops.relu_backward, x, full=0)
+
+
+def test_a_tie_in_a_pooling_window_names_one_of_the_tied():
+    x = X.copy()
+    x[0, 2, 0, 1] = x[0, 3, 1, 1] = 9
+    with pytest.raises(GradientError, match=r"at \[0, [23], [01], 1\], where it is 9"):
+        check_gradients(ops.max_pool2d, ops.max_pool2d_backward, x)
+
+
+@pytest.mark.parametrize("distance", [1e-1, 1e-3, 1e-4, 1e-5, -1e-3, -1e-5])
+def test_a_kink_within_the_step_makes_it_shorter(distance):
+    x = X.copy()
+    x[0, 0, 0, 0] = distance
+    report = check_gradients(ops.relu, ops.relu_backward, x)
+    assert report.error < 1e-9
+    with pytest.raises(GradientError):
+        check_gradients(ops.relu, wrong(ops.relu_backward, lambda g: g * (1 + 1e-6)), x)
+
+
+def test_a_jump_is_no_derivative():
+    with pytest.raises(GradientError, match=r"not differentiable in x .*at \[0\], where it is 2: differences do not settle"):
+        check_gradients(lambda x: (np.floor(x), x), lambda dy, c: (np.zeros_like(c),), np.array([2.0, 0.5]))
+
+
+def test_read_only_and_strided_arrays_are_taken():
+    x = np.asfortranarray(X)[::-1]
+    x.flags.writeable = False
+    check_gradients(gelu, gelu_backward, x)
+
+
+def test_the_checkers_need_no_hypothesis():
+    program = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "from minunet import testing\n"
+        "assert callable(testing.check_gradients) and 'strategies' in dir(testing)\n"
+        "assert not {'torch', 'jax', 'minunet.testing.strategies'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'stratagems'"):
+        _ = testing.stratagems
