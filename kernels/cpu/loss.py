@@ -49,7 +49,7 @@ def _cross_entropy(z: Any, labels: Any, weights: Any, total: float, dz: Any) -> 
         for k in range(z.shape[1]):
             normaliser += math.exp(np.float64(z[p, k]) - largest)
         share = weights[p] / total
-        loss += share * (math.log(normaliser) + largest - np.float64(z[p, labels[p]]))
+        loss += share * (math.log(normaliser) + (largest - np.float64(z[p, labels[p]])))
         for k in range(z.shape[1]):
             softmax = math.exp(np.float64(z[p, k]) - largest) / normaliser
             dz[p, k] = share * (softmax - (1 if k == labels[p] else 0))

@@ -99,3 +99,10 @@ def test_it_survives_json(mode):
     again = Normalizer.from_dict(json.loads(json.dumps(normalizer.to_dict())))
     assert again.mode == mode
     np.testing.assert_array_equal(again(image + 1), normalizer(image + 1))
+
+
+def test_a_sample_of_several_images_sees_every_column_too(monkeypatch):
+    image = np.zeros((64, 64, 1))
+    image[:, 1::2] = 1
+    monkeypatch.setattr(normalize, "MAX_SAMPLES", 512)
+    np.testing.assert_array_equal(np.unique(Normalizer("dataset").fit([image, image])(image)), [-1, 1])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minunet import UNet
+from minunet.data.sampling import PatchSampler
 from minunet.network import Network
 from minunet.optim import Adam
 from minunet.training import step
@@ -84,3 +85,32 @@ def test_the_loss_falls_over_steps(backend):
     network, optimizer = Network(1, 2, 4, 1), Adam(1e-2)
     losses = [float(step(network, optimizer, x, labels)) for _ in range(30)]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def tiny(**settings):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 16, 16)), rng.integers(0, 2, (2, 16, 16))
+    return UNet(**{"base_channels": 2, "depth": 1, "patch_size": 16, "verbose": 0, "random_state": 0} | settings).fit(x, y)
+
+
+def test_each_step_of_each_epoch_sees_patches_of_its_own(monkeypatch):
+    asked = []
+    batch = PatchSampler.batch
+
+    def record(self, epoch, index, batch_size):
+        asked.append((epoch, index))
+        return batch(self, epoch, index, batch_size)
+
+    monkeypatch.setattr(PatchSampler, "batch", record)
+    tiny(max_epochs=2)
+    assert asked == [(epoch, index) for epoch in range(2) for index in range(25)]
+
+
+def test_the_learning_rate_decays_with_what_is_spent():
+    """After 25 of 50 steps the last update was at 24 / 50."""
+    rates = tiny(max_epochs=2, learning_rate=0.01).history_["learning_rate"]
+    assert rates == pytest.approx([0.01 * (1 - 24 / 50) ** 0.9, 0.01 * (1 - 49 / 50) ** 0.9])
+
+
+def test_time_that_runs_out_within_an_epoch_ends_it():
+    assert tiny(max_epochs=2, max_minutes=1e-6).history_["steps"] == [1]
