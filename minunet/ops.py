@@ -6,6 +6,10 @@ w (R, S, C, K) is a kernel of R x S taps, b (K,) a bias. dy is the gradient of t
 Every op gives `y, cache`, and its backward takes `dy, cache` and gives one gradient for each array that went in. They
 are pure: nothing passed in is written (but `out`), nothing is remembered outside `cache`. The gradients all follow
 from one rule: if y = f(x), then dx = J^T dy, where J is the Jacobian of f. For a linear f, that is f's adjoint.
+
+What proves a backward is therefore <dx, v> = <dy, J v> for every v of x's shape, where <a, b> is the sum of the products
+of their elements: each says below what that means for its op. On whole numbers it holds exactly. docs/backprop.md
+derives them all, step by step.
 """
 
 from __future__ import annotations
@@ -76,6 +80,7 @@ def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tupl
         db[k]          = sum over n, p, q of  dy[n, p, q, k]                                       dx = col2im(dy @ w^T)
 
     Where relu was fused, dy counts only where y > 0. `input_grad=False` gives None for dx: the first layer needs none.
+    Proof: <dx, v> = <dy, conv2d(v, w)>, <dw, u> = <dy, conv2d(x, u)>, <db, a> = <dy, a> for every image v, kernel u, bias a.
     """
     x, w, y, stride, padding, algorithm = cache
     dy = gradient(dy, (x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), w.shape[3]), x.dtype)
@@ -119,6 +124,9 @@ def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Ar
 
         dx = conv2d(dy, w)          dw = the weight gradient of that convolution, whose input is dy and whose dy is x
         db[k] = sum over n, h, w of  dy[n, h, w, k]
+
+    Proof: <dx, v> = <dy, conv_transpose2d(v, w)>, <dw, u> = <dy, conv_transpose2d(x, u)>, <db, a> = <dy, a> for every
+    v, u, a. And <conv2d(v, w), x> = <v, conv_transpose2d(x, w)>, without b, at the same stride and padding.
     """
     x, w, y_shape, stride, padding = cache
     dy = gradient(dy, y_shape, x.dtype)
@@ -148,6 +156,7 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> tuple[Array]:
         dx[n, h, w, c] = sum of dy[n, p, q, c] over the windows (p, q) whose largest element is (h, w)
 
     Of equal elements the first in row-major order takes all: a choice (the subgradient is not unique), made once.
+    Proof: <dx, v> = <dy, max_pool2d(x + v) - max_pool2d(x)> for every v that changes no window's largest element.
     """
     x_shape, dtype, argmax, window, stride = cache
     dy = gradient(dy, argmax.shape, dtype)
@@ -161,7 +170,10 @@ def relu(x: Array) -> tuple[Array, Cache]:
 
 
 def relu_backward(dy: Array, cache: Cache) -> tuple[Array]:
-    """Return dx of relu: y = x where x > 0, and y = 0, a constant, elsewhere. So dx = dy where y > 0, else 0."""
+    """Return dx of relu: y = x where x > 0, and y = 0, a constant, elsewhere. So dx = dy where y > 0, else 0.
+
+    Proof: <dx, v> = <dy, relu(x + v) - relu(x)> for every v that changes no element's sign.
+    """
     (y,) = cache
     return (kernels.for_array(y).relu_grad(gradient(dy, y.shape, y.dtype), y),)
 
@@ -178,7 +190,10 @@ def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cac
 
 
 def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
-    """Return dx of dropout: y is x times a constant, so dx = dy * keep."""
+    """Return dx of dropout: y is x times a constant, so dx = dy * keep.
+
+    Proof: <dx, v> = <dy, v * keep> for every v.
+    """
     (keep,) = cache
     return (gradient(dy, keep.shape, keep.dtype) * keep,)
 
@@ -202,7 +217,10 @@ def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
 
 
 def concat_skip_backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
-    """Return dskip, dup of concat_skip: y only copies, so each gets its own channels of dy; what was cropped gets 0."""
+    """Return dskip, dup of concat_skip: y only copies, so each gets its own channels of dy; what was cropped gets 0.
+
+    Proof: <dskip, s> + <dup, u> = <dy, concat_skip(s, u)> for every s and u.
+    """
     skip_shape, y_shape, dtype, top, left = cache
     dy = gradient(dy, y_shape, dtype)
     _, p, q, _ = y_shape
