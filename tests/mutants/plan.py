@@ -1,0 +1,47 @@
+"""Which test files try a source file's mutants: its own first, then those of what is built on it.
+
+The patterns take what is there: a file of tests that moves or comes along needs no line here, unless its folder is new.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from .mutant import ROOT
+
+MATHEMATICS = [
+    "tests/kernels/**/test_*.py", "tests/minunet/test_ops.py", "tests/minunet/test_layers.py", "tests/minunet/test_losses.py",
+    "tests/minunet/test_optim.py", "tests/proof/**/test_*.py", "tests/minunet/test_network.py",
+    "tests/minunet/training/test_loop.py", "tests/minunet/test_unet.py",
+]  # fmt: skip
+ESTIMATOR = ["tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py", "tests/minunet/test_unet.py"]
+
+# What follows the file's own tests, by the start of its path: the first that fits.
+FOLLOWING: list[tuple[str, list[str]]] = [
+    ("kernels/cpu/updates.py", ["tests/minunet/test_optim.py", *MATHEMATICS]),
+    ("kernels/cpu/loss.py", ["tests/minunet/test_losses.py", *MATHEMATICS]),
+    ("kernels/", MATHEMATICS),
+    ("minunet/data/", ["tests/minunet/data/test_*.py", *ESTIMATOR]),
+    ("minunet/training/", ESTIMATOR),
+    ("minunet/evaluation/", ESTIMATOR),
+    ("minunet/", MATHEMATICS[1:]),
+]
+
+
+def files_for(file: str, root: Path = ROOT) -> list[str]:
+    """Return the test files that a mutant of `file` has to pass to survive, as paths from the root, in order."""
+    path = PurePosixPath(file)
+    own = f"tests/{path.parent}/test_{path.name}"  # tests/ mirrors both packages by path
+    following = next(patterns for start, patterns in FOLLOWING if file.startswith(start))
+    found = [own] if (root / own).is_file() else []
+    for pattern in following:
+        found += sorted(p.relative_to(root).as_posix() for p in root.glob(pattern))
+    return list(dict.fromkeys(found))
+
+
+def likely(files: list[str], words: tuple[str, ...], root: Path = ROOT) -> list[str]:
+    """Return the files, at most three, with tests named by the first words: to collect all of them takes seconds."""
+    texts = {file: (root / file).read_text(encoding="utf-8") for file in files}
+    found = [file for word in words for file in files if re.search(rf"def test_\w*{word}", texts[file])]
+    return list(dict.fromkeys(found))[:3]

@@ -1,0 +1,102 @@
+"""The planted errors themselves: each is one, each can be planted, and none stays in the sources."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+
+import pytest
+from mutants import catalogue, equivalent, generate
+from mutants.mutant import ROOT, place, read
+from mutants.plan import files_for
+from mutants.run import Tree
+
+BY_HAND = catalogue.mutants()  # a ValueError here names a text that does not occur exactly once
+DRAWN = generate.mutants()
+
+
+@functools.cache
+def dumped(source):
+    return ast.dump(ast.parse(source))
+
+
+@pytest.mark.parametrize("mutant", BY_HAND + DRAWN, ids=lambda mutant: mutant.name)
+def test_each_mutant_parses_and_differs_in_more_than_layout(mutant):
+    source = read(mutant.file)
+    changed = mutant.applied(source)
+    assert ast.dump(ast.parse(changed)) != dumped(source)
+    assert place(mutant, source).old != place(mutant, source).new
+
+
+@pytest.mark.parametrize("file", sorted({mutant.file for mutant in BY_HAND + DRAWN}))
+def test_each_file_has_tests_that_try_its_mutants(file):
+    assert files_for(file)
+
+
+def test_there_are_enough_of_each_kind_and_no_two_alike():
+    assert len(catalogue.HISTORY) >= 6 and len(catalogue.THOUGHTFUL) >= 15 and len(DRAWN) >= 40
+    assert len({mutant.name for mutant in BY_HAND + DRAWN}) == len(BY_HAND + DRAWN)
+    assert len({place(mutant, read(mutant.file)).key for mutant in DRAWN}) == len(DRAWN)
+    kernels_to_training = {mutant.file.rsplit("/", 1)[0] for mutant in DRAWN}
+    assert kernels_to_training >= {"kernels", "kernels/cpu", "minunet", "minunet/data", "minunet/training"}
+
+
+def test_what_is_drawn_depends_on_the_seed_alone():
+    assert generate.mutants() == DRAWN
+    assert set(generate.mutants("another")) != set(DRAWN)
+
+
+def test_an_edit_elsewhere_in_a_file_moves_no_mutant():
+    source = "def f(x):\n    return x[0] + 1 < 2\n"
+    shifted = "# a line more\n\n" + source
+    assert [(s.old, s.new) for s in generate.sites(shifted)] == [(s.old, s.new) for s in generate.sites(source)]
+    ranks = [[generate.rank("s", "f.py", text, site) for site in generate.sites(text)] for text in (source, shifted)]
+    assert ranks[0] == ranks[1]
+
+
+def test_texts_annotations_and_block_sizes_are_no_sites():
+    source = '''
+BLOCK = 1 + 2
+
+
+def f(x: Literal[1] | None) -> Literal[2] | None:
+    """1 + 1"""
+    require(x > 0, "x" + "y", x + 1, f"{x + 1}")
+    hint = "a" + "b" * 2
+    if x < 0:
+        raise ValueError("x" + str(x - 1))
+    return x if x == 256 else -x
+
+
+def __repr__(self):
+    return 1 + 1
+'''
+    found = [(site.old, site.new) for site in generate.sites(source)]
+    assert sorted(found) == sorted([(">", ">="), ("0", "1"), ("<", "<="), ("0", "1"), ("==", "!="), ("-", "")])
+
+
+def test_equivalents_are_of_mutants_that_there_are_and_have_a_reason():
+    keys = {place(mutant, read(mutant.file)).key for mutant in BY_HAND + DRAWN}
+    for key, proof in equivalent.PROOFS.items():
+        assert key in keys, "no mutant is this one any more: take the line out"
+        assert len(proof.split()) > 5
+
+
+def test_a_mutant_is_planted_in_a_copy_and_taken_out_again(tmp_path, monkeypatch):
+    sources = {mutant.file: read(mutant.file) for mutant in BY_HAND + DRAWN}
+    tree = Tree(tmp_path / "tree")
+    assert not {file: text for file, text in sources.items() if read(file, tree.root) != text}
+    seen = []
+
+    def attempt(tests, cache, mutant, only_likely):
+        seen.append((read(BY_HAND[0].file, tree.root), Path(cache)))
+        return 1, [["start", "a"], ["failed", "a"]]
+
+    monkeypatch.setattr(tree, "attempt", attempt)
+    outcome = tree.try_mutant(BY_HAND[0])
+    assert (outcome.state, outcome.by) == ("killed", "a")
+    assert seen[0][0] == BY_HAND[0].applied(sources[BY_HAND[0].file])
+    assert tree.root in seen[0][1].parents
+    assert all(read(file, tree.root) == text and read(file) == text for file, text in sources.items())
+    assert (tree.root / "minunet" / "kernels").is_symlink() == (ROOT / "minunet" / "kernels").is_symlink()
