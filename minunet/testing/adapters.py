@@ -24,7 +24,7 @@ def from_torch(function: Any, *, parameters: bool = False) -> tuple[Forward, Bac
     import torch
 
     if inspect.isclass(function) and issubclass(function, torch.autograd.Function):
-        run: Callable[..., Any] = function.apply
+        run: Callable[..., Any] = getattr(function, "apply")  # noqa: B009  # unseen by mypy where torch is absent
     elif isinstance(function, torch.nn.Module):
         run = _module(function, parameters)
     elif callable(function) and not inspect.isclass(function):
