@@ -4,29 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sample_ops import B, W, X, conv, square, square_backward
 
 import minunet
 from minunet import Network, ops
 from minunet.testing import GradientError, check_adjoint, check_gradients, check_layer, check_network
-
-
-def normal(*shape, seed=0, dtype=np.float64):
-    return np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
-
-
-X, W, B = normal(2, 5, 4, 3), normal(3, 3, 3, 2, seed=1), normal(2, seed=2)
-
-
-def conv(x, w, b):
-    return ops.conv2d(x, w, b, padding=1)
-
-
-def square(x):
-    return x**2 / 2, (x,)
-
-
-def square_backward(dy, cache):
-    return (dy * cache[0],)
 
 
 def overwriting(x):
