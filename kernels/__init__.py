@@ -3,6 +3,7 @@
 A backend is a module with these functions. N images of H x W pixels and C channels, kernels of R x S taps and K
 outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (height, width) pairs:
 
+    empty(shape, dtype) -> a                                   uninitialised: what all results are made in
     im2col(x, kernel, *, stride, padding) -> cols              (N, H, W, C) -> (N*P*Q, R*S*C)
     col2im(cols, x_shape, kernel, *, stride, padding) -> x     its adjoint
     conv2d(x, w, b=None, *, stride, padding, relu=False, out=None, algorithm="auto") -> y
@@ -22,7 +23,8 @@ The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everyt
 * Arrays: float32 or float64, all of one dtype; activations (N, H, W, C) with unit channel stride and dense pixels at
   a pixel stride >= C (so a channel slice of a wider buffer is legal); weights (R, S, C, K) contiguous. `ops` sees to
   all of this at its door; kernels check nothing.
-* Nothing passed in is written but `out` and the parameters and moments of the updates. What is returned is fresh.
+* Nothing passed in is written but `out` and the parameters and moments of the updates. What is returned is fresh:
+  inside `buffers.pooled` its memory may have served before, but only arrays that nobody sees any more.
 * `mask` is the output of a convolution with relu fused: dy counts only where mask > 0.
 * `b` and `relu` of the input gradient serve the transposed convolution, whose forward it is.
 * Every output element has one owner and reductions are cut by shape alone: no result depends on the thread count.
@@ -42,7 +44,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-ALGORITHMS = ("auto", "im2col")
+ALGORITHMS = ("auto", "direct", "winograd2x2", "winograd4x4", "im2col")
 _BACKENDS = ("reference", "cpu")
 
 _backend: ContextVar[str | None] = ContextVar("backend", default=None)

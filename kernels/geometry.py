@@ -30,6 +30,11 @@ def pixels(x: NDArray) -> NDArray:
     return as_strided(x, (n * h * w, c), (step, x.strides[3]))
 
 
+def pixel_stride(x: NDArray) -> int:
+    """Return how many bytes lie between the pixels of a dense activation."""
+    return pixels(x).strides[0] if x.size else x.shape[3] * x.itemsize
+
+
 def is_dense(x: NDArray) -> bool:
     """Tell whether x (N, H, W, C) has unit channel stride and dense pixels at one stride of at least C."""
     if x.flags.c_contiguous:
@@ -39,3 +44,8 @@ def is_dense(x: NDArray) -> bool:
     strides = (h * w * step, w * step, step, x.itemsize)
     regular = all(size <= 1 or x.strides[axis] == strides[axis] for axis, size in enumerate(x.shape))
     return regular and step >= c * x.itemsize and step % x.itemsize == 0 and x.flags.aligned
+
+
+def evenly(size: int, most: int) -> int:
+    """Return the length of the fewest pieces of at most `most` that `size` is cut into evenly."""
+    return max(1, -(-size // max(1, -(-size // most))))

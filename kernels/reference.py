@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .geometry import Pair, output_hw
 
 Array = NDArray[np.floating]
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """A fresh array with anything in it."""
+    return np.empty(shape, dtype)
 
 
 def im2col(x: Array, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:

@@ -39,7 +39,7 @@ def weight(w: Array, x: Array) -> Array:
     require(w.ndim == 4, "w", f"an array of shape {w.shape}", axes)
     require(w.size > 0, "w", w.shape, f"{axes}, none empty")
     require(w.dtype == x.dtype, "w", f"of dtype {w.dtype}", f"x's dtype, {x.dtype}")
-    return np.ascontiguousarray(w)
+    return np.require(w, requirements=("C", "ALIGNED"))
 
 
 def bias(b: Array | None, k: int, x: Array) -> Array | None:
@@ -48,7 +48,7 @@ def bias(b: Array | None, k: int, x: Array) -> Array | None:
         return None
     require(b.shape == (k,), "b", f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
     require(b.dtype == x.dtype, "b", f"of dtype {b.dtype}", f"x's dtype, {x.dtype}")
-    return np.ascontiguousarray(b)
+    return np.require(b, requirements=("C", "ALIGNED"))
 
 
 def gradient(dy: Array, shape: tuple[int, ...], dtype: Any) -> Array:

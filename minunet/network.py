@@ -13,13 +13,13 @@ padding, 1/2^i of the image's sides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import ops
+from . import kernels, ops
 from .checks import Array, gradient
 from .layers import Conv2d, ConvTranspose2d, Dropout, Layer, MaxPool2d, ReLU, Sequential
 
@@ -27,17 +27,22 @@ ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
 
 
 class ParameterViews(Mapping[str, Array]):
-    """One flat array, and views of it by name at 64-byte steps. Write into a view; a name cannot be bound anew."""
+    """One flat array, and views of it by name at 64-byte steps. Write into a view; a name cannot be bound anew.
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> None:
+    What is in them is what `empty(shape, dtype)` gave; the gaps between them are 0.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, empty: Callable[..., Array] = np.empty
+    ) -> None:
         step = ALIGNMENT // np.dtype(dtype).itemsize
         sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
         starts = np.cumsum([0, *(-(-size // step) * step for size in sizes.values())]).tolist()
-        self.flat = _aligned_zeros(starts[-1], dtype)
-        self._views = {
-            name: self.flat[start : start + sizes[name]].reshape(shapes[name])
-            for name, start in zip(shapes, starts[:-1], strict=True)
-        }
+        self.flat = _aligned(starts[-1], dtype, empty)
+        self._views = {}
+        for name, start, end in zip(shapes, starts[:-1], starts[1:], strict=True):
+            self._views[name] = self.flat[start : start + sizes[name]].reshape(shapes[name])
+            self.flat[start + sizes[name] : end] = 0  # the gap
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
@@ -137,7 +142,7 @@ class Network:
             raise ValueError("cache is empty: a backward has used it up, so that its memory could go; run forward again")
         dlogits = gradient(dlogits, cache[-1], self.dtype)  # refused before anything is used up
         cache.pop()
-        grads = ParameterViews(parameter_shapes(**self.config), self.dtype)
+        grads = ParameterViews(parameter_shapes(**self.config), self.dtype, kernels.for_array(dlogits).empty)
 
         def back(name: str, layer: Layer, dy: Array, **options: Any) -> Array:
             dx, layer_grads = layer.backward(dy, cache.pop(), **options)
@@ -157,7 +162,7 @@ class Network:
         dx = back(f"encoder.{self.depth}", self.encoder[-1], dx, consume=True, input_grad=input_grad or self.depth > 0)
         for i, encoder in reversed(list(enumerate(self.encoder[:-1]))):
             dx = back("pool", self.pool, dx)
-            dx = dskips.pop() + dx  # the skip went two ways, so its two gradients add
+            dx += dskips.pop()  # the skip went two ways, so its two gradients add
             dx = back(f"encoder.{i}", encoder, dx, consume=True, input_grad=input_grad or i > 0)
         return dx, grads
 
@@ -231,7 +236,7 @@ class Network:
         if self.padding == "valid":
             return None, None
         k = encoder.parameters["conv2.bias"].size
-        buffer = np.empty((*x.shape[:3], 2 * k), x.dtype)
+        buffer = kernels.for_array(x).empty((*x.shape[:3], 2 * k), x.dtype)
         return buffer[..., :k], buffer[..., k:]
 
     def _gather_parameters(self) -> ParameterViews:
@@ -322,9 +327,9 @@ def _float_dtype(dtype: DTypeLike) -> np.dtype:
     return found
 
 
-def _aligned_zeros(size: int, dtype: DTypeLike) -> Array:
-    """Return zeros whose first element lies at a multiple of ALIGNMENT bytes."""
+def _aligned(size: int, dtype: DTypeLike, empty: Callable[..., Array]) -> Array:
+    """Return an uninitialised array whose first element lies at a multiple of ALIGNMENT bytes."""
     itemsize = np.dtype(dtype).itemsize
-    raw = np.zeros(size * itemsize + ALIGNMENT, np.uint8)
+    raw = empty((size * itemsize + ALIGNMENT,), np.uint8)
     start = -raw.__array_interface__["data"][0] % ALIGNMENT
     return raw[start : start + size * itemsize].view(dtype)

@@ -19,6 +19,7 @@ from .data.sampling import Example, PatchSampler, split
 from .evaluation import metrics
 from .evaluation.held_out import loss_and_dice
 from .evaluation.tiles import predict_proba
+from .kernels.buffers import Pool, pooled
 from .network import Network
 from .optim import SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters
@@ -306,8 +307,9 @@ class UNet:
 
     def _probabilities(self, images: Images) -> Iterator[NDArray[np.floating]]:
         """Yield those of each image (H, W, K): of many large images, all at once would not fit."""
+        pool = Pool()
         for image in images.arrays:
-            with kernels.threads(self.n_threads):
+            with kernels.threads(self.n_threads), pooled(pool):
                 probabilities = predict_proba(self.network_, self.normalizer_(image))
             yield probabilities
 

@@ -157,7 +157,7 @@ def install(folder: Path, *what: str) -> tuple[Path, Path]:
     run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], folder)
     python = folder / "env" / BIN / "python"
     purelib = run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder).strip()
-    specs = (importlib.util.find_spec(name) for name in ("numpy", "numba", "scipy", "setuptools", "tqdm", "threadpoolctl"))
+    specs = (importlib.util.find_spec(name) for name in ("numpy", "numba", "scipy", "setuptools", "tqdm"))
     lent = {str(Path(spec.origin).parents[spec.submodule_search_locations is not None]) for spec in specs}
     (Path(purelib) / "dependencies.pth").write_text("\n".join(sorted(lent)), encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]

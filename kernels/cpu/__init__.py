@@ -1,19 +1,21 @@
-"""The CPU backend: Numba loops around a matrix product, on our own threads.
+"""The CPU backend: vector instructions generated from Python, on our own threads.
 
-A convolution is a product of the column matrix with the weights, and the column matrix is R*S times the image. So it
-is never built whole: each job takes a block of output rows of one image, lays out that block's columns in a scratch
-buffer that stays in cache, and multiplies it.
+    direct.py               a convolution and its input gradient: pixels addressed, weights packed, tiles in registers
+    direct_weight_grad.py   its weight gradient, by the same tiles
+    explicit.py             the same three with a real column matrix, by the book
+    convolution.py          which of them serves
+    packing.py              how a block of pixels is laid out: im2col as addressing
+    generated.py            the generated code: the tile, and runs of elements; isa.py says for which vectors
+    threads.py              jobs cut by shape, claimed by threads; jit.py compiles, and keeps what it compiled
+    columns.py, pointwise.py, pooling.py, loss.py, updates.py       what is not a product
+    working.py              what they take of memory, foretold
 
-    for block of output rows:        one job, claimed by whichever thread is free      threads.run
-        columns of the block         Numba                                             columns.py
-        y[block] = columns @ w       NumPy's BLAS on one thread                        convolution.py
-        y[block] += b, relu          Numba, while the block is in cache                pointwise.py
-
-The input gradient is the same with the roles turned: each pixel of dx gathers the dy that it reached, so no two
-threads ever write one element. The weight gradient sums over all pixels: its chunks are cut by shape alone and
-added in order. Hence the same bits at any thread count.
+Read direct.py first. Each kernel is one compiled call a thread, on addresses and strides; a job is a fixed piece of the
+result (or of a sum whose parts are added in order), so the threads decide nothing but who computes it: same bits at any
+number of them. docs/kernels.md tells why it is as it is, with measurements.
 """
 
+from ..buffers import empty
 from .columns import col2im, im2col
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .jit import probe
@@ -23,6 +25,6 @@ from .pooling import max_pool2d, max_pool2d_grad
 from .updates import adam_update, sgd_update
 
 __all__ = [
-    "adam_update", "bias_grad", "col2im", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "im2col", "max_pool2d",
-    "max_pool2d_grad", "probe", "relu", "relu_grad", "sgd_update", "softmax_cross_entropy",
+    "adam_update", "bias_grad", "col2im", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "empty",
+    "im2col", "max_pool2d", "max_pool2d_grad", "probe", "relu", "relu_grad", "sgd_update", "softmax_cross_entropy",
 ]  # fmt: skip

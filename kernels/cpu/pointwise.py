@@ -2,85 +2,98 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import pixels
+from ..buffers import empty
+from ..geometry import pixel_stride
+from .generated import add_pixels, claim, copy_positive, copy_relu
 from .jit import jit
-from .threads import chunks, run
+from .threads import address, launch
 
 Array = NDArray[np.floating]
 
-ROWS = 4096  # pixels a job: enough to be worth a thread, and a number that no thread count changes
+ELEMENTS = 2**16  # a job: enough to be worth a claim, and a number that no thread count changes
+FEW_PIXELS = 8  # are added together, for one load and store of the sums
 
 
 def relu(x: Array) -> Array:
     """max(x, 0), with NaN kept."""
-    y = np.empty(x.shape, x.dtype)
-    _by_rows(_relu, pixels(x), pixels(y))
+    y = empty(x.shape, x.dtype)
+    launch(_relu, *_cut(x), address(x), pixel_stride(x), address(y), pixel_stride(y))
     return y
 
 
 def relu_grad(dy: Array, y: Array) -> Array:
     """dy where y > 0, else 0."""
-    dx = np.empty(dy.shape, dy.dtype)
-    _by_rows(masked_copy, pixels(dy), pixels(y), pixels(dx))
+    dx = empty(dy.shape, dy.dtype)
+    launch(
+        _relu_grad, *_cut(dy), address(dy), pixel_stride(dy), address(y), pixel_stride(y), address(dx), pixel_stride(dx)
+    )
     return dx
 
 
 def bias_grad(dy: Array) -> Array:
-    """db = sum of dy over images and pixels, in float64, one partial sum a chunk."""
-    rows = pixels(dy)
-    pieces = list(chunks(len(rows), ROWS))
-    partial = np.zeros((len(pieces), rows.shape[1]))
-
-    def job(i: int) -> None:
-        column_sums(rows[slice(*pieces[i])], partial[i])
-
-    run(len(pieces), job)
+    """db = sum of dy over images and pixels, in float64, one partial sum a job."""
+    n_jobs, *cut = _cut(dy)
+    partial = np.zeros((n_jobs, dy.shape[3]))
+    launch(_column_sums, n_jobs, *cut, address(dy), pixel_stride(dy), address(partial))
     return partial.sum(axis=0).astype(dy.dtype)
 
 
-def _by_rows(kernel: Any, *arrays: Array) -> None:
-    """Run a kernel over chunks of pixels of arrays (pixels, C)."""
-    pieces = list(chunks(len(arrays[0]), ROWS))
-    run(len(pieces), lambda i: kernel(*(a[slice(*pieces[i])] for a in arrays)))
+def _cut(x: Array) -> tuple[Any, ...]:
+    """Return the number of jobs, no scratch, and what kernels here take first: zero, pixels a job, pixels, channels."""
+    pixels, c = math.prod(x.shape[:3]), x.shape[3]
+    chunk = max(1, ELEMENTS // max(c, 1))
+    return -(-pixels // chunk), 0, x.dtype.type(0), chunk, pixels, c
 
 
 @jit
-def bias_relu(y: Any, b: Any, relu: bool) -> None:
-    """Add b to each row of y (pixels, K), then relu, in place."""
-    if b is not None:
-        for p in range(y.shape[0]):
-            for k in range(y.shape[1]):
-                y[p, k] += b[k]
-    if relu:
-        for p in range(y.shape[0]):
-            for k in range(y.shape[1]):
-                y[p, k] = 0 if y[p, k] <= 0 else y[p, k]
+def _relu(
+    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, x: int, x_pixel: int, y: int,
+    y_pixel: int,
+) -> None:  # fmt: skip
+    job = claim(claims)
+    while job < n_jobs:
+        first = job * chunk
+        n_runs, count = _runs(min(chunk, pixels - first), c, x_pixel == y_pixel)
+        for i in range(first, first + n_runs):
+            copy_relu(zero, y + i * y_pixel, x + i * x_pixel, count)
+        job = claim(claims)
 
 
 @jit
-def masked_copy(dy: Any, y: Any, out: Any) -> Any:
-    """out = dy where y > 0, else 0; all (pixels, K). Return out."""
-    for p in range(dy.shape[0]):
-        for k in range(dy.shape[1]):
-            out[p, k] = dy[p, k] if y[p, k] > 0 else 0
-    return out
+def _relu_grad(
+    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, dy: int, dy_pixel: int, y: int,
+    y_pixel: int, dx: int, dx_pixel: int,
+) -> None:  # fmt: skip
+    job = claim(claims)
+    while job < n_jobs:
+        first = job * chunk
+        n_runs, count = _runs(min(chunk, pixels - first), c, dy_pixel == dx_pixel and y_pixel == dx_pixel)
+        for i in range(first, first + n_runs):
+            copy_positive(zero, dx + i * dx_pixel, dy + i * dy_pixel, y + i * y_pixel, count)
+        job = claim(claims)
 
 
 @jit
-def column_sums(dy: Any, total: Any) -> None:
-    """Add each column of dy (pixels, K) to total (K,), row after row."""
-    for p in range(dy.shape[0]):
-        for k in range(dy.shape[1]):
-            total[k] += dy[p, k]
+def _runs(pixels: int, c: int, dense: bool) -> tuple[int, int]:
+    """Return how many runs of how many elements some pixels are: one where no array has gaps (the result never has)."""
+    return (1, pixels * c) if dense else (pixels, c)
 
 
 @jit
-def _relu(x: Any, y: Any) -> None:
-    for p in range(x.shape[0]):
-        for k in range(x.shape[1]):
-            y[p, k] = 0 if x[p, k] <= 0 else x[p, k]
+def _column_sums(
+    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, dy: int, dy_pixel: int,
+    partial: int,
+) -> None:  # fmt: skip
+    """Add the pixels of each job, in order, to its row of `partial` (float64)."""
+    job = claim(claims)
+    while job < n_jobs:
+        last = min((job + 1) * chunk, pixels)
+        for i in range(job * chunk, last, FEW_PIXELS):
+            add_pixels(zero, partial + 8 * job * c, dy + i * dy_pixel, dy_pixel, min(FEW_PIXELS, last - i), c)
+        job = claim(claims)

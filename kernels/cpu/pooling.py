@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Pair, output_hw
+from ..buffers import empty
+from ..geometry import Pair, output_hw, pixel_stride
+from .generated import claim, clear, give, give_more, largest
 from .jit import jit
-from .threads import run
+from .threads import address, launch
 
 Array = NDArray[np.floating]
 
@@ -18,9 +20,12 @@ def max_pool2d(x: Array, window: Pair, stride: Pair) -> tuple[Array, NDArray[np.
     """Return the largest element of each window and its row-major place in it; the first of equals, or of NaNs."""
     n, _, _, c = x.shape
     p, q = output_hw(x.shape, window, stride, (0, 0))
-    y = np.empty((n, p, q, c), x.dtype)
-    argmax = np.empty((n, p, q, c), np.uint8)
-    run(n * p, lambda i: _pool_row(x, *divmod(i, p), *window, *stride, y, argmax))
+    y = empty((n, p, q, c), x.dtype)
+    argmax = empty((n, p, q, c), np.uint8)
+    launch(
+        _pool, n * p, 0, x.dtype.type(0), x.itemsize, x.shape, (p, q), window, stride, address(x), pixel_stride(x),
+        address(y), address(argmax),
+    )  # fmt: skip
     return y, argmax
 
 
@@ -28,40 +33,75 @@ def max_pool2d_grad(
     dy: Array, argmax: NDArray[np.uint8], x_shape: tuple[int, ...], window: Pair, stride: Pair
 ) -> Array:
     """Let each pixel gather dy from the windows in which it was the largest."""
-    dx = np.empty(x_shape, dy.dtype)
-    h = x_shape[1]
-    run(x_shape[0] * h, lambda i: _pool_row_grad(dy, argmax, *divmod(i, h), *window, *stride, dx))
+    dx = empty(x_shape, dy.dtype)
+    argmax = np.ascontiguousarray(argmax)
+    launch(
+        _pool_grad, x_shape[0] * x_shape[1], 0, dy.dtype.type(0), dy.itemsize, x_shape, dy.shape[1:3], window, stride,
+        address(dy), pixel_stride(dy), address(argmax), address(dx),
+    )  # fmt: skip
     return dx
 
 
 @jit
-def _pool_row(
-    x: Any, n: int, p: int, r_size: int, s_size: int, stride_h: int, stride_w: int, y: Any, argmax: Any
-) -> None:
-    for q in range(y.shape[2]):
-        for c in range(y.shape[3]):
-            y[n, p, q, c] = x[n, p * stride_h, q * stride_w, c]
-            argmax[n, p, q, c] = 0
-        for place in range(1, r_size * s_size):
-            h, w = p * stride_h + place // s_size, q * stride_w + place % s_size
-            for c in range(y.shape[3]):
-                value, best = x[n, h, w, c], y[n, p, q, c]
-                first_nan = value != value and best == best
-                larger = value > best or first_nan
-                y[n, p, q, c] = value if larger else best
-                argmax[n, p, q, c] = place if larger else argmax[n, p, q, c]
+def _pool(
+    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, shape: Any, pq: Pair, window: Pair, stride: Pair,
+    x: int, x_pixel: int, y: int, argmax: int,
+) -> None:  # fmt: skip
+    """A job is a row of windows of one image."""
+    _, h_size, w_size, c = shape
+    x_row = w_size * x_pixel
+    job = claim(claims)
+    while job < n_jobs:
+        n, p = divmod(job, pq[0])
+        here = x + (n * h_size + p * stride[0]) * x_row
+        for i in range(job * pq[1], (job + 1) * pq[1]):
+            target, places = y + i * c * size, argmax + i * c
+            if window[0] == 2 and window[1] == 2:  # the same, and unrolled
+                largest(zero, target, places, here, x_row, x_pixel, 2, 2, c)
+            else:
+                largest(zero, target, places, here, x_row, x_pixel, window[0], window[1], c)
+            here += stride[1] * x_pixel
+        job = claim(claims)
 
 
 @jit
-def _pool_row_grad(
-    dy: Any, argmax: Any, n: int, h: int, r_size: int, s_size: int, stride_h: int, stride_w: int, dx: Any
-) -> None:
-    _, p_size, q_size, c_size = dy.shape
-    for w in range(dx.shape[2]):
-        for c in range(c_size):
-            dx[n, h, w, c] = 0
-        for p in range(max(0, -((r_size - 1 - h) // stride_h)), min(h // stride_h + 1, p_size)):
-            for q in range(max(0, -((s_size - 1 - w) // stride_w)), min(w // stride_w + 1, q_size)):
-                place = (h - p * stride_h) * s_size + w - q * stride_w
-                for c in range(c_size):
-                    dx[n, h, w, c] += dy[n, p, q, c] if argmax[n, p, q, c] == place else 0
+def _pool_grad(
+    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, shape: Any, pq: Pair, window: Pair, stride: Pair,
+    dy: int, dy_pixel: int, argmax: int, dx: int,
+) -> None:  # fmt: skip
+    """A job is a row of pixels of one image."""
+    _, h_size, w_size, c = shape
+    job = claim(claims)
+    while job < n_jobs:
+        n, h = divmod(job, h_size)
+        image = n * pq[0] * pq[1]
+        _gather_row(
+            zero, size, w_size, c, pq, window, stride, dy + image * dy_pixel, dy_pixel, argmax + image * c, h,
+            dx + job * w_size * c * size,
+        )  # fmt: skip
+        job = claim(claims)
+
+
+@jit
+def _gather_row(
+    zero: Any, size: int, w_size: int, c: int, pq: Pair, window: Pair, stride: Pair, dy: int, dy_pixel: int,
+    argmax: int, h: int, dx: int,
+) -> None:  # fmt: skip
+    """Fill row h of dx from the rows of windows, of one image, that it lies in."""
+    first = max(0, -((window[0] - 1 - h) // stride[0]))
+    last = min(h // stride[0] + 1, pq[0])
+    # Where each pixel lies in one window, what that gives is all. Elsewhere it is added to what others gave, or to 0.
+    alone = last - first == 1 and stride[1] == window[1]
+    given = pq[1] * window[1] if alone else 0
+    pixel = c * size
+    clear(zero, dx + given * pixel, (w_size - given) * c)
+    for p in range(first, last):
+        place = (h - p * stride[0]) * window[1]
+        for q in range(pq[1]):
+            i = p * pq[1] + q
+            for s in range(window[1]):
+                target = dx + (q * stride[1] + s) * pixel
+                if alone:
+                    give(zero, target, dy + i * dy_pixel, argmax + i * c, place + s, c)
+                else:
+                    give_more(zero, target, dy + i * dy_pixel, argmax + i * c, place + s, c)

@@ -3,92 +3,61 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 import os
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
-from threadpoolctl import ThreadpoolController
+from numpy.typing import NDArray
 
 from .. import n_threads
 
 _local = threading.local()
 
 
-def run(n_jobs: int, job: Callable[[int], None]) -> None:
-    """Call job(0) ... job(n_jobs - 1), each once, on up to `kernels.n_threads()` threads; the first error is raised."""
-    claim = itertools.count()  # next() on it is atomic
+def launch(kernel: Any, n_jobs: int, scratch_bytes: int, *arguments: Any) -> None:
+    """Run kernel(counter, n_jobs, scratch, *arguments) on up to `kernels.n_threads()` threads.
+
+    The kernel claims jobs from the counter, until it gets n_jobs or more. Each thread's scratch (an address, 64-byte
+    aligned) has what was in it: working memory, never a result.
+    """
+    counter = np.zeros(1, np.int64)  # alive until all threads are done
+    claims = address(counter)
 
     def work() -> None:
-        while (i := next(claim)) < n_jobs:
-            job(i)
+        kernel(claims, n_jobs, scratch(scratch_bytes), *arguments)
 
-    with _one_blas_thread:
-        helpers = [_pool().submit(work) for _ in range(min(n_threads(), n_jobs) - 1)]
-        try:
-            work()
-        finally:
-            for helper in helpers:
-                helper.cancel() or helper.exception()  # wait; one that never started has nothing left to do
+    helpers = [_pool().submit(work) for _ in range(min(n_threads(), n_jobs) - 1)]
+    try:
+        work()
+    finally:
         for helper in helpers:
-            if not helper.cancelled():
-                helper.result()
+            helper.cancel() or helper.exception()  # wait; one that never started has nothing left to do
+    for helper in helpers:
+        if not helper.cancelled():
+            helper.result()
 
 
-def scratch(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
-    """Return this thread's buffer of that name, with what was in it: a kernel's working memory, never its result."""
-    buffers = _local.__dict__
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if name not in buffers or buffers[name].size < size:
-        buffers[name] = np.empty(size, np.uint8)
-    return buffers[name][:size].view(dtype).reshape(shape)
+def address(a: NDArray) -> int:
+    """Return where an array's first element lies. The caller keeps the array alive."""
+    return a.__array_interface__["data"][0]
 
 
-def chunks(size: int, chunk: int) -> Iterator[tuple[int, int]]:
-    """Cut range(size) into (start, stop) pieces of `chunk`, the last one shorter."""
-    return ((start, min(start + chunk, size)) for start in range(0, size, chunk))
+def scratch(size: int) -> int:
+    """Return the address of `size` bytes that are this thread's, 64-byte aligned, with what was in them."""
+    buffer = _local.__dict__.get("scratch")
+    if buffer is None or buffer.size < size + 64:
+        _local.scratch = buffer = None  # before the new one is there: its memory may serve
+        _local.scratch = buffer = np.empty(size + 64, np.uint8)
+    return -(-address(buffer) // 64) * 64
 
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    # No more than cores: each worker keeps scratch buffers of its own. Fewer than asked for change nothing but time.
+    # No more than cores: each worker keeps scratch of its own. Fewer than asked for change nothing but time.
     return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="minunet")
 
 
-class _OneBlasThread:
-    """Hold BLAS at one thread while any of our kernels runs: our threads are the parallelism, and fix the bits."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.users = 0
-        self.controller: ThreadpoolController | None = None
-
-    def __enter__(self) -> None:
-        with self.lock:
-            self.users += 1
-            if self.users == 1:
-                self.controller = self.controller or ThreadpoolController()
-                self.limit = self.controller.limit(limits=1, user_api="blas")
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.users -= 1
-            if self.users == 0:
-                self.limit.restore_original_limits()
-
-
-_one_blas_thread = _OneBlasThread()
-
-
-def _after_fork() -> None:
-    """A forked child has none of its parent's threads: it starts its own."""
-    _pool.cache_clear()
-    _one_blas_thread.__init__()  # type: ignore[misc]
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads: it starts its own

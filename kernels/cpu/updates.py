@@ -6,22 +6,23 @@ import math
 from typing import Any
 
 import numpy as np
+from numba import carray
 from numpy.typing import NDArray
 
+from .generated import claim, pointer
 from .jit import jit
-from .threads import chunks, run
+from .threads import address, launch
 
 Array = NDArray[np.floating]
 
-ELEMENTS = 2**16  # a job
+ELEMENTS = 2**14  # a job
 
 
 def sgd_update(
     param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float
 ) -> None:
     """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
-    factors = _as(param, learning_rate, momentum, weight_decay)
-    _by_elements(_sgd, (param, grad, velocity), factors)
+    _by_elements(_sgd, grad, (param, velocity), learning_rate, momentum, weight_decay)
 
 
 def adam_update(
@@ -29,37 +30,60 @@ def adam_update(
     epsilon: float, weight_decay: float, t: int,
 ) -> None:  # fmt: skip
     """Adam (Kingma and Ba 2015, algorithm 1) with decoupled weight decay (Loshchilov and Hutter 2019)."""
-    factors = _as(
-        param, learning_rate, beta1, 1 - beta1, beta2, 1 - beta2, 1 / (1 - beta1**t), 1 / (1 - beta2**t), epsilon,
-        weight_decay,
+    _by_elements(
+        _adam, grad, (param, m, v), learning_rate, beta1, 1 - beta1, beta2, 1 - beta2, 1 / (1 - beta1**t),
+        1 / (1 - beta2**t), epsilon, weight_decay,
     )  # fmt: skip
-    _by_elements(_adam, (param, grad, m, v), factors)
 
 
-def _as(param: Array, *numbers: float) -> list[Any]:
-    """Give numbers the parameters' dtype, so that float32 stays float32 inside the loop."""
-    return [param.dtype.type(number) for number in numbers]
-
-
-def _by_elements(kernel: Any, arrays: tuple[Array, ...], factors: list[Any]) -> None:
-    pieces = list(chunks(arrays[0].size, ELEMENTS))
-    run(len(pieces), lambda i: kernel(*(a[slice(*pieces[i])] for a in arrays), *factors))
+def _by_elements(kernel: Any, grad: Array, updated: tuple[Array, ...], *numbers: float) -> None:
+    """Run a kernel over chunks of flat arrays, of which it writes all but the gradient."""
+    number = grad.dtype.type  # so that float32 stays float32 inside the loop
+    grad, *dense = (np.require(a, requirements=["C", "ALIGNED"]) for a in (grad, *updated))  # a copy, where it has gaps
+    launch(
+        kernel, -(-grad.size // ELEMENTS), 0, number(0), grad.itemsize, grad.size, address(grad), *map(address, dense),
+        *map(number, numbers),
+    )  # fmt: skip
+    for array, copy in zip(updated, dense, strict=True):
+        if copy is not array:
+            array[...] = copy
 
 
 @jit
-def _sgd(param: Any, grad: Any, velocity: Any, learning_rate: Any, momentum: Any, weight_decay: Any) -> None:
-    for i in range(param.size):
-        velocity[i] = momentum * velocity[i] + (grad[i] + weight_decay * param[i])
-        param[i] -= learning_rate * velocity[i]
+def _run(zero: Any, size: int, n: int, job: int, start: int) -> Any:
+    """View what a job takes of an array of n elements."""
+    first = job * ELEMENTS
+    return carray(pointer(zero, start + first * size), (min(ELEMENTS, n - first),))
+
+
+@jit
+def _sgd(
+    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, n: int, grads: int, params: int, velocities: int,
+    learning_rate: Any, momentum: Any, weight_decay: Any,
+) -> None:  # fmt: skip
+    job = claim(claims)
+    while job < n_jobs:
+        grad, param = _run(zero, size, n, job, grads), _run(zero, size, n, job, params)
+        velocity = _run(zero, size, n, job, velocities)
+        for i in range(len(param)):
+            velocity[i] = momentum * velocity[i] + (grad[i] + weight_decay * param[i])
+            param[i] -= learning_rate * velocity[i]
+        job = claim(claims)
 
 
 @jit
 def _adam(
-    param: Any, grad: Any, m: Any, v: Any, learning_rate: Any, beta1: Any, rest1: Any, beta2: Any, rest2: Any,
-    correct1: Any, correct2: Any, epsilon: Any, weight_decay: Any,
+    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, n: int, grads: int, params: int, ms: int, vs: int,
+    learning_rate: Any, beta1: Any, rest1: Any, beta2: Any, rest2: Any, correct1: Any, correct2: Any, epsilon: Any,
+    weight_decay: Any,
 ) -> None:  # fmt: skip
-    for i in range(param.size):
-        m[i] = beta1 * m[i] + rest1 * grad[i]
-        v[i] = beta2 * v[i] + rest2 * grad[i] * grad[i]
-        step = correct1 * m[i] / (math.sqrt(correct2 * v[i]) + epsilon)
-        param[i] -= learning_rate * (step + weight_decay * param[i])
+    job = claim(claims)
+    while job < n_jobs:
+        grad, param = _run(zero, size, n, job, grads), _run(zero, size, n, job, params)
+        m, v = _run(zero, size, n, job, ms), _run(zero, size, n, job, vs)
+        for i in range(len(param)):
+            m[i] = beta1 * m[i] + rest1 * grad[i]
+            v[i] = beta2 * v[i] + rest2 * grad[i] * grad[i]
+            step = correct1 * m[i] / (math.sqrt(correct2 * v[i]) + epsilon)
+            param[i] -= learning_rate * (step + weight_decay * param[i])
+        job = claim(claims)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import losses
 from ..checks import require
 from ..data.mirror import mirror
+from ..kernels.buffers import pooled
 from ..network import Network
 from ..training.memory import available_memory, inference_bytes
 
@@ -35,8 +36,9 @@ def predict_proba(
     h, w, _ = image.shape
     side = tile_side(network, h, w, available_memory() / 4 if max_bytes is None else max_bytes)
     out = np.empty((h, w, network.out_channels), network.dtype)
-    for (p0, p1), (q0, q1) in itertools.product(_spans(network, h, side), _spans(network, w, side)):
-        out[p0:p1, q0:q1] = _predict_tile(network, image, (p0, p1), (q0, q1))
+    with pooled():
+        for (p0, p1), (q0, q1) in itertools.product(_spans(network, h, side), _spans(network, w, side)):
+            out[p0:p1, q0:q1] = _predict_tile(network, image, (p0, p1), (q0, q1))
     return out
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..data.rng import generator
 from ..data.sampling import PatchSampler
+from ..kernels.buffers import pooled
 from ..network import Network
 from ..optim import Optimizer
 from .interrupt import StopOnInterrupt
@@ -43,7 +44,7 @@ class Loop:
         """Train until the schedule is spent or Ctrl-C. FloatingPointError, and the last good weights, where it diverges."""
         good = self.network.flat.copy()
         try:
-            with StopOnInterrupt() as interrupt:
+            with StopOnInterrupt() as interrupt, pooled():
                 for epoch in range(self.schedule.max_epochs):
                     self._epoch(epoch, interrupt)
                     np.copyto(good, self.network.flat)

@@ -7,35 +7,35 @@ import os
 from pathlib import Path
 
 from .. import kernels
+from ..kernels.buffers import SMALL, best_fit
 from ..network import Network, parameter_shapes
 
 Size = tuple[int, int]
 Sizes = tuple[Size, Size, Size]
-
-ALLOCATOR = 1.15  # resident bytes for a byte in use, 1.05 to 1.2 as measured: the C library keeps freed blocks
 
 
 def training_bytes(network: Network, n: int, h: int, w: int) -> int:
     """Return the estimated peak of resident memory in `training.step` with Adam, for n images of h x w going in.
 
     Counted: parameters, their gradient and two moments; the images; each activation from its making to its last use;
-    the gradients that backward holds at its widest moment; the working memory of the kernels; what the allocator adds.
+    the gradients that backward holds at its widest moment; partial sums and working memory of the kernels; and what the
+    pool's buffers have over, by the pool's own rule.
     Within 20 % of measured (bench/memory.py), with the Numba kernels: the reference ones build whole column matrices.
     The process takes some 160 MB besides (Python, NumPy, Numba: "runtime" in bench/memory.py).
     """
     book = _Book(network, n, h, w)
-    book.hold("moments", 2 * network.flat.nbytes)
+    book.keep("moments", 2 * network.flat.nbytes)
     book.forward()
     book.loss()
     book.backward()
-    return int(ALLOCATOR * (book.peak + _scratch(network)))
+    return book.peak + kernels.n_threads() * book.scratch
 
 
 def inference_bytes(network: Network, n: int, h: int, w: int) -> int:
-    """Return the estimated peak of resident memory in `network(x)`, counted in the same way, parameters and x included."""
+    """Return the estimated peak in a prediction of n images of h x w at once, counted alike, parameters and images included."""
     book = _Book(network, n, h, w, training=False)
     book.forward()
-    return int(ALLOCATOR * (book.peak + _scratch(network)))
+    return book.peak + kernels.n_threads() * book.scratch
 
 
 def available_memory() -> int:
@@ -67,63 +67,88 @@ def _system_memory() -> int:
 
 
 class _Book:
-    """The live arrays by name, and the most that they took together. Its methods follow `Network` line by line.
+    """The live arrays by name, and the most that they and the pool took. Its methods follow `Network` line by line.
 
     "encoder.0.1" is the first convolution's output, "encoder.0.2" the second's (with "same" padding half of "skip.0", so
     it has no entry of its own); "d" + name is a gradient. `training` is whether a tape keeps things for a backward.
     """
 
     def __init__(self, network: Network, n: int, h: int, w: int, training: bool = True) -> None:
-        self.network, self.n, self.training, self.peak = network, n, training, 0
+        self.network, self.n, self.training, self.peak, self.scratch = network, n, training, 0, 0
         self.item, self.depth, self.same = network.dtype.itemsize, network.depth, network.padding == "same"
         self.channels = [network.base_channels << i for i in range(network.depth + 1)]
-        self.weights = parameter_shapes(**network.config)
+        self.weights = {k: shape for k, shape in parameter_shapes(**network.config).items() if k.endswith("weight")}
         self.encoder, self.decoder = _sizes(network, h, w)
         self.output = (self.decoder or self.encoder)[0][2]
-        self.live = {"parameters": network.flat.nbytes, "x": n * h * w * network.in_channels * self.item}
+        self.kept: dict[str, int] = {}  # what the pool does not have
+        self.leased: dict[str, int] = {}  # buffers, by the array that lies in them
+        self.idle: list[int] = []
+        self.keep("parameters", network.flat.nbytes)
+        self.keep("x", n * h * w * network.in_channels * self.item)
+
+    def keep(self, name: str, n_bytes: int) -> None:
+        """Enter an array that NumPy makes: it is gone when it dies."""
+        self.kept[name] = n_bytes
+        self._count()
+
+    def _count(self) -> None:
+        self.peak = max(self.peak, sum(self.kept.values()) + sum(self.leased.values()) + sum(self.idle))
 
     def hold(self, name: str, n_bytes: int) -> None:
-        self.live[name] = n_bytes
-        self.peak = max(self.peak, sum(self.live.values()))
+        """Enter an array that lies in a buffer of the pool, which serves again when it dies."""
+        if n_bytes < SMALL:
+            return self.keep(name, n_bytes)
+        place = best_fit(self.idle, n_bytes)
+        self.leased[name] = n_bytes if place is None else self.idle.pop(place)
+        self._count()
 
-    def array(self, name: str, size: Size, channels: int) -> None:
-        self.hold(name, self.n * size[0] * size[1] * channels * self.item)
+    def array(self, name: str, size: Size, channels: int, *, pooled: bool = True) -> None:
+        (self.hold if pooled else self.keep)(name, self.n * size[0] * size[1] * channels * self.item)
 
     def drop(self, *names: str) -> None:
         """Strike arrays out. A name that was never entered is no matter: another padding, or no dropout."""
         for name in names:
-            self.live.pop(name, None)
+            self.kept.pop(name, None)
+            if name in self.leased:
+                self.idle.append(self.leased.pop(name))
+
+    def rename(self, old: str, new: str) -> None:
+        for arrays in (self.kept, self.leased):
+            if old in arrays:
+                arrays[new] = arrays.pop(old)
 
     def forward(self) -> None:
         below = "x"
-        for i, (c, (_, first, second)) in enumerate(zip(self.channels, self.encoder, strict=True)):
+        for i, (c, (into, first, second)) in enumerate(zip(self.channels, self.encoder, strict=True)):
             if self.same and i < self.depth:
                 self.array(f"skip.{i}", second, 2 * c)  # its left half receives the second output
-            below = self._block(f"encoder.{i}", below, c, first, second)
+            below = self._block(f"encoder.{i}", below, c, into, first, second)
             if i < self.depth:
                 pooled = self.encoder[i + 1][0]
-                self.hold(f"argmax.{i}", self.n * pooled[0] * pooled[1] * c)
                 self.array(f"pool.{i}", pooled, c)
+                self.hold(f"argmax.{i}", self.n * pooled[0] * pooled[1] * c)
                 self._forget(f"argmax.{i}")
                 below = f"pool.{i}"
         if self.training and self.network.dropout:
-            self.array("kept", self.encoder[-1][2], self.channels[-1])
-            self.array("dropped", self.encoder[-1][2], self.channels[-1])
+            self.array("kept", self.encoder[-1][2], self.channels[-1], pooled=False)
+            self.array("dropped", self.encoder[-1][2], self.channels[-1], pooled=False)
         for i in reversed(range(self.depth)):
             c, (up, first, second) = self.channels[i], self.decoder[i]
             if not self.same:
                 self.array("up", up, c)
-                self.array(f"skip.{i}", up, 2 * c)
+                self.array(f"skip.{i}", up, 2 * c, pooled=False)
                 self.drop("up")
                 self._forget(f"encoder.{i}.2")
             self._forget(below)
-            below = self._block(f"decoder.{i}", f"skip.{i}", c, first, second)
+            below = self._block(f"decoder.{i}", f"skip.{i}", c, up, first, second)
         self.array("logits", self.output, self.network.out_channels)
 
-    def _block(self, name: str, below: str, c: int, first: Size, second: Size) -> str:
+    def _block(self, name: str, below: str, c: int, into: Size, first: Size, second: Size) -> str:
         """Enter the two outputs of a block; return the name of the last."""
+        self._scratch(f"{name}.conv1", into)
+        self._scratch(f"{name}.conv2", first)
         self.array(f"{name}.1", first, c)
-        if name.replace("encoder", "skip") not in self.live:
+        if name.replace("encoder", "skip") not in self.leased | self.kept:
             self.array(f"{name}.2", second, c)
         self._forget(below, f"{name}.1")
         return f"{name}.2"
@@ -134,52 +159,70 @@ class _Book:
             self.drop(*names)
 
     def loss(self) -> None:
-        self.array("weights", self.output, 1)
+        self.array("weights", self.output, 1, pooled=False)
         self.array("dlogits", self.output, self.network.out_channels)
         self.drop("weights", "logits")
 
     def backward(self) -> None:
-        self.hold("gradients", 0)
-        self._convolution("head", "", "d", self.output, self.output, self.network.base_channels)
+        self.hold("gradients", self.network.flat.nbytes)
+        self._convolution("head", self.output, "d", self.network.base_channels)
+        self.drop("dw.head")
         for i, (c, (up, first, second)) in enumerate(zip(self.channels, self.decoder, strict=False)):
             self._block_backward(f"decoder.{i}", up, first, second, 2 * c, c)
-            self.live[f"dskip.{i}"] = self.live.pop("d")  # one array: the gradients of skip and up are halves of it
+            self.rename("d", f"dskip.{i}")  # one array: the gradients of skip and up are halves of it
             if not self.same:
                 self.drop(f"skip.{i}")
-                self.live["dup"] = self.live.pop(f"dskip.{i}")
-                self.array(f"dskip.{i}", self.encoder[i][2], c)
-            below = (self.decoder + self.encoder[-1:])[i + 1][2]
-            self._convolution(f"decoder.{i}.up", "dup", "d", below, below, 2 * c)
+                self.rename(f"dskip.{i}", "dup")
+                self.array(f"dskip.{i}", self.encoder[i][2], c, pooled=False)
+            self._convolution(f"decoder.{i}.up", up, "d", 2 * c)
+            self.drop(f"dw.decoder.{i}.up", "dup")
         if self.network.dropout:
-            self.array("ddropped", self.encoder[-1][2], self.channels[-1])
-            self.drop("ddropped", "dropped", "kept")
+            self.array("ddropped", self.encoder[-1][2], self.channels[-1], pooled=False)
+            self.drop("d", "dropped", "kept")
+            self.rename("ddropped", "d")
         for i in reversed(range(self.depth + 1)):
             into, first, second = self.encoder[i]
             if i < self.depth:
                 self.array("dpool", second, self.channels[i])
-                self.drop("d", f"argmax.{i}")
-                self.array("d", second, self.channels[i])
-                self.drop("dpool", f"dskip.{i}")
+                self.drop("d", f"argmax.{i}", f"dskip.{i}")
+                self.rename("dpool", "d")
             c_in = self.channels[i - 1] if i else 0  # the image needs no gradient
             self._block_backward(f"encoder.{i}", into, first, second, c_in, self.channels[i])
             self.drop(f"pool.{i - 1}")
 
     def _block_backward(self, name: str, into: Size, first: Size, second: Size, c_in: int, c: int) -> None:
-        """Turn "d" from a block's dy into its dx; its caller holds dy to the end."""
-        self._convolution(f"{name}.conv2", "", "dmiddle", second, first, c)
+        """Turn "d" from a block's dy into its dx; its caller holds dy to the end, and the block its weights' gradients."""
+        self._convolution(f"{name}.conv2", first, "dmiddle", c)
         self.drop(f"{name}.2", name.replace("encoder", "skip"))
-        self._convolution(f"{name}.conv1", "", "dx", first, into, c_in)
-        self.drop("d", "dmiddle", f"{name}.1")
-        self.live["d"] = self.live.pop("dx")
+        self._convolution(f"{name}.conv1", into, "dx", c_in)
+        self.drop("d", "dmiddle", f"{name}.1", f"dw.{name}.conv1", f"dw.{name}.conv2")
+        self.rename("dx", "d")
 
-    def _convolution(self, name: str, dy: str, dx: str, output: Size, into: Size, c_in: int) -> None:
-        """Enter a weight gradient, partial sums first, and dx; strike out dy."""
+    def _convolution(self, name: str, into: Size, dx: str, c_in: int) -> None:
+        """Enter a weight gradient, partial sums first, and dx. (For an up-convolution `into` is the size that it gives.)"""
         weight = math.prod(self.weights[f"{name}.weight"]) * self.item
-        self.hold("dw", weight * (1 + _partials(self.weights[f"{name}.weight"], self.n, output, self.item)))
-        self.hold("dw", 2 * weight)  # the sum, and the weights turned for dx
-        self.array(dx, into, c_in)
-        self.drop("dw", dy)
-        self.live["gradients"] += weight  # their array is there from the start, but memory comes when it is written
+        partials = self._working("partial_sums", name, into)
+        if partials > 1:
+            self.hold("partials", partials * weight)
+        self.hold(f"dw.{name}", weight)
+        self.drop("partials")
+        halves = 2 if name.endswith("up") else 1
+        self.array(dx, (into[0] // halves, into[1] // halves), c_in)
+
+    def _scratch(self, name: str, into: Size) -> None:
+        self.scratch = max(self.scratch, self._working("scratch_bytes", name, into))
+
+    def _working(self, what: str, name: str, into: Size) -> int:
+        """Ask the kernels what a convolution takes beside its results; the reference backend's take nothing worth a plan."""
+        if "cpu" not in kernels.available():
+            return 0
+        from ..kernels.cpu import working  # Numba is imported here
+
+        w_shape = self.weights[f"{name}.weight"]
+        stride, padding = (2 if name.endswith("up") else 1), (1 if self.same and w_shape[0] == 3 else 0)
+        x_shape = (self.n, *into, w_shape[2])
+        found: int = getattr(working, what)(x_shape, w_shape, self.network.dtype, stride=(stride,) * 2, padding=(padding,) * 2)
+        return found
 
 
 def _sizes(network: Network, h: int, w: int) -> tuple[list[Sizes], list[Sizes]]:
@@ -198,26 +241,3 @@ def _sizes(network: Network, h: int, w: int) -> tuple[list[Sizes], list[Sizes]]:
         h, w = decoder[0][2]
         decoder.insert(0, block(2 * h, 2 * w))
     return encoder, decoder[:-1]
-
-
-# What the kernels take beyond their results: the constants of kernels/cpu/convolution.py.
-
-
-def _block_pixels(depth: int) -> int:
-    """Return how many pixels a block has whose columns are `depth` long."""
-    return max(256, 2**18 // depth)
-
-
-def _partials(w_shape: tuple[int, ...], n: int, output: Size, item: int) -> int:
-    """Return how many partial sums a weight gradient has."""
-    n_blocks = n * -(-output[0] * output[1] // _block_pixels(math.prod(w_shape[:3])))
-    return max(1, min(n_blocks, 16, max(2, 2**26 // (math.prod(w_shape) * item))))
-
-
-def _scratch(network: Network) -> int:
-    """Return what the threads keep: a block's columns, its dy and its product, or that of the largest weight gradient."""
-    shapes = [shape for name, shape in parameter_shapes(**network.config).items() if name.endswith("weight")]
-    columns = max(_block_pixels(math.prod(s[:3])) * math.prod(s[:3]) for s in shapes)
-    dy = max(_block_pixels(math.prod(s[:3])) * s[3] for s in shapes)
-    product = max(math.prod(s) for s in shapes)
-    return kernels.n_threads() * (columns + dy + product) * network.dtype.itemsize

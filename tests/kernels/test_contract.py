@@ -14,6 +14,7 @@ from minunet import kernels
 from minunet.testing import strategies
 
 DTYPES = st.sampled_from([np.float32, np.float64])
+ANY_GEOMETRY = [algorithm for algorithm in kernels.ALGORITHMS if not algorithm.startswith("winograd")]
 
 
 def test_a_channel_slice_is_a_legal_input_mask_and_output(backend):
@@ -52,7 +53,7 @@ def sliced(a):
     return wide[..., 2:-1]
 
 
-@given(g=strategies.geometries(), seed=oracles.seeds, dtype=DTYPES, algorithm=st.sampled_from(kernels.ALGORITHMS))
+@given(g=strategies.geometries(), seed=oracles.seeds, dtype=DTYPES, algorithm=st.sampled_from(ANY_GEOMETRY))
 def test_read_only_channel_slices_go_in_and_a_channel_slice_comes_out(backend, g, seed, dtype, algorithm):
     """What goes in is left as it was: a kernel that wrote it would raise. Beside `out`, nothing of its buffer changes."""
     rng = np.random.default_rng(seed)
@@ -209,20 +210,6 @@ def test_the_thread_count_changes_no_bit(backend):
             return [array.tobytes() for array in everything()]
 
     assert bits(1) == bits(2) == bits(3)
-
-
-def test_a_job_that_fails_is_reported_and_the_next_call_works():
-    threads = pytest.importorskip("minunet.kernels.cpu.threads", reason="Numba is not installed")
-
-    def job(i):
-        if i == 5:
-            raise KeyError(i)
-
-    with pytest.raises(KeyError):
-        threads.run(20, job)
-    done = []
-    threads.run(20, done.append)
-    assert sorted(done) == list(range(20))
 
 
 def test_backends_can_be_chosen_and_unknown_ones_are_refused():

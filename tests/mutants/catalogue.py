@@ -11,8 +11,10 @@ from .mutant import Mutant, read
 # (name, file, the text, what it becomes, words in the names of the tests that should find it)
 Row = tuple[str, str, str, str, tuple[str, ...]]
 
-COLUMNS, CONVOLUTION, POOLING = (f"kernels/cpu/{name}.py" for name in ("columns", "convolution", "pooling"))
+COLUMNS, PACKING, POOLING = (f"kernels/cpu/{name}.py" for name in ("columns", "packing", "pooling"))
+DIRECT, WEIGHT_GRAD, THREADS = (f"kernels/cpu/{name}.py" for name in ("direct", "direct_weight_grad", "threads"))
 POINTWISE, UPDATES, LOSS = (f"kernels/cpu/{name}.py" for name in ("pointwise", "updates", "loss"))
+GENERATED = "kernels/cpu/generated.py"
 REFERENCE, OPS, NETWORK = "kernels/reference.py", "minunet/ops.py", "minunet/network.py"
 SAMPLING = "minunet/data/sampling.py"
 
@@ -36,9 +38,9 @@ HISTORY: list[Row] = [
     ),
     (
         "the two axes of taps swapped in the input gradient (candle #2337, in a square kernel)",
-        CONVOLUTION,
-        "w[r_taps[i // len(s_taps)], s_taps[i % len(s_taps)]]",
-        "w[r_taps[i % len(r_taps)], s_taps[i // len(r_taps)]]",
+        DIRECT,
+        "for r in r_taps for s in s_taps",
+        "for s in s_taps for r in r_taps",
         ("exact_adjoints", "input_grad", "seven_loops"),
     ),
     (
@@ -50,9 +52,9 @@ HISTORY: list[Row] = [
     ),
     (
         "overlapping pooling windows overwrite (NNlib #205), compiled",
-        POOLING,
-        "dx[n, h, w, c] += dy[n, p, q, c] if argmax[n, p, q, c] == place else 0",
-        "dx[n, h, w, c] = dy[n, p, q, c] if argmax[n, p, q, c] == place else dx[n, h, w, c]",
+        GENERATED,
+        "value = builder.fadd(e.load(add(dx, at), kind), value)",
+        "value = builder.select(same, e.load(add(dy, at), kind), e.load(add(dx, at), kind))",
         ("first_largest", "first_takes_all", "pool"),
     ),
     (
@@ -73,9 +75,9 @@ HISTORY: list[Row] = [
     ),
     (
         "weight gradient transposed, right for one channel (nntrainer #705), compiled",
-        CONVOLUTION,
-        'np.matmul(cols.T, dy_block, out=scratch("product", (r * s * c, k), x.dtype))',
-        "np.matmul(dy_block.T, cols).reshape(r * s * c, k)",
+        WEIGHT_GRAD,
+        "return dw, sums.sum(axis=0)",
+        "return dw.reshape(r, s, k, c).transpose(0, 1, 3, 2).copy(), sums.sum(axis=0)",
         ("exact_adjoints", "sums_over", "seven_loops"),
     ),
     (
@@ -95,7 +97,7 @@ HISTORY: list[Row] = [
 THOUGHTFUL: list[Row] = [
     (
         "taps of the input gradient not flipped",
-        CONVOLUTION,
+        DIRECT,
         "in reversed(range(kernel))",
         "in range(kernel)",
         ("exact_adjoints", "input_grad", "seven_loops"),
@@ -103,23 +105,23 @@ THOUGHTFUL: list[Row] = [
     ("col2im keeps the last tap only", COLUMNS, "x[n, h, w, c] += taps", "x[n, h, w, c] = taps", ("col2im",)),
     (
         "of the weight gradient's partial sums the last one counts",
-        CONVOLUTION,
-        "dw[0] += dw[chunk]",
-        "dw[0] = dw[chunk]",
-        ("exact_adjoints", "sums_over", "seven_loops"),
+        WEIGHT_GRAD,
+        "sums[i] += rows[partial, i]",
+        "sums[i] = rows[partial, i]",
+        ("many_chunks", "sums_over"),
     ),
     (
-        "two users of one scratch buffer",
-        CONVOLUTION,
-        'scratch("dy", dy_block.shape',
-        'scratch("columns", dy_block.shape',
-        ("exact_adjoints", "sums_over", "seven_loops"),
+        "two users of one place in scratch: the bias lies where the weights do",
+        DIRECT,
+        "bias = weights + g.r * g.s * g.channels * PANEL",
+        "bias = weights",
+        ("number_of_channels",),
     ),
     (
         "the places of the maxima live in a buffer that the next pooling takes: a stale cache",
         POOLING,
-        "    argmax = np.empty((n, p, q, c), np.uint8)\n",
-        "    from .threads import scratch\n\n    argmax = scratch('argmax', (n, p, q, c), np.uint8)\n",
+        "    argmax = empty((n, p, q, c), np.uint8)\n",
+        "    argmax = max_pool2d.__dict__.setdefault((n, p, q, c), np.empty((n, p, q, c), np.uint8))\n",
         ("pytorch_numbers", "finite_differences"),
     ),
     (
@@ -146,21 +148,33 @@ THOUGHTFUL: list[Row] = [
     ("relu'(0) = 1, specification", REFERENCE, "np.where(y > 0, dy", "np.where(y >= 0, dy", ("relu_has", "relu")),
     (
         "relu'(0) = 1, compiled",
-        POINTWISE,
-        "dy[p, k] if y[p, k] > 0 else 0",
-        "dy[p, k] if y[p, k] >= 0 else 0",
+        GENERATED,
+        'fcmp_ordered(">", e.load(builder.add(mask, at)',
+        'fcmp_ordered(">=", e.load(builder.add(mask, at)',
         ("relu_has", "relu"),
     ),
     (
         "a tie goes to the last",
-        POOLING,
-        "larger = value > best",
-        "larger = value >= best",
+        GENERATED,
+        'fcmp_unordered(">", value, best)',
+        'fcmp_unordered(">=", value, best)',
         ("first_largest", "first_takes_all", "pool"),
     ),
-    ("relu swallows NaN", POINTWISE, "0 if x[p, k] <= 0 else x[p, k]", "x[p, k] if x[p, k] > 0 else 0", ("nan",)),
-    ("fused relu swallows NaN", POINTWISE, "0 if y[p, k] <= 0 else y[p, k]", "y[p, k] if y[p, k] > 0 else 0", ("nan",)),
-    ("pooling swallows NaN", POOLING, "first_nan = value != value and best == best", "first_nan = False", ("nan",)),
+    (
+        "relu swallows NaN",
+        GENERATED,
+        'builder.select(builder.fcmp_ordered("<=", x, zeros), zeros, x)',
+        'builder.select(builder.fcmp_ordered(">", x, zeros), x, zeros)',
+        ("nan",),
+    ),
+    (
+        "fused relu swallows NaN",
+        GENERATED,
+        'self.b.select(self.b.fcmp_ordered("<=", x, self.zeros), self.zeros, x)',
+        'self.b.select(self.b.fcmp_ordered(">", x, self.zeros), x, self.zeros)',
+        ("nan",),
+    ),
+    ("pooling swallows NaN", GENERATED, "fcmp_unordered(", "fcmp_ordered(", ("nan",)),
     ("Adam without its bias correction", UPDATES, "step = correct1 * m[i]", "step = m[i]", ("adam",)),
     ("Adam counts from the update before", "minunet/optim.py", "t=self.n_updates,", "t=max(self.n_updates - 1, 1),", ("adam",)),
     ("momentum backwards", UPDATES, "velocity[i] = momentum * velocity[i]", "velocity[i] = -momentum * velocity[i]", ("sgd",)),
@@ -188,8 +202,8 @@ THOUGHTFUL: list[Row] = [
     (
         "of a skip's two gradients one is lost",
         NETWORK,
-        "dx = dskips.pop() + dx",
-        "dx = dskips.pop() + 0 * dx",
+        "dx += dskips.pop()",
+        "dx += 0 * dskips.pop()",
         ("pytorch_numbers", "finite_differences"),
     ),
     ("dropout not scaled", OPS, ".astype(x.dtype) / x.dtype.type(1 - rate)", ".astype(x.dtype)", ("dropout",)),
@@ -292,16 +306,166 @@ THOUGHTFUL: list[Row] = [
     (
         "backward writes into dy",
         POINTWISE,
-        "    dx = np.empty(dy.shape, dy.dtype)\n",
+        "    dx = empty(dy.shape, dy.dtype)\n",
         "    dx = dy\n",
         ("read_only", "relu", "left_as_it_was"),
     ),
 ]
 
 
+# The tiles' edges, the blocks around them, memory that is used again, masks.
+TILES: list[Row] = [
+    ("a tile forgets what lay in c", GENERATED, "builder.fadd(e.load(p), x)", "x", ("blocks_of_channels",)),
+    (
+        "the bias of a tile's first vector goes to all",
+        GENERATED,
+        "e.load(biases[i % vectors])",
+        "e.load(biases[0])",
+        ("number_of_channels",),
+    ),
+    (
+        "relu before the bias",
+        GENERATED,
+        "            c = where(e, bias, c, lambda: [builder.fadd(x, e.load(biases[i % vectors])) for i, x in enumerate(c)])\n"
+        "            c = where(e, relu, c, lambda: [e.relu(x) for x in c])\n",
+        "            c = where(e, relu, c, lambda: [e.relu(x) for x in c])\n"
+        "            c = where(e, bias, c, lambda: [builder.fadd(x, e.load(biases[i % vectors])) for i, x in enumerate(c)])\n",
+        ("number_of_channels",),
+    ),
+    (
+        "what is left after the whole vectors of a run is left out",
+        GENERATED,
+        "e.repeat(i, count, number(1), [], of(e.scalar))",
+        "del i",
+        ("number_of_channels",),
+    ),
+    (
+        "a run ends with a whole vector, beyond its end",
+        GENERATED,
+        'b.icmp_signed("<=", b.add(i, step), stop)',
+        'b.icmp_signed("<", i, stop)',
+        ("number_of_channels", "no_byte_outside"),
+    ),
+    (
+        "relu of a sum to which channels are still to come",
+        DIRECT,
+        "g.relu if last else 0",
+        "g.relu",
+        ("blocks_of_channels",),
+    ),
+    (
+        "the bias once for each block of channels",
+        DIRECT,
+        "bias if last and g.b else 0",
+        "bias if g.b else 0",
+        ("blocks_of_channels",),
+    ),
+    ("of the blocks of channels the last one counts", DIRECT, "c0 > 0, b,", "0, b,", ("blocks_of_channels",)),
+    (
+        "the last group of panels has columns that are not there",
+        DIRECT,
+        "min((group + 1) * g.group * width, g.k)",
+        "(group + 1) * g.group * width",
+        ("number_of_channels", "no_byte_outside"),
+    ),
+    (
+        "a panel of more than half its columns is taken for a narrow one",
+        DIRECT,
+        "width if 2 * count > width else",
+        "width if count == width else",
+        ("number_of_channels",),
+    ),
+    (
+        "a phase that no tap reaches is left as it was",
+        DIRECT,
+        "if block < phases[phase].n_blocks:",
+        "if block < phases[phase].n_blocks and phases[phase].r * phases[phase].s > 0:",
+        ("paddings_wider",),
+    ),
+    (
+        "a strip's right edge keeps what the last strip had there",
+        PACKING,
+        "                _clear_pixels(zero, target + last * pixel, width - last, count, pixel)\n",
+        "",
+        ("number_of_channels", "number_of_pixels"),
+    ),
+    (
+        "each block of channels by the mask of the first",
+        PACKING,
+        "mask = g.mask + index * g.mask_pixel + c0 * g.size",
+        "mask = g.mask + index * g.mask_pixel",
+        ("blocks_of_channels",),
+    ),
+    (
+        "a mask as far apart as what it masks",
+        PACKING,
+        "source + g.x_pixel, mask + g.mask_pixel\n                else",
+        "source + g.x_pixel, mask + g.x_pixel\n                else",
+        ("number_of_channels",),
+    ),
+    (
+        "a window that passes the right edge is read where it lies",
+        PACKING,
+        " and right <= g.w",
+        "",
+        ("number_of_channels", "number_of_pixels"),
+    ),
+    (
+        "a chunk's first sum adds to what lay there",
+        WEIGHT_GRAD,
+        "block > first",
+        "block > 0",
+        ("many_chunks",),
+    ),
+    (
+        "db once for each group of channels",
+        WEIGHT_GRAD,
+        "if c0 == 0:\n                _add",
+        "if c0 >= 0:\n                _add",
+        ("number_of_channels",),
+    ),
+    (
+        "blocks that the chunks do not share evenly are lost",
+        WEIGHT_GRAD,
+        "range(first, (chunk + 1) * g.n_blocks // g.n_chunks)",
+        "range(first, first + g.n_blocks // g.n_chunks)",
+        ("share_a_block", "sums_over"),
+    ),
+    (
+        "each panel of dy by the mask of the first",
+        WEIGHT_GRAD,
+        "g.dy_mask + pixel * g.dy_mask_pixel + k * g.size",
+        "g.dy_mask + pixel * g.dy_mask_pixel",
+        ("number_of_channels",),
+    ),
+    ("db starts from what lay there", WEIGHT_GRAD, "[:] = 0", "[:0] = 0", ("no_byte_outside",)),
+    (
+        "all threads share one scratch",
+        THREADS,
+        "_local = threading.local()",
+        "_local = type('Shared', (), {})()",
+        ("scratch_of_its_own",),
+    ),
+    (
+        "a buffer is lent twice",
+        "kernels/buffers.py",
+        "        buffer.round = self._round\n",
+        "        buffer.round = self._round\n        self._returned.append(buffer)\n",
+        ("kept_is_never_overwritten",),
+    ),
+    (
+        "compiled code of sources that have changed is served",
+        "kernels/cpu/jit.py",
+        'path.name.encode() + b"\\0" + path.read_bytes()',
+        'path.name.encode() + b"\\0"',
+        ("any_change_of_any_source",),
+    ),
+]
+
+
 def mutants() -> list[Mutant]:
     """Return the mutants made by hand. ValueError names one whose text does not occur exactly once."""
-    return [_mutant(*row) for row in HISTORY + THOUGHTFUL]
+    return [_mutant(*row) for row in HISTORY + THOUGHTFUL + TILES]
 
 
 def _mutant(name: str, file: str, old: str, new: str, first: tuple[str, ...]) -> Mutant:

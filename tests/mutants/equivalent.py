@@ -7,21 +7,15 @@ from __future__ import annotations
 
 PROOFS: dict[tuple[str, str, str, str], str] = {
     (
-        "kernels/cpu/columns.py",
-        "block_columns",
-        "last = max(first, min((p1 - 1) * stride[0] - padding[0] + kernel[0], h))",
-        "last = max(first, min((p1 - 1) * stride[0] + padding[0] + kernel[0], h))",
-    ): "More rows of the image are taken along, still none beyond its last; the windows read the same rows as before.",
+        "kernels/cpu/direct.py",
+        "_grid",
+        "words = carray(pointer(0, table), (filled,))",
+        "words = carray(pointer(1, table), (filled,))",
+    ): "That number tells that int64 lie there, and nothing reads its value.",
     (
-        "kernels/cpu/convolution.py",
-        "conv2d_weight_grad",
-        "blocks = _row_blocks(x.shape[0], p, q, r * s * c)",
-        "blocks = _row_blocks(x.shape[0], p, q, r + s * c)",
-    ): "Blocks hold more rows, cut by the shape alone as before: the same sum, its terms in other groups.",
-    (
-        "kernels/cpu/pointwise.py",
-        "_by_rows",
-        "pieces = list(chunks(len(arrays[0]), ROWS))",
-        "pieces = list(chunks(len(arrays[1]), ROWS))",
-    ): "All the arrays that its two callers hand over have the same number of pixels.",
+        "kernels/cpu/updates.py",
+        "_by_elements",
+        "kernel, -(-grad.size // ELEMENTS), 0, number(0), grad.itemsize, grad.size, address(grad), *map(address, dense),",
+        "kernel, -(-grad.size // ELEMENTS), 0, number(1), grad.itemsize, grad.size, address(grad), *map(address, dense),",
+    ): "That number tells the kernel its dtype, and nothing reads its value.",
 }

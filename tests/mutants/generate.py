@@ -22,8 +22,12 @@ SEED = "minunet"
 QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "kernels/geometry.py": (2, ("channel_slice", "exact_adjoints", "layout")),
     "kernels/reference.py": (5, ("exact_adjoints", "seven_loops")),
-    "kernels/cpu/columns.py": (4, ("exact_adjoints", "col2im", "seven_loops")),
-    "kernels/cpu/convolution.py": (4, ("exact_adjoints", "seven_loops")),
+    "kernels/cpu/columns.py": (2, ("exact_adjoints", "col2im", "seven_loops", "no_byte_outside")),
+    "kernels/cpu/direct.py": (5, ("number_of_channels", "number_of_pixels", "blocks_of_channels", "paddings_wider")),
+    "kernels/cpu/direct_weight_grad.py": (4, ("number_of_channels", "number_of_pixels", "no_byte_outside", "many_chunks")),
+    "kernels/cpu/packing.py": (4, ("number_of_channels", "number_of_pixels", "paddings_wider")),
+    "kernels/cpu/generated.py": (4, ("number_of_channels", "first_largest", "relu", "sums_over")),
+    "kernels/cpu/explicit.py": (1, ("seven_loops",)),
     "kernels/cpu/pooling.py": (3, ("as_many_elements", "first_takes_all", "pool")),
     "kernels/cpu/pointwise.py": (2, ("channel_slice", "relu", "bias")),
     "kernels/cpu/loss.py": (2, ("cross_entropy", "weight")),
@@ -46,7 +50,10 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
 }
 
 # Functions whose numbers decide how work is cut, not what comes out.
-CUTTING = {"_row_blocks", "_transpose", "tile_side", "n_threads", "run", "scratch", "chunks", "_fastest", "_samples"}
+CUTTING = {
+    "_blocks", "_channels", "_n_groups", "_plan", "_run", "_scratch_bytes", "evenly", "_cut", "_transpose", "tile_side",
+    "n_threads", "scratch", "_fastest", "_samples",
+}  # fmt: skip
 NOT_CODE = {"__repr__"}
 # Words for functions of these names, in any file.
 FOUND_BY: dict[str, tuple[str, ...]] = {

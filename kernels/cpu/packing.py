@@ -1,0 +1,152 @@
+"""How a block of pixels and a panel of weights are laid out for the tiles: im2col as addressing.
+
+A tile reads, for each of its rows (pixels), one address, and for each tap one offset that all rows share: the column
+matrix exists as sums of the two and nowhere else. Where a block lies inside the image, the addresses are the image's
+own. Where it needs zeros around it or a relu's mask, it is copied into a strip with a zero edge first. With fewer
+channels than make a run worth while (the first layer has 1, or 3), the strip is the columns themselves.
+
+    as it lies                 strip                       columns (C < 4)
+    + + + + + + +              0 0 0 0 0 0                 pixel 0: R*S*C numbers
+    + a b c d + +              0 a b c 0 0 <- edge         pixel 1: ...
+    + e f g h + +              0 e f g 0 0
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numpy.typing import NDArray
+
+from ..geometry import pixel_stride
+from .generated import clear, copy, copy_positive, pointer
+from .jit import part
+from .threads import address
+
+# How taps reach an activation: what all three products know of the array that they read pixels of. Addresses and
+# strides in bytes. The grid point (p, q) reads rows p stride - pad + r and columns q stride - pad + s of its image.
+SOURCE = [
+    "x", "x_pixel", "mask", "mask_pixel", "h", "w", "c", "r", "s", "stride_h", "stride_w", "pad_h", "pad_w", "size",
+]  # fmt: skip
+
+
+def source(
+    x: NDArray, mask: NDArray | None, taps: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> dict[str, int]:
+    """Return the fields of SOURCE for an activation x (N, H, W, C)."""
+    _, h, w, c = x.shape
+    return {
+        "x": address(x), "x_pixel": pixel_stride(x), "mask": 0 if mask is None else address(mask),
+        "mask_pixel": 0 if mask is None else pixel_stride(mask), "h": h, "w": w, "c": c, "r": taps[0], "s": taps[1],
+        "stride_h": stride[0], "stride_w": stride[1], "pad_h": padding[0], "pad_w": padding[1],
+        "size": x.itemsize,
+    }  # fmt: skip
+
+
+def table(fields: list[str], rows: list[dict[str, int]]) -> NDArray:
+    """Return plans as a table of records of int64, for a kernel to read."""
+    return np.array([tuple(row[name] for name in fields) for row in rows], [(name, np.int64) for name in fields])
+
+
+@part
+def inside(g: Any, p0: int, p1: int, q0: int, q1: int) -> bool:
+    """Tell whether all that the block's windows see lies in the image."""
+    top, left = p0 * g.stride_h - g.pad_h, q0 * g.stride_w - g.pad_w
+    bottom, right = (p1 - 1) * g.stride_h - g.pad_h + g.r, (q1 - 1) * g.stride_w - g.pad_w + g.s
+    return top >= 0 and left >= 0 and bottom <= g.h and right <= g.w
+
+
+@part
+def strip(
+    zero: Any, g: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, c0: int, c1: int, target: int, pixel: int
+) -> None:
+    """Copy what the block's windows see of channels c0 to c1, zeros outside the image, to rows of pixels `pixel` apart."""
+    height, width = (p1 - p0 - 1) * g.stride_h + g.r, (q1 - q0 - 1) * g.stride_w + g.s
+    top, left = p0 * g.stride_h - g.pad_h, q0 * g.stride_w - g.pad_w
+    first, last = min(max(-left, 0), width), max(min(g.w - left, width), 0)  # the columns that lie in the image
+    count = c1 - c0
+    for n in range(n0, n1):
+        for row in range(height):
+            h = top + row
+            if h < 0 or h >= g.h or first >= last:
+                _clear_pixels(zero, target, width, count, pixel)
+            else:
+                _clear_pixels(zero, target, first, count, pixel)
+                _clear_pixels(zero, target + last * pixel, width - last, count, pixel)
+                index = (n * g.h + h) * g.w + left + first
+                source, here = g.x + index * g.x_pixel + c0 * g.size, target + first * pixel
+                if g.mask:
+                    mask = g.mask + index * g.mask_pixel + c0 * g.size
+                    for _ in range(first, last):
+                        copy_positive(zero, here, source, mask, count)
+                        here, source, mask = here + pixel, source + g.x_pixel, mask + g.mask_pixel
+                else:
+                    for _ in range(first, last):
+                        copy(zero, here, source, count)
+                        here, source = here + pixel, source + g.x_pixel
+            target += width * pixel
+
+
+@part
+def _clear_pixels(zero: Any, target: int, pixels: int, count: int, pixel: int) -> None:
+    for i in range(pixels):
+        clear(zero, target + i * pixel, count)
+
+
+@part
+def columns(zero: Any, g: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, target: int, pixel: int) -> None:
+    """Lay out each of the block's windows as R*S*C numbers, `pixel` bytes apart."""
+    run = g.s * g.c
+    for n in range(n0, n1):
+        for p in range(p0, p1):
+            for q in range(q0, q1):
+                left = q * g.stride_w - g.pad_w
+                first, last = min(max(-left, 0), g.s), max(min(g.w - left, g.s), 0)
+                for r in range(g.r):
+                    h = p * g.stride_h - g.pad_h + r
+                    here = target + r * run * g.size
+                    if h < 0 or h >= g.h or first >= last:
+                        clear(zero, here, run)
+                    else:
+                        clear(zero, here, first * g.c)
+                        clear(zero, here + last * g.c * g.size, (g.s - last) * g.c)
+                        _copy_pixels(zero, g, (n * g.h + h) * g.w + left + first, last - first, here + first * g.c * g.size)
+                target += pixel
+
+
+@part
+def _copy_pixels(zero: Any, g: Any, index: int, count: int, target: int) -> None:
+    """Copy `count` pixels from number `index` on, without gaps."""
+    if g.mask == 0 and g.x_pixel == g.c * g.size:
+        copy(zero, target, g.x + index * g.x_pixel, count * g.c)
+        return
+    for i in range(index, index + count):
+        if g.mask:
+            copy_positive(zero, target, g.x + i * g.x_pixel, g.mask + i * g.mask_pixel, g.c)
+        else:
+            copy(zero, target, g.x + i * g.x_pixel, g.c)
+        target += g.c * g.size
+
+
+@part
+def panel(
+    zero: Any, size: int, weights: int, depth: int, depth_stride: int, count: int, column_stride: int, lanes: int, target: int
+) -> None:  # fmt: skip
+    """Lay `count` columns of a matrix of `depth` rows out as rows of `lanes`, zeros behind: whole vectors for the tiles."""
+    if column_stride == size:
+        for d in range(depth):
+            here = target + d * lanes * size
+            copy(zero, here, weights + d * depth_stride, count)
+            if count < lanes:
+                clear(zero, here + count * size, lanes - count)
+        return
+    rows = carray(pointer(zero, target), (depth, lanes))
+    for j in range(lanes):
+        if j < count:
+            column = carray(pointer(zero, weights + j * column_stride), (depth * depth_stride // size,))
+            for d in range(depth):
+                rows[d, j] = column[d * depth_stride // size]
+        else:
+            for d in range(depth):
+                rows[d, j] = 0

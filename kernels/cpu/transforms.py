@@ -1,0 +1,124 @@
+"""Winograd's transforms of a tile, as generated code: matrix @ tile @ matrix^T on a vector of channels at a time.
+
+Each of the matrix's rows becomes a few multiply-adds. Two rows whose points are a and -a share their even and their odd
+part: the one is their sum, the other their difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from .generated import Emitter, Value, intrinsic, number, where
+from .winograd_matrices import Matrix
+
+
+def transform(matrix: Matrix, divisor: int = 1) -> Any:
+    """Make the kernel transform(zero, source, row, column, target, target_row, target_column) for one vector.
+
+    Element (i, j) of the tile lies at source + i row + j column. The result is divided by divisor^2, truly: on whole
+    numbers that is exact where the quotient is.
+    """
+
+    @intrinsic
+    def kernel(
+        context: Any, zero: Any, source: Any, row: Any, column: Any, target: Any, target_row: Any, target_column: Any
+    ) -> Any:  # fmt: skip
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+            e = Emitter(builder, zero)
+            result = _both_sides(e, matrix, _tile(e, matrix, *arguments[1:4]))
+            if divisor != 1:
+                result = [[builder.fdiv(x, e.constant(divisor**2)) for x in line] for line in result]
+            _store(e, result, *arguments[4:7])
+            return context.get_dummy_value()
+
+        return types.void(zero, *[types.int64] * 6), emit
+
+    return kernel
+
+
+def finish(matrix: Matrix) -> Any:
+    """Make the same with two more arguments: what a convolution does to its outputs. (bias: an address or 0; relu: 0 or not.)"""
+
+    @intrinsic
+    def kernel(
+        context: Any, zero: Any, source: Any, row: Any, column: Any, target: Any, target_row: Any, target_column: Any,
+        bias: Any, relu: Any,
+    ) -> Any:  # fmt: skip
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+            e = Emitter(builder, zero)
+            result = _both_sides(e, matrix, _tile(e, matrix, *arguments[1:4]))
+            flat, width = [x for line in result for x in line], len(result[0])
+            flat = where(e, arguments[7], flat, lambda: _add_bias(e, flat, arguments[7]))
+            flat = where(e, arguments[8], flat, lambda: [e.relu(x) for x in flat])
+            _store(e, [flat[i : i + width] for i in range(0, len(flat), width)], *arguments[4:7])
+            return context.get_dummy_value()
+
+        return types.void(zero, *[types.int64] * 8), emit
+
+    return kernel
+
+
+def _add_bias(e: Emitter, values: list[Value], bias: Value) -> list[Value]:
+    b = e.load(bias)
+    return [e.b.fadd(x, b) for x in values]
+
+
+def _tile(e: Emitter, matrix: Matrix, source: Value, row: Value, column: Value) -> Callable[[int, int], Value]:
+    """Return how element (i, j) is loaded."""
+    return lambda i, j: e.load(_place(e, source, row, column, i, j))
+
+
+def _place(e: Emitter, start: Value, row: Value, column: Value, i: int, j: int) -> Value:
+    return e.b.add(start, e.b.add(e.b.mul(row, number(i)), e.b.mul(column, number(j))))
+
+
+def _store(e: Emitter, values: list[list[Value]], target: Value, row: Value, column: Value) -> None:
+    for i, line in enumerate(values):
+        for j, value in enumerate(line):
+            e.store(value, _place(e, target, row, column, i, j))
+
+
+def _both_sides(e: Emitter, matrix: Matrix, element: Callable[[int, int], Value]) -> list[list[Value]]:
+    """Return matrix @ tile @ matrix^T: first down each column, then along each row."""
+    size = range(len(matrix[0]))
+    columns = [_times(e, matrix, [element(i, j) for i in size]) for j in size]
+    return [_times(e, matrix, [columns[j][i] for j in size]) for i in range(len(matrix))]
+
+
+def _times(e: Emitter, matrix: Matrix, x: list[Value]) -> list[Value]:
+    """Return matrix @ x."""
+    found: list[Value] = [None] * len(matrix)
+    for i, row in enumerate(matrix):
+        if found[i] is not None:
+            continue
+        mirrored = [-entry if k % 2 else entry for k, entry in enumerate(row)]
+        twins = [(j, 1) for j in range(i + 1, len(matrix)) if matrix[j] == mirrored]
+        twins += [(j, -1) for j in range(i + 1, len(matrix)) if matrix[j] == [-entry for entry in mirrored]]
+        even = [entry if k % 2 == 0 else 0 for k, entry in enumerate(row)]
+        odd = [entry if k % 2 else 0 for k, entry in enumerate(row)]
+        if not twins or not any(even) or not any(odd):
+            found[i] = _sum(e, row, x)
+            continue
+        (j, sign), a, b = twins[0], _sum(e, even, x), _sum(e, odd, x)
+        found[i] = e.b.fadd(a, b)
+        found[j] = e.b.fsub(a, b) if sign > 0 else e.b.fsub(b, a)
+    return found
+
+
+def _sum(e: Emitter, row: list[int], x: list[Value]) -> Value:
+    """Return the sum of row[k] x[k]: those with coefficient 1 or -1 first, so that the others are multiply-adds."""
+    total = None
+    for entry, value in sorted(((c, v) for c, v in zip(row, x, strict=True) if c), key=lambda term: abs(term[0]) != 1):
+        if total is None:
+            total = value if entry == 1 else e.b.fmul(e.constant(entry), value)
+        elif entry == 1:
+            total = e.b.fadd(total, value)
+        elif entry == -1:
+            total = e.b.fsub(total, value)
+        else:
+            total = e.multiply_add(e.constant(entry), value, total)
+    return total

@@ -1,0 +1,231 @@
+"""The weight gradient of a 3x3 convolution of stride 1, by Winograd's F(3 x 3, m x m): dy is the kernel, dw the output.
+
+    dw = A^T [ sum over tiles of  (G dy G^T) * (B^T x B) ] A        n n products a tile instead of 9 m m
+
+The sum over tiles makes n n matrix products ("planes") of it, (C, tiles) @ (tiles, K).
+
+    for chunk of blocks, group of k, group of c:         one job, claimed by whichever thread is free
+        for block of tiles in the chunk:
+            V[plane, tile, c]        = B^T x B           of the image, or of a strip in scratch
+            D[plane, panel, tile, k] = G dy G^T          of a strip of dy where mask > 0; its sum is the chunk's db
+            S[plane, panel, c, k]   += V^T D             generated.py
+        the chunk's partial dw = A^T S A                 9 taps, so that what is stored is small
+    dw = the partial sums, added in the order of the chunks
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numpy.typing import NDArray
+
+from ..buffers import empty
+from ..geometry import Pair, evenly
+from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, _add_partials
+from .generated import add_pixels, claim, clear, copy, narrow, pointer, tall
+from .jit import jit, part
+from .packing import SOURCE, source, strip, table
+from .threads import address, launch
+from .transforms import transform
+from .winograd import NARROW, PANEL, ROWS, TALL, VECTOR, _address_tiles, _plane, _plane_bytes, _transform_inputs
+from .winograd_matrices import WEIGHT_GRAD
+
+Array = NDArray[np.floating]
+
+BLOCK_TILES = 64
+GROUP = 64  # channels of x, and of dy, of a job
+JOBS = 64  # wanted, where the shape has them, and where chunks for them do not take more than PARTIAL_BYTES
+CHUNK_BLOCKS = 2  # at least: to transform the sums back costs a tenth of a block
+
+# The same fields for x and for dy, whose windows are single pixels; the numbers of tiles and blocks are x's.
+PRODUCT = [
+    *SOURCE, "p", "q", "n_p", "n_q", "k", "block_p", "block_q", "n_blocks", "n_chunks", "group_c", "group_k", "dw", "db",
+]  # fmt: skip
+
+dy_4, taps_4 = transform(WEIGHT_GRAD[4].g, WEIGHT_GRAD[4].divisor), transform(WEIGHT_GRAD[4].at)
+dy_2, taps_2 = transform(WEIGHT_GRAD[2].g, WEIGHT_GRAD[2].divisor), transform(WEIGHT_GRAD[2].at)
+
+
+def conv2d_weight_grad(
+    x: Array, dy: Array, w_shape: tuple[int, ...], *, m: int, padding: Pair, mask: Array | None = None
+) -> tuple[Array, Array]:
+    """dw = im2col(x)^T @ dy, and db = sum of dy: one partial sum a chunk, added in order."""
+    _, _, c, k = w_shape
+    if not dy.size:
+        return np.zeros(w_shape, x.dtype), np.zeros(k, x.dtype)
+    zero = x.dtype.type(0)
+    g = _plan(source(x, None, (3, 3), (1, 1), padding), dy.shape, m)
+    partial, sums = empty((g["n_chunks"], 9 * c, k), x.dtype), np.empty((g["n_chunks"], k))
+    g |= {"dw": address(partial), "db": address(sums)}
+    rows = [g, g | source(dy, mask, (1, 1), (1, 1), (0, 0))]
+    launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g, m), zero, table(PRODUCT, rows), m)
+    dw = empty(w_shape, x.dtype) if len(partial) > 1 else partial.reshape(w_shape)
+    if len(partial) > 1:
+        launch(_add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
+    return dw, sums.sum(axis=0).astype(x.dtype)
+
+
+def _plan(g: dict[str, int], dy_shape: tuple[int, ...], m: int) -> dict[str, int]:
+    """Choose blocks, groups and chunks."""
+    n, p, q, k = dy_shape
+    n_p, n_q, width = -(-p // m), -(-q // m), PANEL // g["size"]
+    block_q = evenly(n_q, max(8, BLOCK_TILES // n_p))
+    block_p = evenly(n_p, max(1, BLOCK_TILES // block_q))
+    g |= {"p": p, "q": q, "n_p": n_p, "n_q": n_q, "k": k, "block_p": block_p, "block_q": block_q}
+    g |= {"group_c": evenly(g["c"], GROUP), "group_k": -(-evenly(k, GROUP) // width) * width}
+    n_blocks = n * -(-n_p // block_p) * -(-n_q // block_q)
+    affordable = PARTIAL_BYTES // (9 * g["c"] * k * g["size"])
+    return g | {"n_blocks": n_blocks, "n_chunks": max(1, min(-(-JOBS // _n_groups(g)), n_blocks // CHUNK_BLOCKS, affordable))}
+
+
+def _n_groups(g: dict[str, int]) -> int:
+    return -(-g["c"] // g["group_c"]) * -(-g["k"] // g["group_k"])
+
+
+def _scratch_bytes(g: dict[str, int], m: int) -> int:
+    """Return what a job needs: see _one_job, which lays it out."""
+    planes, tiles, size = (m + 2) ** 2, g["block_p"] * g["block_q"], g["size"]
+    panels, pixel = g["group_k"] * size // PANEL, -(-g["group_c"] * size // VECTOR) * VECTOR
+    height = g["group_c"] + ROWS
+    v, d, sums = _plane_bytes(tiles * pixel), _plane_bytes(panels * tiles * PANEL), _plane_bytes(panels * height * PANEL)
+    strips = (m * g["block_p"] + 2) * (m * g["block_q"] + 2) * max(pixel, panels * PANEL)
+    return planes * (v + d + sums) + 16 * height + 8 * (tiles + ROWS) + 8 + 9 * VECTOR + strips
+
+
+@jit
+def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, m: int) -> None:
+    """Compute jobs until none is left: (chunk, group of k, group of c), the groups of c counted fastest."""
+    g = plans[0]
+    job = claim(claims)
+    while job < n_jobs:
+        rest, group_c = divmod(job, -(-g.c // g.group_c))
+        chunk, group_k = divmod(rest, -(-g.k // g.group_k))
+        _one_job(scratch, zero, g, plans[1], chunk, group_k * g.group_k, group_c * g.group_c, m)
+        job = claim(claims)
+
+
+@part
+def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0: int, m: int) -> None:
+    """Sum one chunk for a group of k and a group of c, and store the partial sum."""
+    planes, most, width = (m + 2) ** 2, g.block_p * g.block_q, PANEL // g.size
+    k1, c1 = min(k0 + g.group_k, g.k), min(c0 + g.group_c, g.c)
+    panels, pixel = g.group_k // width, -(-(c1 - c0) * g.size // VECTOR) * VECTOR
+    height = g.group_c + ROWS
+    v_plane = _plane(most * (-(-g.group_c * g.size // VECTOR) * VECTOR))
+    d_plane, s_plane = _plane(panels * most * PANEL), _plane(panels * height * PANEL)
+    v, d, sums = scratch, scratch + planes * v_plane, scratch + planes * (v_plane + d_plane)
+    c_rows = sums + planes * s_plane
+    s_rows = c_rows + 8 * height
+    x_rows = s_rows + 8 * height
+    no_offset = x_rows + 8 * (most + ROWS)
+    spill = no_offset + 8
+    laid_out = spill + 9 * VECTOR
+    _address_channels(g.size, c1 - c0, height, c_rows, sums, s_rows, no_offset)
+    if c0 == 0:
+        carray(pointer(0.0, g.db + (chunk * g.k + k0) * 8), (k1 - k0,))[:] = 0
+    first = chunk * g.n_blocks // g.n_chunks
+    for block in range(first, (chunk + 1) * g.n_blocks // g.n_chunks):
+        rest, q0 = divmod(block, -(-g.n_q // g.block_q))
+        n, p0 = divmod(rest, -(-g.n_p // g.block_p))
+        p0, q0 = p0 * g.block_p, q0 * g.block_q
+        p1, q1 = min(p0 + g.block_p, g.n_p), min(q0 + g.block_q, g.n_q)
+        tiles = (p1 - p0) * (q1 - q0)
+        row, column = _address_tiles(zero, g, m, n, n + 1, p0, p1, q0, q1, c0, c1, pixel, laid_out, x_rows)
+        _transform_inputs(zero, m, tiles, pixel, x_rows, row, column, v, v_plane)
+        _lay_dy(zero, gdy, m, n, p0, p1, q0, q1, k0, k1, panels * PANEL, laid_out)
+        if c0 == 0:
+            here = m * m * tiles
+            add_pixels(zero, g.db + (chunk * g.k + k0) * 8, laid_out, panels * PANEL, here, k1 - k0)
+        _transform_dy(zero, m, g.size, p1 - p0, q1 - q0, k1 - k0, panels * PANEL, laid_out, d, d_plane, most * PANEL)
+        for plane in range(planes):
+            for k in range(k0, k1, width):
+                at = (k - k0) // width
+                _plane_tiles(
+                    zero, c1 - c0, 2 * min(k1 - k, width) > width, c_rows, v + plane * v_plane, pixel, no_offset, tiles,
+                    d + plane * d_plane + at * most * PANEL, s_rows, plane * s_plane + at * height * PANEL, block > first,
+                )  # fmt: skip
+    for k in range(k0, k1, width):
+        here = sums + (k - k0) // width * height * PANEL
+        _store(zero, g, m, chunk, k, min(k1 - k, width), c0, c1, here, s_plane, spill)
+
+
+@part
+def _address_channels(size: int, count: int, height: int, c_rows: int, sums: int, s_rows: int, no_offset: int) -> None:
+    """Fill the tables of the channels' places in a tile of V and of their sums. Rows too many read the first channel."""
+    channels, places = carray(pointer(0, c_rows), (height,)), carray(pointer(0, s_rows), (height,))
+    for i in range(height):
+        channels[i] = i * size if i < count else 0
+        places[i] = sums + i * PANEL
+    carray(pointer(0, no_offset), (1,))[0] = 0  # one tap: the tiles follow each other
+
+
+@part
+def _lay_dy(
+    zero: Any, gdy: Any, m: int, n: int, p0: int, p1: int, q0: int, q1: int, k0: int, k1: int, pixel: int, target: int
+) -> None:  # fmt: skip
+    """Copy the tiles' dy to a strip: where mask > 0, if there is one, and zeros beyond the edges and the last channel."""
+    if pixel != (k1 - k0) * gdy.size:
+        clear(zero, target, m * (p1 - p0) * m * (q1 - q0) * pixel // gdy.size)
+    strip(zero, gdy, n, n + 1, m * p0, m * p1, m * q0, m * q1, k0, k1, target, pixel)
+
+
+@part
+def _transform_dy(
+    zero: Any, m: int, size: int, p: int, q: int, count: int, pixel: int, strip: int, d: int, plane: int, panel: int
+) -> None:  # fmt: skip
+    """D[plane, panel, tile, k] = G dy G^T, of p x q tiles in a strip; a panel that fits into one vector is one wide."""
+    row, width = m * q * pixel, PANEL // size
+    for k in range(0, count, width):
+        lanes = PANEL if 2 * min(count - k, width) > width else VECTOR
+        here = d + k // width * panel
+        for i in range(p):
+            for j in range(q):
+                start = strip + m * i * row + m * j * pixel + k * size
+                for at in range(0, lanes, VECTOR):
+                    if m == 4:
+                        dy_4(zero, start + at, row, pixel, here + at, 6 * plane, plane)
+                    else:
+                        dy_2(zero, start + at, row, pixel, here + at, 4 * plane, plane)
+                here += lanes
+
+
+@part
+def _plane_tiles(
+    zero: Any, channels: int, wide: bool, c_rows: int, v: int, pixel: int, no_offset: int, tiles: int, d: int, s_rows: int,
+    s_shift: int, accumulate: int,
+) -> None:  # fmt: skip
+    """S += V^T D for one plane and one panel."""
+    if wide:
+        for i in range(0, channels, TALL):
+            tall(zero, c_rows + 8 * i, v, pixel, no_offset, 1, tiles, d, s_rows + 8 * i, s_shift, accumulate, 0, 0)
+    else:
+        for i in range(0, channels, NARROW):
+            narrow(zero, c_rows + 8 * i, v, pixel, no_offset, 1, tiles, d, s_rows + 8 * i, s_shift, accumulate, 0, 0)
+
+
+@part
+def _store(
+    zero: Any, g: Any, m: int, chunk: int, k: int, count: int, c0: int, c1: int, sums: int, plane: int, spill: int
+) -> None:  # fmt: skip
+    """dw = A^T S A for one panel: 9 taps. A vector that hangs over the last channel goes by way of scratch."""
+    lanes, column = VECTOR // g.size, g.c * g.k * g.size
+    for c in range(c0, c1):
+        for first in range(0, count, lanes):
+            here, dw = sums + first * g.size, g.dw + chunk * 9 * column + (c * g.k + k + first) * g.size
+            if first + lanes <= count:
+                _taps(zero, m, here, plane, dw, 3 * column, column)
+            else:
+                _taps(zero, m, here, plane, spill, 3 * VECTOR, VECTOR)
+                for tap in range(9):
+                    copy(zero, dw + tap * column, spill + tap * VECTOR, count - first)
+        sums += PANEL
+
+
+@part
+def _taps(zero: Any, m: int, sums: int, plane: int, dw: int, row: int, column: int) -> None:
+    if m == 4:
+        taps_4(zero, sums, 6 * plane, plane, dw, row, column)
+    else:
+        taps_2(zero, sums, 4 * plane, plane, dw, row, column)
