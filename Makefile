@@ -18,9 +18,19 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p minunet
 
+# Some twenty minutes on two slow cores, on a machine that does nothing else; JSON in bench/out, bench/RESULTS.md, docs/bench.png.
+OUT := bench/out
+BIG := --config 4,128,32 --config 1,512,64
 bench: $(VENV)/.bench
-	$(BIN)/python bench/train_step.py
-	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/roofline.py --json $(OUT)/roofline.json
+	$(BIN)/python bench/train_step.py $(BIG) --repeat 3 --skip-reference --json $(OUT)/train_step.json
+	$(BIN)/python bench/train_step.py --config 4,128,32 --skip-reference --isa avx2 --json $(OUT)/train_step_avx2.json
+	$(BIN)/python bench/inference.py $(BIG) --repeat 5 --json $(OUT)/inference.json
+	$(BIN)/python bench/conv.py --json $(OUT)/conv.json
+	$(BIN)/python bench/memory.py $(BIG) --json $(OUT)/memory.json
+	$(BIN)/python bench/startup.py --json $(OUT)/startup.json
+	$(BIN)/python bench/scaling.py --json $(OUT)/scaling.json
+	$(BIN)/python bench/results.py $(OUT) --markdown bench/RESULTS.md --figure docs/bench.png
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) > /dev/null || { echo "There is no $(PYTHON) here. Install Python 3.10 or later, or name it: make PYTHON=python3.12 ..."; exit 1; }

@@ -1,10 +1,12 @@
-"""Is the estimate of a training step's memory true? Estimated beside measured, each in a fresh process.
+"""Is the estimate of a training step's memory true, and how much does PyTorch take?
 
     python bench/memory.py --config 1,512,64 --config 4,256,16 --config 4,128,32
 
-A configuration is batch, side, base channels. Measured is how far two training steps with Adam raise the peak resident
-memory of a process (getrusage, ru_maxrss) that has imported everything and run one step of a tiny network before, so
-that the compiler's memory is not counted; "runtime" is what that process had taken by then.
+A configuration is batch, side, base channels; each is measured in a fresh process. Measured is how far two training steps
+with Adam raise the peak resident memory of a process (getrusage, ru_maxrss) that has imported everything and run two steps
+of a tiny network before, so that the compiler's memory is not counted; "runtime" is what that process had taken by then.
+"Process" is the whole, libraries included: what a machine must have. PyTorch's process is measured in the same way,
+eager, channels-last.
 """
 
 from __future__ import annotations
@@ -14,61 +16,105 @@ import resource
 import subprocess
 import sys
 
-import numpy as np
-from machine import describe
+import measure
+from measure import Config
 
-from minunet import Network, optim
-from minunet.training import step
-from minunet.training.memory import training_bytes
-
-MB = 2**20
-DEFAULT = ["1,512,64", "4,256,16", "4,128,32"]
+DEFAULT: list[Config] = [(1, 512, 64), (4, 256, 16), (4, 128, 32)]
 
 
 def main() -> None:
     """Print a row for each configuration, or, as the fresh process, measure one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", action="append", metavar="BATCH,SIDE,BASE", help=f"default: {' '.join(DEFAULT)}")
-    parser.add_argument("--padding", default="same", choices=("same", "valid"))
+    parser = measure.parser(__doc__, peers="PyTorch")
+    shown = " ".join(",".join(map(str, config)) for config in DEFAULT)
+    parser.add_argument("--config", action="append", type=measure.config, metavar="BATCH,SIDE,BASE", help=f"default: {shown}")
+    parser.add_argument("--padding", default="same", choices=("same", "valid"), help="PyTorch's has 'same' alone")
     parser.add_argument("--steps", type=int, default=2, help="training steps (default: 2; the second has Adam's moments)")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=("minunet", "torch"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    configs = arguments.config or DEFAULT
     if arguments.measure:
-        print(*measure(*parse(arguments.config[0]), arguments.padding, arguments.steps))
+        minunet = arguments.measure == "minunet"
+        print(*(measure_minunet(configs[0], arguments.padding, arguments.steps) if minunet
+                else measure_torch(configs[0], arguments.steps)))  # fmt: skip
         return
-    print(describe())
-    print(f"\n{'batch, side, base':20}{'runtime':>12}{'measured':>12}{'estimated':>12}{'ratio':>8}")
-    for config in arguments.config or DEFAULT:
-        options = ["--config", config, "--padding", arguments.padding, "--steps", str(arguments.steps)]
-        fresh = subprocess.run([sys.executable, __file__, "--measure", *options], check=True, capture_output=True, text=True)
-        runtime, measured, estimated = map(int, fresh.stdout.split())
-        sizes = "".join(f"{size / MB:9.0f} MB" for size in (runtime, measured, estimated))
-        print(f"{config:20}{sizes}{estimated / measured:8.2f}", flush=True)
+    report = measure.Report(__doc__, arguments.json)
+    with_torch = arguments.padding == "same" and not arguments.skip_peers and measure.installed("torch", "PyTorch")
+    columns = ["batch, side, base", "runtime", "measured", "estimated", "ratio", "process"]
+    report.table("peak resident memory in training, MB", columns + (["PyTorch's", "ratio"] if with_torch else []))
+    results = {}
+    options = ["--padding", arguments.padding, "--steps", str(arguments.steps)]
+    fresh("minunet", (1, least_side(arguments.padding), 1), options)  # what it compiles, the others find in the cache
+    for config in configs:
+        runtime, measured, estimated = fresh("minunet", config, options)
+        sizes = {"runtime": runtime, "measured": measured, "estimated": estimated, "process": runtime + measured}
+        cells = [*map(in_mb, (runtime, measured, estimated)), f"{estimated / measured:.2f}", in_mb(sizes["process"])]
+        if with_torch:
+            sizes["torch"] = sum(fresh("torch", config, options))
+            cells += [in_mb(sizes["torch"]), f"{sizes['process'] / sizes['torch']:.2f}"]
+        name = ",".join(map(str, config))
+        report.row(name, *cells)
+        results[name] = sizes
+    report.write(bytes=results)
 
 
-def parse(config: str) -> tuple[int, int, int]:
-    """Return batch, side and base channels."""
-    batch, side, base = map(int, config.split(","))
-    return batch, side, base
+def least_side(padding: str) -> int:
+    """Return the side of the smallest images that fit."""
+    return 16 if padding == "same" else 188
 
 
-def measure(batch: int, side: int, base: int, padding: str, steps: int) -> tuple[int, int, int]:
+def in_mb(size: float) -> str:
+    """Return a size as a cell."""
+    return f"{size / 2**20:.0f}"
+
+
+def fresh(who: str, config: Config, options: list[str]) -> tuple[int, ...]:
+    """Return what a process of its own measures."""
+    command = [sys.executable, __file__, "--measure", who, "--config", ",".join(map(str, config)), *options]
+    return tuple(map(int, subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()))
+
+
+def measure_minunet(config: Config, padding: str, steps: int) -> tuple[int, int, int]:
     """Return this process's peak memory before, how far training raised it, and the estimate."""
-    train(Network(1, 2, 1, padding=padding), 1, 16 if padding == "same" else 188, 2)
+    from minunet import Network, optim
+    from minunet.training import step
+    from minunet.training.memory import training_bytes
+
+    def train(network: Network, batch: int, side: int, steps: int) -> None:
+        optimizer = optim.Adam()
+        x, labels = measure.data(batch, side)
+        lost = network.margin
+        for _ in range(steps):
+            step(network, optimizer, x, labels[:, lost : side - lost, lost : side - lost])
+
+    batch, side, base = config
+    train(Network(1, 2, 1, padding=padding), 1, least_side(padding), 2)
     before = peak()
     network = Network(1, 2, base, padding=padding)
     train(network, batch, side, steps)
     return before, peak() - before, training_bytes(network, batch, side, side)
 
 
-def train(network: Network, batch: int, side: int, steps: int) -> None:
-    """Run steps on random images."""
-    rng = np.random.default_rng(0)
-    optimizer = optim.Adam()
-    x = rng.standard_normal((batch, side, side, 1), np.float32)
-    labels = rng.integers(0, 2, (batch, *network.output_size(side, side)), np.uint8)
-    for _ in range(steps):
-        step(network, optimizer, x, labels)
+def measure_torch(config: Config, steps: int) -> tuple[int, int]:
+    """Return the same of PyTorch, less the estimate."""
+    import torch
+    from torch_unet import TorchUNet, from_numpy, training_step
+
+    from minunet import kernels
+
+    torch.set_num_threads(kernels.n_threads())
+
+    def train(batch: int, side: int, base: int, steps: int) -> None:
+        x, labels = measure.data(batch, side)
+        model = TorchUNet(base=base).in_format(torch.channels_last)
+        optimizer = torch.optim.Adam(model.parameters())
+        tensor, target = from_numpy(x), torch.from_numpy(labels)
+        for _ in range(steps):
+            training_step(model, optimizer, tensor, target)
+
+    train(1, 16, 1, 2)
+    before = peak()
+    train(*config, steps)
+    return before, peak() - before
 
 
 def peak() -> int:

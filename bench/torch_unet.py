@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -45,14 +48,37 @@ def _block(c: int, k: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(c, k, 3, padding=1), nn.ReLU(True), nn.Conv2d(k, k, 3, padding=1), nn.ReLU(True))
 
 
+def weights_from(model: TorchUNet, parameters: Mapping[str, np.ndarray]) -> TorchUNet:
+    """Give the model the weights of a minunet.Network of the same shape. Return it."""
+    depth = len(model.up)
+
+    def load(layer: Any, name: str) -> None:
+        # (R, S, C, K) -> (K, C, R, S); of an up-convolution, (R, S, K, C) -> (C, K, R, S)
+        layer.weight.data.copy_(torch.from_numpy(parameters[f"{name}.weight"].transpose(3, 2, 0, 1)))
+        layer.bias.data.copy_(torch.from_numpy(parameters[f"{name}.bias"]))
+
+    for i in range(depth + 1):
+        load(model.encoder[i][0], f"encoder.{i}.conv1")  # type: ignore[index]  # a Sequential, which the stubs do not say
+        load(model.encoder[i][2], f"encoder.{i}.conv2")  # type: ignore[index]
+    for i in range(depth):
+        load(model.up[i], f"decoder.{i}.up")
+        load(model.decoder[i][0], f"decoder.{i}.conv1")  # type: ignore[index]
+        load(model.decoder[i][2], f"decoder.{i}.conv2")  # type: ignore[index]
+    load(model.head, "head")
+    return model
+
+
 def from_numpy(x: np.ndarray, memory_format: torch.memory_format = torch.channels_last) -> torch.Tensor:
     """Return x (N, H, W, C) as a tensor (N, C, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
 
 
-def training_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, labels: torch.Tensor) -> float:
-    """Forward, loss, backward, update. Return the loss."""
-    loss = nn.functional.cross_entropy(model(x), labels)
+def training_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, labels: torch.Tensor, *, bf16: bool = False
+) -> float:
+    """Forward, loss, backward, update; where bf16, products in bfloat16 (autocast). Return the loss."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = nn.functional.cross_entropy(model(x), labels)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
