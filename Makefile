@@ -18,15 +18,15 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p minunet
 
-# Some twenty minutes on two slow cores, on a machine that does nothing else; JSON in bench/out, bench/RESULTS.md, docs/bench.png.
+# A quarter of an hour on two slow cores, on a machine that does nothing else; JSON in bench/out, bench/RESULTS.md, docs/bench.png.
 OUT := bench/out
-BIG := --config 4,128,32 --config 1,512,64
+BIG := --config 4,256,16 --config 4,128,32 --config 1,512,64
 bench: $(VENV)/.bench
 	$(BIN)/python bench/roofline.py --json $(OUT)/roofline.json
 	$(BIN)/python bench/train_step.py $(BIG) --repeat 3 --skip-reference --json $(OUT)/train_step.json
 	$(BIN)/python bench/train_step.py --config 4,128,32 --skip-reference --isa avx2 --json $(OUT)/train_step_avx2.json
 	$(BIN)/python bench/inference.py $(BIG) --repeat 5 --json $(OUT)/inference.json
-	$(BIN)/python bench/conv.py --json $(OUT)/conv.json
+	$(BIN)/python bench/conv.py --algorithm direct --algorithm winograd4x4 --json $(OUT)/conv.json
 	$(BIN)/python bench/memory.py $(BIG) --json $(OUT)/memory.json
 	$(BIN)/python bench/startup.py --json $(OUT)/startup.json
 	$(BIN)/python bench/scaling.py --json $(OUT)/scaling.json
