@@ -64,7 +64,7 @@ X, W, B = np.zeros((1, 5, 5, 2)), np.zeros((3, 3, 2, 4)), np.zeros(4)
         (lambda: ops.dropout_backward(X[..., :1], ops.dropout(X, 0.5, np.random.default_rng())[1]), r"dy is .*\(1, 5, 5, 1\)"),
         (lambda: ops.conv2d(X, W, B, padding=-1), r"padding is -1; it takes whole numbers from 0 up"),
         (lambda: ops.conv2d(X[:, :2], W, B), r"x is \(1, 2, 5, 2\); it takes at least 3 x 3 pixels"),
-        (lambda: ops.conv2d(X, W, B, algorithm="fft"), r"algorithm is 'fft'; it takes auto or direct or winograd2x2 or winograd4x4 or im2col"),
+        (lambda: ops.conv2d(X, W, B, algorithm="fft"), r"algorithm is 'fft'; it takes auto or direct or .* or im2col"),
         (lambda: ops.conv2d(X, W, B, out=np.zeros((1, 3, 3, 3))), r"out is a float64 array \(1, 3, 3, 3\)"),
         (lambda: ops.conv_transpose2d(X, W, B), r"w is \(3, 3, 2, 4\); it takes \(R, S, K, 2\)"),
         (lambda: ops.conv_transpose2d(X, np.zeros((2, 2, 3, 2)), output_padding=2), r"output_padding is .*; it takes less than"),
