@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, output_hw
-from .generated import claim
+from .generated import claim, clear, copy
 from .jit import jit, part
-from .packing import SOURCE, columns, source, table
+from .packing import SOURCE, source, table
 from .threads import address, launch
 
 Array = NDArray[np.floating]
@@ -46,8 +46,37 @@ def _im2col(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any) -> No
     job = claim(claims)
     while job < n_jobs:
         n, p = divmod(job, g.p)
-        columns(zero, g, n, n + 1, p, p + 1, 0, g.q, g.cols + job * g.q * pixel, pixel)
+        _columns(zero, g, n, p, g.cols + job * g.q * pixel)
         job = claim(claims)
+
+
+@part
+def _columns(zero: Any, g: Any, n: int, p: int, target: int) -> None:
+    """Lay out a row of windows, each as R*S*C numbers."""
+    run, h0 = g.s * g.c, p * g.stride_h - g.pad_h
+    for q in range(g.q):
+        left = q * g.stride_w - g.pad_w
+        first, last = min(max(-left, 0), g.s), max(min(g.w - left, g.s), 0)  # the taps that lie in the image
+        for r in range(g.r):
+            if h0 + r < 0 or h0 + r >= g.h or first >= last:
+                clear(zero, target, run)
+            else:
+                clear(zero, target, first * g.c)
+                clear(zero, target + last * g.c * g.size, (g.s - last) * g.c)
+                index = (n * g.h + h0 + r) * g.w + left + first
+                _copy_pixels(zero, g, index, last - first, target + first * g.c * g.size)
+            target += run * g.size
+
+
+@part
+def _copy_pixels(zero: Any, g: Any, index: int, count: int, target: int) -> None:
+    """Copy `count` pixels from number `index` on, without gaps."""
+    if g.x_pixel == g.c * g.size:
+        copy(zero, target, g.x + index * g.x_pixel, count * g.c)
+        return
+    for i in range(index, index + count):
+        copy(zero, target, g.x + i * g.x_pixel, g.c)
+        target += g.c * g.size
 
 
 @jit

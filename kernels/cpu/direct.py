@@ -5,7 +5,7 @@
             the block's windows: addresses, or a strip in scratch        packing.py
             for panel of K:
                 pack the panel of weights                                packing.py
-                for tile of pixels:                                      generated.py: all taps and channels in registers
+                for tile of pixels:                                      tiles.py: all taps and channels in registers
                     y[tile, panel] += x[windows] @ panel                 at the end + b, relu
 
 A block is about a thousand pixels, so that packing the weights anew for each costs nothing beside the product. Its strip
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, evenly, output_hw, pixel_stride
-from .generated import claim, copy, narrow, pointer, tall
-from .isa import ISA
+from .generated import claim, copy, pointer
 from .jit import jit, part
 from .packing import SOURCE, inside, panel, source, strip, table
 from .threads import address, launch
+from .tiles import PANEL, ROWS, grid, multiply
 
 Array = NDArray[np.floating]
 
@@ -37,9 +37,6 @@ PANEL_BYTES = 24 * 1024  # of a packed panel of weights: it stays in the first-l
 BLOCK_PIXELS = 1024
 GROUP_COLUMNS = 128  # the least a job computes for each pixel that it lays out
 JOBS = 32  # wanted, where the shape has them
-ROWS = math.lcm(ISA.tall, ISA.narrow)  # tables of pixels are filled up to a multiple of either tile's height
-
-TALL, NARROW, VECTOR, PANEL = ISA.tall, ISA.narrow, ISA.vector_bytes, ISA.panel_bytes
 
 # One phase of a product. Addresses and strides in bytes; y's are those of the phase's own grid, from its first pixel.
 PRODUCT = [
@@ -56,7 +53,7 @@ def conv2d(
     r, s, c, k = w.shape
     y = empty((x.shape[0], *output_hw(x.shape, (r, s), stride, padding), k), x.dtype) if out is None else out
     tap = c * k * w.itemsize
-    phase = source(x, None, (r, s), stride, padding) | _target(y, (0, 0), (1, 1))
+    phase = source(x, None, (r, s), stride, padding) | target_of(y, (0, 0), (1, 1))
     phase |= {"weight_depth": k * w.itemsize, "weight_column": w.itemsize}
     _run([(phase, np.arange(r * s) * tap)], w, b, relu, y)
     return y
@@ -76,7 +73,7 @@ def conv2d_input_grad(
     phases = []
     for start in itertools.product(range(min(stride[0], x_shape[1])), range(min(stride[1], x_shape[2]))):
         (r_taps, top), (s_taps, left) = (_phase_taps(w.shape[a], start[a] + padding[a], stride[a]) for a in (0, 1))
-        phase = source(dy, mask, (len(r_taps), len(s_taps)), (1, 1), (top, left)) | _target(dx, start, stride)
+        phase = source(dy, mask, (len(r_taps), len(s_taps)), (1, 1), (top, left)) | target_of(dx, start, stride)
         phase |= {"weight_depth": w.itemsize, "weight_column": w.strides[2]}
         phases.append((phase, np.array([r * w.strides[0] + s * w.strides[1] for r in r_taps for s in s_taps], np.int64)))
     _run(phases, w, b, relu, dx)
@@ -89,7 +86,7 @@ def _phase_taps(kernel: int, place: int, stride: int) -> tuple[list[int], int]:
     return taps, (taps[0] - place) // stride if taps else 0
 
 
-def _target(y: Array, start: Pair, stride: Pair) -> dict[str, int]:
+def target_of(y: Array, start: Pair, stride: Pair) -> dict[str, int]:
     """Return where the pixels start, start + stride, ... of y lie, and how many there are."""
     n, h, w, k = y.shape
     pixel = pixel_stride(y)
@@ -173,8 +170,8 @@ def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int) -> None:
     laid_out = nowhere + g.k * g.size + PANEL
     width = PANEL // g.size
     y = g.y + n0 * g.y_n + p0 * g.y_p + q0 * g.y_q
-    _grid(y_rows, nowhere, y, n1 - n0, p1 - p0, q1 - q0, g.y_n, g.y_p, g.y_q)
-    _grid(tail_rows, nowhere, tail, 1, 1, pixels, 0, 0, PANEL)
+    grid(y_rows, nowhere, y, n1 - n0, p1 - p0, q1 - q0, g.y_n, g.y_p, g.y_q)
+    grid(tail_rows, nowhere, tail, 1, 1, pixels, 0, 0, PANEL)
     k0, k1 = group * g.group * width, min((group + 1) * g.group * width, g.k)
     for c0 in range(0, g.c, g.channels):
         c1 = min(c0 + g.channels, g.c)
@@ -183,33 +180,17 @@ def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int) -> None:
         for k in range(k0, k1, width):
             count = min(k1 - k, width)
             lanes = width if 2 * count > width else width // 2
-            _pack_weights(zero, g, c0, c1, k, count, lanes, weights)
+            pack_weights(zero, g, c0, c1, k, count, lanes, weights)
             b = bias if last and g.b else 0
             if b:
                 copy(zero, bias, g.b + k * g.size, count)
             whole = count == lanes
-            _tiles(
-                zero, pixels, lanes == width, x_rows, g.size, taps, n_taps, depth, weights, y_rows if whole else tail_rows,
+            multiply(
+                zero, lanes == width, pixels, x_rows, 0, g.size, taps, n_taps, depth, weights, y_rows if whole else tail_rows,
                 k * g.size if whole else 0, c0 > 0, b, g.relu if last else 0,
             )  # fmt: skip
             if last and not whole:
-                _copy_tail(zero, tail, PANEL, y_rows, k * g.size, pixels, count)
-
-
-@part
-def _grid(table: int, filler: int, start: int, n: int, p: int, q: int, n_step: int, p_step: int, q_step: int) -> None:
-    """Fill a table with the addresses start + i n_step + j p_step + k q_step in order; what fills the last tile with `filler`."""
-    count = n * p * q
-    filled = -(-count // ROWS) * ROWS
-    words = carray(pointer(0, table), (filled,))
-    at = 0
-    for i in range(n):
-        for j in range(p):
-            for k in range(q):
-                words[at] = start + i * n_step + j * p_step + k * q_step
-                at += 1
-    for at in range(count, filled):
-        words[at] = filler
+                _copy_tail(zero, tail, y_rows, k * g.size, pixels, count)
 
 
 @part
@@ -229,7 +210,7 @@ def _address_windows(
         image = ((p - 1) * g.stride_h + g.r) * row
         start = laid_out
         strip(zero, g, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, pixel)
-    _grid(x_rows, start, start, n, p, q, image, g.stride_h * row, g.stride_w * pixel)
+    grid(x_rows, start, start, n, p, q, image, g.stride_h * row, g.stride_w * pixel)
     if pixel == (c1 - c0) * g.size:  # the channels of neighbouring taps lie in one run
         for r in range(g.r):
             offsets[r] = r * row
@@ -241,7 +222,7 @@ def _address_windows(
 
 
 @part
-def _pack_weights(zero: Any, g: Any, c0: int, c1: int, k: int, count: int, lanes: int, target: int) -> None:
+def pack_weights(zero: Any, g: Any, c0: int, c1: int, k: int, count: int, lanes: int, target: int) -> None:
     """Pack the rows (tap, channel c0 to c1) and columns k to k + count of the weights as a panel."""
     places = carray(pointer(0, g.weight_taps), (g.r * g.s,))
     for tap in range(g.r * g.s):
@@ -251,22 +232,8 @@ def _pack_weights(zero: Any, g: Any, c0: int, c1: int, k: int, count: int, lanes
 
 
 @part
-def _tiles(
-    zero: Any, pixels: int, wide: bool, x_rows: int, size: int, taps: int, n_taps: int, depth: int, weights: int, y_rows: int,
-    y_shift: int, accumulate: int, bias: int, relu: int,
-) -> None:  # fmt: skip
-    """Multiply all pixels of a block with one panel of weights."""
-    if wide:
-        for i in range(0, pixels, TALL):
-            tall(zero, x_rows + 8 * i, 0, size, taps, n_taps, depth, weights, y_rows + 8 * i, y_shift, accumulate, bias, relu)
-    else:
-        for i in range(0, pixels, NARROW):
-            narrow(zero, x_rows + 8 * i, 0, size, taps, n_taps, depth, weights, y_rows + 8 * i, y_shift, accumulate, bias, relu)
-
-
-@part
-def _copy_tail(zero: Any, tail: int, row: int, y_rows: int, y_shift: int, pixels: int, count: int) -> None:
+def _copy_tail(zero: Any, tail: int, y_rows: int, y_shift: int, pixels: int, count: int) -> None:
     """Copy the columns that exist of a panel that is not whole to y."""
     places = carray(pointer(0, y_rows), (pixels,))
     for i in range(pixels):
-        copy(zero, places[i] + y_shift, tail + i * row, count)
+        copy(zero, places[i] + y_shift, tail + i * PANEL, count)

@@ -8,7 +8,7 @@
             the block's windows: as they lie, or a strip packing.py
             for panel of k:
                 pack dy where mask > 0, sum it for db
-                for tile of rows (tap, c):               generated.py: the block's pixels summed in registers
+                for tile of rows (tap, c):               tiles.py: the block's pixels summed in registers
                     sums[panel, tile] += x[windows]^T @ dy
         store sums as the chunk's partial sum
     dw = the partial sums, added in the order of the chunks
@@ -18,7 +18,6 @@ How many chunks there are depends on the shape alone, so the sums' order does no
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -27,11 +26,11 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, evenly, pixel_stride
-from .generated import claim, clear, copy, copy_positive, narrow, pointer, tall
-from .isa import ISA
+from .generated import add_pixels, claim, clear, copy, copy_positive, pointer
 from .jit import jit, part
 from .packing import SOURCE, inside, source, strip, table
 from .threads import address, launch
+from .tiles import PANEL, ROWS, multiply
 
 Array = NDArray[np.floating]
 
@@ -45,8 +44,6 @@ ELEMENTS = 8192  # of dw, whose partial sums one job adds
 SPREAD = 64  # bytes between the pixels of a strip, lest pixels a power of two apart share one set of the cache
 DENSE_BYTES = 128  # pixels this narrow are read where they lie: their lines do share no set
 
-TALL, NARROW, PANEL = ISA.tall, ISA.narrow, ISA.panel_bytes
-ROWS = math.lcm(TALL, NARROW)  # tables of rows are filled up to a multiple of either tile's height
 LINE = 64  # bytes of a cache line
 
 PRODUCT = [
@@ -70,7 +67,7 @@ def conv2d_weight_grad(
     launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g), zero, table(PRODUCT, [g]))
     dw = empty(w_shape, x.dtype) if len(partial) > 1 else partial.reshape(w_shape)
     if len(partial) > 1:
-        launch(_add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
+        launch(add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
     return dw, sums.sum(axis=0).astype(x.dtype)
 
 
@@ -138,10 +135,10 @@ def _one_job(scratch: int, zero: Any, g: Any, chunk: int, k0: int, c0: int) -> N
             lanes = width if 2 * count > width else width // 2
             _pack_dy(zero, g, n, p0, p1, q0, q1, k, count, lanes, dy)
             if c0 == 0:
-                _add_columns(zero, dy, (p1 - p0) * (q1 - q0), lanes, count, g.db + (chunk * g.k + k) * 8)
-            _tiles(
+                add_pixels(zero, g.db + (chunk * g.k + k) * 8, dy, lanes * g.size, (p1 - p0) * (q1 - q0), count)
+            multiply(
                 zero, lanes == width, rows, x_rows, start, g.stride_w * pixel, taps, p1 - p0, q1 - q0, dy, sum_rows,
-                (k - k0) // width * most * PANEL, block > first,
+                (k - k0) // width * most * PANEL, block > first, 0, 0,
             )  # fmt: skip
     for k in range(k0, k1, width):
         _store(zero, g, chunk, k, min(k1 - k, width), c0, c1, scratch + (k - k0) // width * most * PANEL)
@@ -214,29 +211,6 @@ def _pack_dy(
 
 
 @part
-def _add_columns(zero: Any, rows: int, n_rows: int, lanes: int, count: int, total: int) -> None:
-    """Add the first `count` columns of packed rows to totals in float64."""
-    packed, totals = carray(pointer(zero, rows), (n_rows, lanes)), carray(pointer(0.0, total), (count,))
-    for i in range(n_rows):
-        for j in range(count):
-            totals[j] += packed[i, j]
-
-
-@part
-def _tiles(
-    zero: Any, wide: bool, rows: int, x_rows: int, x_shift: int, x_stride: int, taps: int, n_taps: int, depth: int, dy: int,
-    sum_rows: int, sums: int, accumulate: int,
-) -> None:  # fmt: skip
-    """Add the products of all rows with one panel of dy to its sums."""
-    if wide:
-        for i in range(0, rows, TALL):
-            tall(zero, x_rows + 8 * i, x_shift, x_stride, taps, n_taps, depth, dy, sum_rows + 8 * i, sums, accumulate, 0, 0)
-    else:
-        for i in range(0, rows, NARROW):
-            narrow(zero, x_rows + 8 * i, x_shift, x_stride, taps, n_taps, depth, dy, sum_rows + 8 * i, sums, accumulate, 0, 0)
-
-
-@part
 def _store(zero: Any, g: Any, chunk: int, k: int, count: int, c0: int, c1: int, sums: int) -> None:
     """Copy the sums of a panel to the chunk's partial dw (R, S, C, K), in the order of _address_rows."""
     line = LINE // g.size
@@ -248,7 +222,7 @@ def _store(zero: Any, g: Any, chunk: int, k: int, count: int, c0: int, c1: int, 
 
 
 @jit
-def _add_partials(
+def add_partials(
     claims: int, n_jobs: int, scratch: int, zero: Any, partials: int, n_partials: int, total: int, size: int
 ) -> None:  # fmt: skip
     """Add the partial sums, one after the other, a piece of ELEMENTS a job."""

@@ -2,13 +2,12 @@
 
 A tile reads, for each of its rows (pixels), one address, and for each tap one offset that all rows share: the column
 matrix exists as sums of the two and nowhere else. Where a block lies inside the image, the addresses are the image's
-own. Where it needs zeros around it or a relu's mask, it is copied into a strip with a zero edge first. With fewer
-channels than make a run worth while (the first layer has 1, or 3), the strip is the columns themselves.
+own. Where it needs zeros around it or a relu's mask, it is copied into a strip with a zero edge first.
 
-    as it lies                 strip                       columns (C < 4)
-    + + + + + + +              0 0 0 0 0 0                 pixel 0: R*S*C numbers
-    + a b c d + +              0 a b c 0 0 <- edge         pixel 1: ...
-    + e f g h + +              0 e f g 0 0
+    as it lies                 strip
+    + + + + + + +              0 0 0 0 0
+    + a b c d + +              0 a b c d  <- two rows of the image, its left edge
+    + e f g h + +              0 e f g h
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ def source(
     return {
         "x": address(x), "x_pixel": pixel_stride(x), "mask": 0 if mask is None else address(mask),
         "mask_pixel": 0 if mask is None else pixel_stride(mask), "h": h, "w": w, "c": c, "r": taps[0], "s": taps[1],
-        "stride_h": stride[0], "stride_w": stride[1], "pad_h": padding[0], "pad_w": padding[1],
-        "size": x.itemsize,
+        "stride_h": stride[0], "stride_w": stride[1], "pad_h": padding[0], "pad_w": padding[1], "size": x.itemsize,
     }  # fmt: skip
 
 
@@ -92,41 +90,6 @@ def strip(
 def _clear_pixels(zero: Any, target: int, pixels: int, count: int, pixel: int) -> None:
     for i in range(pixels):
         clear(zero, target + i * pixel, count)
-
-
-@part
-def columns(zero: Any, g: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, target: int, pixel: int) -> None:
-    """Lay out each of the block's windows as R*S*C numbers, `pixel` bytes apart."""
-    run = g.s * g.c
-    for n in range(n0, n1):
-        for p in range(p0, p1):
-            for q in range(q0, q1):
-                left = q * g.stride_w - g.pad_w
-                first, last = min(max(-left, 0), g.s), max(min(g.w - left, g.s), 0)
-                for r in range(g.r):
-                    h = p * g.stride_h - g.pad_h + r
-                    here = target + r * run * g.size
-                    if h < 0 or h >= g.h or first >= last:
-                        clear(zero, here, run)
-                    else:
-                        clear(zero, here, first * g.c)
-                        clear(zero, here + last * g.c * g.size, (g.s - last) * g.c)
-                        _copy_pixels(zero, g, (n * g.h + h) * g.w + left + first, last - first, here + first * g.c * g.size)
-                target += pixel
-
-
-@part
-def _copy_pixels(zero: Any, g: Any, index: int, count: int, target: int) -> None:
-    """Copy `count` pixels from number `index` on, without gaps."""
-    if g.mask == 0 and g.x_pixel == g.c * g.size:
-        copy(zero, target, g.x + index * g.x_pixel, count * g.c)
-        return
-    for i in range(index, index + count):
-        if g.mask:
-            copy_positive(zero, target, g.x + i * g.x_pixel, g.mask + i * g.mask_pixel, g.c)
-        else:
-            copy(zero, target, g.x + i * g.x_pixel, g.c)
-        target += g.c * g.size
 
 
 @part

@@ -4,7 +4,7 @@ For a tile of m x m outputs, whose windows see n x n inputs, n = m + 2 (winograd
 
     y = A^T [ sum over c of  (G w G^T) * (B^T x B) ] A          * element by element: n n products instead of 9 m m
 
-The sum over channels makes n n matrix products ("planes") of it, (tiles, C) @ (C, K), which the tiles of generated.py do.
+The sum over channels makes n n matrix products ("planes") of it, (tiles, C) @ (C, K), which tiles.py does.
 
     for group of panels of K, block of tiles:            one job, claimed by whichever thread is free
         for block of channels:
@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, evenly, output_hw
-from .direct import PRODUCT, _grid, _pack_weights, _target
-from .generated import claim, clear, copy, narrow, pointer, tall
-from .isa import ISA
+from .direct import PRODUCT, pack_weights, target_of
+from .generated import claim, clear, copy, pointer
 from .jit import jit, part
 from .packing import inside, source, strip, table
 from .threads import address, launch
+from .tiles import PANEL, ROWS, VECTOR, grid, multiply
 from .transforms import finish, transform
 from .winograd_matrices import FORWARD
 
@@ -43,8 +43,6 @@ BLOCK_TILES = 64
 GROUP_COLUMNS = 64
 CHANNELS = 128  # a block
 
-TALL, NARROW, PANEL, VECTOR = ISA.tall, ISA.narrow, ISA.panel_bytes, ISA.vector_bytes
-ROWS = math.lcm(TALL, NARROW)
 TAPS = 9
 LINE = 64  # bytes: planes lie as much off a multiple of 4096, or they would share one set of the cache
 
@@ -58,7 +56,7 @@ def conv2d(
     """y = im2col(x) @ w + b, by tiles of m x m."""
     _, _, c, k = w.shape
     y = empty((x.shape[0], *output_hw(x.shape, (3, 3), (1, 1), padding), k), x.dtype) if out is None else out
-    g = source(x, None, (3, 3), (1, 1), padding) | _target(y, (0, 0), (1, 1))
+    g = source(x, None, (3, 3), (1, 1), padding) | target_of(y, (0, 0), (1, 1))
     g |= {"weight_depth": k * w.itemsize, "weight_column": w.itemsize}
     _run(g, np.arange(TAPS) * c * k * w.itemsize, w, b, relu, m)
     return y
@@ -70,7 +68,7 @@ def conv2d_input_grad(
 ) -> Array:  # fmt: skip
     """dx: the convolution of dy with the taps in reverse."""
     dx = empty(x_shape, dy.dtype) if out is None else out
-    g = source(dy, mask, (3, 3), (1, 1), (2 - padding[0], 2 - padding[1])) | _target(dx, (0, 0), (1, 1))
+    g = source(dy, mask, (3, 3), (1, 1), (2 - padding[0], 2 - padding[1])) | target_of(dx, (0, 0), (1, 1))
     g |= {"weight_depth": w.itemsize, "weight_column": w.strides[2]}
     _run(g, np.arange(TAPS)[::-1] * w.strides[1], w, b, relu, m)
     return dx
@@ -105,14 +103,18 @@ def _scratch_bytes(g: dict[str, int], m: int) -> int:
     """Return what a job needs: see _one_job, which lays it out."""
     tiles = g["block_n"] * g["block_p"] * g["block_q"] + ROWS
     planes, size, channels = (m + 2) ** 2, g["size"], g["channels"] + VECTOR // g["size"]
-    v, u = _plane_bytes(tiles * channels * size), _plane_bytes(g["group"] * channels * PANEL)
+    v, u = plane_bytes(tiles * channels * size), plane_bytes(g["group"] * channels * PANEL)
     laid_out = g["block_n"] * (m * g["block_p"] + 2) * (m * g["block_q"] + 2) * channels * size
-    sums = _plane_bytes(g["group"] * tiles * PANEL)
-    return planes * (v + u + sums) + TAPS * channels * PANEL + 24 * tiles + PANEL + m * m * PANEL + laid_out
+    sums = plane_bytes(g["group"] * tiles * PANEL)
+    return planes * (v + u + sums) + TAPS * channels * PANEL + 24 * tiles + PANEL + 8 + m * m * PANEL + laid_out
 
 
-def _plane_bytes(size: int) -> int:
+def plane_bytes(size: int) -> int:
+    """Return how far apart planes of `size` bytes lie."""
     return -(-size // 4096) * 4096 + LINE
+
+
+plane_bytes_compiled = part(plane_bytes)
 
 
 @jit
@@ -135,36 +137,38 @@ def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int, m: int) ->
     n1, p1, q1 = min(n0 + g.block_n, g.n), min(p0 + g.block_p, n_p), min(q0 + g.block_q, n_q)
     tiles, most = (n1 - n0) * (p1 - p0) * (q1 - q0), g.block_n * g.block_p * g.block_q + ROWS
     channels = g.channels + VECTOR // g.size
-    v_plane, u_plane = _plane(most * channels * g.size), _plane(g.group * channels * PANEL)
-    m_plane = _plane(g.group * most * PANEL)
+    v_plane, u_plane = plane_bytes_compiled(most * channels * g.size), plane_bytes_compiled(g.group * channels * PANEL)
+    m_plane = plane_bytes_compiled(g.group * most * PANEL)
     v, u, sums = scratch, scratch + planes * v_plane, scratch + planes * (v_plane + u_plane)
     packed = sums + planes * m_plane
     x_rows = packed + TAPS * channels * PANEL
     v_rows = x_rows + 8 * most
     m_rows = v_rows + 8 * most
     bias = m_rows + 8 * most
-    spill = bias + PANEL
+    no_offset = bias + PANEL
+    carray(pointer(0, no_offset), (1,))[0] = 0  # one tap: its transformed weights know no other
+    spill = no_offset + 8
     laid_out = spill + m * m * PANEL
     k0, k1 = group * g.group * width, min((group + 1) * g.group * width, g.k)
-    _grid(m_rows, sums, sums, 1, 1, most // ROWS * ROWS, 0, 0, PANEL)  # a row of its own for each that fills a tile
+    grid(m_rows, sums, sums, 1, 1, most // ROWS * ROWS, 0, 0, PANEL)  # a row of its own for each that fills a tile
     for c0 in range(0, g.c, g.channels):
         c1 = min(c0 + g.channels, g.c)
         pixel = -(-(c1 - c0) * g.size // VECTOR) * VECTOR
-        _grid(v_rows, v, v, 1, 1, tiles, 0, 0, pixel)
-        row, column = _address_tiles(zero, g, m, n0, n1, p0, p1, q0, q1, c0, c1, pixel, laid_out, x_rows)
-        _transform_inputs(zero, m, tiles, pixel, x_rows, row, column, v, v_plane)
+        grid(v_rows, v, v, 1, 1, tiles, 0, 0, pixel)
+        row, column = address_tiles(zero, g, m, n0, n1, p0, p1, q0, q1, c0, c1, pixel, laid_out, x_rows)
+        transform_inputs(zero, m, tiles, pixel, x_rows, row, column, v, v_plane)
         for k in range(k0, k1, width):
             count = min(k1 - k, width)
             lanes = width if 2 * count > width else width // 2
-            _pack_weights(zero, g, c0, c1, k, count, lanes, packed)
+            pack_weights(zero, g, c0, c1, k, count, lanes, packed)
             at = (k - k0) // width
             _transform_weights(zero, m, c1 - c0, lanes * g.size, packed, u + at * channels * PANEL, u_plane)
         for plane in range(planes):
             for k in range(k0, k1, width):
                 at = (k - k0) // width
-                _plane_tiles(
-                    zero, tiles, 2 * min(k1 - k, width) > width, v_rows, plane * v_plane, g.size, c1 - c0, packed,
-                    u + plane * u_plane + at * channels * PANEL, m_rows, plane * m_plane + at * most * PANEL, c0 > 0,
+                multiply(
+                    zero, 2 * min(k1 - k, width) > width, tiles, v_rows, plane * v_plane, g.size, no_offset, 1, c1 - c0,
+                    u + plane * u_plane + at * channels * PANEL, m_rows, plane * m_plane + at * most * PANEL, c0 > 0, 0, 0,
                 )  # fmt: skip
     for k in range(k0, k1, width):
         count, at = min(k1 - k, width), (k - k0) // width
@@ -175,12 +179,7 @@ def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int, m: int) ->
 
 
 @part
-def _plane(size: int) -> int:
-    return -(-size // 4096) * 4096 + LINE
-
-
-@part
-def _address_tiles(
+def address_tiles(
     zero: Any, g: Any, m: int, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, c0: int, c1: int, pixel: int,
     laid_out: int, x_rows: int,
 ) -> tuple[int, int]:  # fmt: skip
@@ -190,18 +189,18 @@ def _address_tiles(
     if whole and g.mask == 0 and inside(g, m * p0, m * p1, m * q0, m * q1):
         row, image = g.w * g.x_pixel, g.h * g.w * g.x_pixel
         start = g.x + n0 * image + (m * p0 - g.pad_h) * row + (m * q0 - g.pad_w) * g.x_pixel + c0 * g.size
-        _grid(x_rows, start, start, n, p, q, image, m * row, m * g.x_pixel)
+        grid(x_rows, start, start, n, p, q, image, m * row, m * g.x_pixel)
         return row, g.x_pixel
     row = (m * q + 2) * pixel
     if not whole:
         clear(zero, laid_out, n * (m * p + 2) * row // g.size)
     strip(zero, g, n0, n1, m * p0, m * p1, m * q0, m * q1, c0, c1, laid_out, pixel)
-    _grid(x_rows, laid_out, laid_out, n, p, q, (m * p + 2) * row, m * row, m * pixel)
+    grid(x_rows, laid_out, laid_out, n, p, q, (m * p + 2) * row, m * row, m * pixel)
     return row, pixel
 
 
 @part
-def _transform_inputs(
+def transform_inputs(
     zero: Any, m: int, tiles: int, pixel: int, x_rows: int, row: int, column: int, v: int, plane: int
 ) -> None:
     """V[plane, tile, c] = B^T x B, a vector of channels at a time."""
@@ -224,22 +223,6 @@ def _transform_weights(zero: Any, m: int, depth: int, row: int, packed: int, u: 
             weights_4(zero, packed + at, 3 * tap, tap, u + at, 6 * plane, plane)
         else:
             weights_2(zero, packed + at, 3 * tap, tap, u + at, 4 * plane, plane)
-
-
-@part
-def _plane_tiles(
-    zero: Any, tiles: int, wide: bool, v_rows: int, v_shift: int, size: int, depth: int, taps: int, u: int, m_rows: int,
-    m_shift: int, accumulate: int,
-) -> None:  # fmt: skip
-    """M += V U for one plane and one panel."""
-    offsets = carray(pointer(0, taps), (1,))  # one tap, at 0: the packed weights are transformed by now
-    offsets[0] = 0
-    if wide:
-        for i in range(0, tiles, TALL):
-            tall(zero, v_rows + 8 * i, v_shift, size, taps, 1, depth, u, m_rows + 8 * i, m_shift, accumulate, 0, 0)
-    else:
-        for i in range(0, tiles, NARROW):
-            narrow(zero, v_rows + 8 * i, v_shift, size, taps, 1, depth, u, m_rows + 8 * i, m_shift, accumulate, 0, 0)
 
 
 @part

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, evenly
-from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, _add_partials
-from .generated import add_pixels, claim, clear, copy, narrow, pointer, tall
+from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, add_partials
+from .generated import add_pixels, claim, clear, copy, pointer
 from .jit import jit, part
 from .packing import SOURCE, source, strip, table
 from .threads import address, launch
+from .tiles import PANEL, ROWS, VECTOR, multiply
 from .transforms import transform
-from .winograd import NARROW, PANEL, ROWS, TALL, VECTOR, _address_tiles, _plane, _plane_bytes, _transform_inputs
+from .winograd import address_tiles, plane_bytes, plane_bytes_compiled, transform_inputs
 from .winograd_matrices import WEIGHT_GRAD
 
 Array = NDArray[np.floating]
@@ -63,7 +64,7 @@ def conv2d_weight_grad(
     launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g, m), zero, table(PRODUCT, rows), m)
     dw = empty(w_shape, x.dtype) if len(partial) > 1 else partial.reshape(w_shape)
     if len(partial) > 1:
-        launch(_add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
+        launch(add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
     return dw, sums.sum(axis=0).astype(x.dtype)
 
 
@@ -89,7 +90,7 @@ def _scratch_bytes(g: dict[str, int], m: int) -> int:
     planes, tiles, size = (m + 2) ** 2, g["block_p"] * g["block_q"], g["size"]
     panels, pixel = g["group_k"] * size // PANEL, -(-g["group_c"] * size // VECTOR) * VECTOR
     height = g["group_c"] + ROWS
-    v, d, sums = _plane_bytes(tiles * pixel), _plane_bytes(panels * tiles * PANEL), _plane_bytes(panels * height * PANEL)
+    v, d, sums = plane_bytes(tiles * pixel), plane_bytes(panels * tiles * PANEL), plane_bytes(panels * height * PANEL)
     strips = (m * g["block_p"] + 2) * (m * g["block_q"] + 2) * max(pixel, panels * PANEL)
     return planes * (v + d + sums) + 16 * height + 8 * (tiles + ROWS) + 8 + 9 * VECTOR + strips
 
@@ -113,8 +114,8 @@ def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0:
     k1, c1 = min(k0 + g.group_k, g.k), min(c0 + g.group_c, g.c)
     panels, pixel = g.group_k // width, -(-(c1 - c0) * g.size // VECTOR) * VECTOR
     height = g.group_c + ROWS
-    v_plane = _plane(most * (-(-g.group_c * g.size // VECTOR) * VECTOR))
-    d_plane, s_plane = _plane(panels * most * PANEL), _plane(panels * height * PANEL)
+    v_plane = plane_bytes_compiled(most * (-(-g.group_c * g.size // VECTOR) * VECTOR))
+    d_plane, s_plane = plane_bytes_compiled(panels * most * PANEL), plane_bytes_compiled(panels * height * PANEL)
     v, d, sums = scratch, scratch + planes * v_plane, scratch + planes * (v_plane + d_plane)
     c_rows = sums + planes * s_plane
     s_rows = c_rows + 8 * height
@@ -132,8 +133,8 @@ def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0:
         p0, q0 = p0 * g.block_p, q0 * g.block_q
         p1, q1 = min(p0 + g.block_p, g.n_p), min(q0 + g.block_q, g.n_q)
         tiles = (p1 - p0) * (q1 - q0)
-        row, column = _address_tiles(zero, g, m, n, n + 1, p0, p1, q0, q1, c0, c1, pixel, laid_out, x_rows)
-        _transform_inputs(zero, m, tiles, pixel, x_rows, row, column, v, v_plane)
+        row, column = address_tiles(zero, g, m, n, n + 1, p0, p1, q0, q1, c0, c1, pixel, laid_out, x_rows)
+        transform_inputs(zero, m, tiles, pixel, x_rows, row, column, v, v_plane)
         _lay_dy(zero, gdy, m, n, p0, p1, q0, q1, k0, k1, panels * PANEL, laid_out)
         if c0 == 0:
             here = m * m * tiles
@@ -142,9 +143,10 @@ def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0:
         for plane in range(planes):
             for k in range(k0, k1, width):
                 at = (k - k0) // width
-                _plane_tiles(
-                    zero, c1 - c0, 2 * min(k1 - k, width) > width, c_rows, v + plane * v_plane, pixel, no_offset, tiles,
+                multiply(
+                    zero, 2 * min(k1 - k, width) > width, c1 - c0, c_rows, v + plane * v_plane, pixel, no_offset, 1, tiles,
                     d + plane * d_plane + at * most * PANEL, s_rows, plane * s_plane + at * height * PANEL, block > first,
+                    0, 0,
                 )  # fmt: skip
     for k in range(k0, k1, width):
         here = sums + (k - k0) // width * height * PANEL
@@ -189,20 +191,6 @@ def _transform_dy(
                     else:
                         dy_2(zero, start + at, row, pixel, here + at, 4 * plane, plane)
                 here += lanes
-
-
-@part
-def _plane_tiles(
-    zero: Any, channels: int, wide: bool, c_rows: int, v: int, pixel: int, no_offset: int, tiles: int, d: int, s_rows: int,
-    s_shift: int, accumulate: int,
-) -> None:  # fmt: skip
-    """S += V^T D for one plane and one panel."""
-    if wide:
-        for i in range(0, channels, TALL):
-            tall(zero, c_rows + 8 * i, v, pixel, no_offset, 1, tiles, d, s_rows + 8 * i, s_shift, accumulate, 0, 0)
-    else:
-        for i in range(0, channels, NARROW):
-            narrow(zero, c_rows + 8 * i, v, pixel, no_offset, 1, tiles, d, s_rows + 8 * i, s_shift, accumulate, 0, 0)
 
 
 @part

@@ -420,8 +420,8 @@ TILES: list[Row] = [
     (
         "db once for each group of channels",
         WEIGHT_GRAD,
-        "if c0 == 0:\n                _add",
-        "if c0 >= 0:\n                _add",
+        "if c0 == 0:\n                add_pixels",
+        "if c0 >= 0:\n                add_pixels",
         ("number_of_channels",),
     ),
     (

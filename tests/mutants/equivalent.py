@@ -7,12 +7,6 @@ from __future__ import annotations
 
 PROOFS: dict[tuple[str, str, str, str], str] = {
     (
-        "kernels/cpu/direct.py",
-        "_grid",
-        "words = carray(pointer(0, table), (filled,))",
-        "words = carray(pointer(1, table), (filled,))",
-    ): "That number tells that int64 lie there, and nothing reads its value.",
-    (
         "kernels/cpu/updates.py",
         "_by_elements",
         "kernel, -(-grad.size // ELEMENTS), 0, number(0), grad.itemsize, grad.size, address(grad), *map(address, dense),",

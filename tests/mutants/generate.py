@@ -25,6 +25,7 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "kernels/cpu/columns.py": (2, ("exact_adjoints", "col2im", "seven_loops", "no_byte_outside")),
     "kernels/cpu/direct.py": (5, ("number_of_channels", "number_of_pixels", "blocks_of_channels", "paddings_wider")),
     "kernels/cpu/direct_weight_grad.py": (4, ("number_of_channels", "number_of_pixels", "no_byte_outside", "many_chunks")),
+    "kernels/cpu/tiles.py": (2, ("number_of_channels", "number_of_pixels")),
     "kernels/cpu/packing.py": (4, ("number_of_channels", "number_of_pixels", "paddings_wider")),
     "kernels/cpu/generated.py": (4, ("number_of_channels", "first_largest", "relu", "sums_over")),
     "kernels/cpu/explicit.py": (1, ("seven_loops",)),
