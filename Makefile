@@ -23,6 +23,7 @@ OUT := bench/out
 BIG := --config 4,256,16 --config 4,128,32 --config 1,512,64
 bench: $(VENV)/.bench
 	$(BIN)/python bench/roofline.py --json $(OUT)/roofline.json
+	$(BIN)/python bench/tile.py --json $(OUT)/tile.json
 	$(BIN)/python bench/train_step.py $(BIG) --repeat 3 --skip-reference --json $(OUT)/train_step.json
 	$(BIN)/python bench/train_step.py --config 4,128,32 --skip-reference --isa avx2 --json $(OUT)/train_step_avx2.json
 	$(BIN)/python bench/inference.py $(BIG) --repeat 5 --json $(OUT)/inference.json

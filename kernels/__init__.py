@@ -25,6 +25,7 @@ The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everyt
   all of this at its door; kernels check nothing.
 * Nothing passed in is written but `out` and the parameters and moments of the updates. What is returned is fresh:
   inside `buffers.pooled` its memory may have served before, but only arrays that nobody sees any more.
+* `algorithm` says how, for those that have several ways: kernels/cpu/convolution.py tells what each is and takes.
 * `mask` is the output of a convolution with relu fused: dy counts only where mask > 0.
 * `b` and `relu` of the input gradient serve the transposed convolution, whose forward it is.
 * Every output element has one owner and reductions are cut by shape alone: no result depends on the thread count.

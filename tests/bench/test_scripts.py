@@ -24,6 +24,7 @@ RUNS = {
     "memory.py": "--config 1,16,2 --steps 1 --skip-peers",
     "scaling.py": "--config 1,16,2 --side 16 --side 32 --batch 1 --base 1 --base 2 --threads 1 --repeat 1",
     "startup.py": "--config 1,16,2 --repeat 1 --skip-cold --skip-peers",
+    "tile.py": "--repeat 1",
     "train_step.py": "--config 1,16,2 --repeat 1 --skip-peers",
 }
 
