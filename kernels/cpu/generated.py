@@ -4,7 +4,8 @@ They take addresses and strides in bytes as int64, and a `zero` whose type says 
 no fast-math flag, and never touches a byte beyond what its arguments name.
 
     tall, narrow              C = epilogue(C or 0, + sum over taps and depth of A B), C in registers all along
-    copy, copy_positive       a run of elements, all of them or those whose mask is > 0
+    copy, copy_pixels ...     runs of elements, all of them or those whose mask is > 0
+    transpose                 a square of vectors
     claim                     the next number of a counter that threads share
 """
 
@@ -215,6 +216,50 @@ def copy_positive(context: Any, zero: Any, target: Any, source: Any, mask: Any, 
     return types.void(zero, *[types.int64] * 4), emit
 
 
+def _pixels(masked: bool) -> Any:
+    """Make the kernel that copies `count` elements of each of `pixels` pixels, so many bytes apart; `masked`: where mask > 0."""
+
+    @intrinsic
+    def kernel(
+        context: Any, zero: Any, target: Any, target_pixel: Any, source: Any, source_pixel: Any, mask: Any, mask_pixel: Any,
+        pixels: Any, count: Any,
+    ) -> Any:  # fmt: skip
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+            e = Emitter(builder, zero)
+            _, *places, pixels, count = arguments
+            starts, steps = places[::2], places[1::2]
+
+            def one(now: list[Value], at: Value, kind: ir.Type) -> None:
+                value = e.load(builder.add(now[1], at), kind)
+                if masked:
+                    counts = builder.fcmp_ordered(">", e.load(builder.add(now[2], at), kind), _constant(kind, 0.0))
+                    value = builder.select(counts, value, _constant(kind, 0.0))
+                e.store(value, builder.add(now[0], at))
+
+            def whole_panel(i: Value, now: list[Value]) -> list[Value]:
+                for v in range(2):
+                    one(now, number(v * ISA.vector_bytes), e.vector)
+                return [builder.add(place, step) for place, step in zip(now, steps, strict=True)]
+
+            def any_count(i: Value, now: list[Value]) -> list[Value]:
+                _by_vectors(e, count, lambda at, kind: one(now, at, kind))
+                return [builder.add(place, step) for place, step in zip(now, steps, strict=True)]
+
+            with builder.if_else(builder.icmp_signed("==", count, number(ISA.panel_bytes // e.size))) as (whole, other):
+                with whole:  # the most frequent: without a loop in the loop
+                    e.repeat(number(0), pixels, number(1), starts, whole_panel)
+                with other:
+                    e.repeat(number(0), pixels, number(1), starts, any_count)
+            return context.get_dummy_value()
+
+        return types.void(zero, *[types.int64] * 8), emit
+
+    return kernel
+
+
+copy_pixels, copy_positive_pixels = _pixels(masked=False), _pixels(masked=True)
+
+
 @intrinsic
 def clear(context: Any, zero: Any, target: Any, count: Any) -> Any:
     """Set `count` elements from the address target on to 0."""
@@ -244,6 +289,36 @@ def _by_vectors(e: Emitter, count: Value, one: Callable[[Value, ir.Type], None])
 
     i, _ = e.repeat(number(0), count, number(e.lanes), [], of(e.vector))
     e.repeat(i, count, number(1), [], of(e.scalar))
+
+
+@intrinsic
+def transpose(context: Any, zero: Any, target: Any, target_row: Any, source: Any, source_row: Any) -> Any:
+    """Copy a square of as many rows and columns as a vector has lanes, turned over its diagonal."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        e = Emitter(builder, zero)
+        _, target, target_row, source, source_row = arguments
+        lanes = range(e.lanes)
+        rows = [e.load(builder.add(source, builder.mul(source_row, number(i)))) for i in lanes]
+        step = 1
+        while step < e.lanes:  # swap the off-diagonal quarters of each square of 2 x 2, then of 4 x 4, ...
+            low = [i if not i & step else e.lanes + i - step for i in lanes]
+            high = [i + step if not i & step else e.lanes + i for i in lanes]
+            for i in lanes:
+                if not i & step:
+                    pair = rows[i], rows[i + step]
+                    rows[i], rows[i + step] = (builder.shuffle_vector(*pair, _mask(places)) for places in (low, high))
+            step *= 2
+        for i in lanes:
+            e.store(rows[i], builder.add(target, builder.mul(target_row, number(i))))
+        return context.get_dummy_value()
+
+    return types.void(zero, *[types.int64] * 4), emit
+
+
+def _mask(places: list[int]) -> ir.Constant:
+    """Which lanes a shuffle takes, of two vectors one after the other."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
 
 
 @intrinsic

@@ -19,9 +19,10 @@ from numba import carray
 from numpy.typing import NDArray
 
 from ..geometry import pixel_stride
-from .generated import clear, copy, copy_positive, pointer
+from .generated import clear, copy, copy_pixels, copy_positive_pixels, pointer, transpose
 from .jit import part
 from .threads import address
+from .tiles import VECTOR
 
 # How taps reach an activation: what all three products know of the array that they read pixels of. Addresses and
 # strides in bytes. The grid point (p, q) reads rows p stride - pad + r and columns q stride - pad + s of its image.
@@ -76,13 +77,9 @@ def strip(
                 source, here = g.x + index * g.x_pixel + c0 * g.size, target + first * pixel
                 if g.mask:
                     mask = g.mask + index * g.mask_pixel + c0 * g.size
-                    for _ in range(first, last):
-                        copy_positive(zero, here, source, mask, count)
-                        here, source, mask = here + pixel, source + g.x_pixel, mask + g.mask_pixel
+                    copy_positive_pixels(zero, here, pixel, source, g.x_pixel, mask, g.mask_pixel, last - first, count)
                 else:
-                    for _ in range(first, last):
-                        copy(zero, here, source, count)
-                        here, source = here + pixel, source + g.x_pixel
+                    copy_pixels(zero, here, pixel, source, g.x_pixel, source, 0, last - first, count)
             target += width * pixel
 
 
@@ -96,20 +93,37 @@ def _clear_pixels(zero: Any, target: int, pixels: int, count: int, pixel: int) -
 def panel(
     zero: Any, size: int, weights: int, depth: int, depth_stride: int, count: int, column_stride: int, lanes: int, target: int
 ) -> None:  # fmt: skip
-    """Lay `count` columns of a matrix of `depth` rows out as rows of `lanes`, zeros behind: whole vectors for the tiles."""
-    if column_stride == size:
-        for d in range(depth):
-            here = target + d * lanes * size
-            copy(zero, here, weights + d * depth_stride, count)
-            if count < lanes:
-                clear(zero, here + count * size, lanes - count)
+    """Lay `count` columns of a matrix of `depth` rows out as rows of `lanes`, zeros behind: whole vectors for the tiles.
+
+    Either the rows or the columns of the matrix are runs of elements: one of the two strides is an element's size.
+    """
+    if column_stride != size:
+        _turned_panel(zero, size, weights, depth, count, column_stride, lanes, target)
         return
+    for d in range(depth):
+        here = target + d * lanes * size
+        copy(zero, here, weights + d * depth_stride, count)
+        if count < lanes:
+            clear(zero, here + count * size, lanes - count)
+
+
+@part
+def _turned_panel(
+    zero: Any, size: int, weights: int, depth: int, count: int, column_stride: int, lanes: int, target: int
+) -> None:  # fmt: skip
+    """Turn columns that are runs into rows: by whole squares, and what is left by elements."""
+    step = VECTOR // size
     rows = carray(pointer(zero, target), (depth, lanes))
-    for j in range(lanes):
-        if j < count:
-            column = carray(pointer(zero, weights + j * column_stride), (depth * depth_stride // size,))
-            for d in range(depth):
-                rows[d, j] = column[d * depth_stride // size]
-        else:
-            for d in range(depth):
-                rows[d, j] = 0
+    for j in range(0, lanes, step):
+        squares = depth // step * step if j + step <= count else 0
+        for d in range(0, squares, step):
+            start = weights + j * column_stride + d * size
+            transpose(zero, target + (d * lanes + j) * size, lanes * size, start, column_stride)
+        for i in range(j, j + step):
+            if i < count:
+                column = carray(pointer(zero, weights + i * column_stride), (depth,))
+                for d in range(squares, depth):
+                    rows[d, i] = column[d]
+            else:
+                for d in range(squares, depth):
+                    rows[d, i] = 0

@@ -6,7 +6,8 @@ part: the one is their sum, the other their difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -16,11 +17,11 @@ from .generated import Emitter, Value, intrinsic, number, where
 from .winograd_matrices import Matrix
 
 
-def transform(matrix: Matrix, divisor: int = 1) -> Any:
+def transform(matrix: Matrix, divisor: float = 1, total: bool = False) -> Any:
     """Make the kernel transform(zero, source, row, column, target, target_row, target_column) for one vector.
 
     Element (i, j) of the tile lies at source + i row + j column. The result is divided by divisor^2, truly: on whole
-    numbers that is exact where the quotient is.
+    numbers that is exact where the quotient is. The `total` of the elements goes behind the last row.
     """
 
     @intrinsic
@@ -29,10 +30,17 @@ def transform(matrix: Matrix, divisor: int = 1) -> Any:
     ) -> Any:  # fmt: skip
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
             e = Emitter(builder, zero)
-            result = _both_sides(e, matrix, _tile(e, matrix, *arguments[1:4]))
-            if divisor != 1:
-                result = [[builder.fdiv(x, e.constant(divisor**2)) for x in line] for line in result]
-            _store(e, result, *arguments[4:7])
+            _, source, row, column, target, target_row, target_column = arguments
+            elements: list[Value] = []
+
+            def element(i: int, j: int) -> Value:
+                elements.append(e.load(_place(e, source, row, column, i, j)))
+                return elements[-1]
+
+            _store(e, _both_sides(e, matrix, divisor, element), target, target_row, target_column)
+            if total:
+                behind = _place(e, target, target_row, target_column, len(matrix), 0)
+                e.store(functools.reduce(builder.fadd, elements), behind)
             return context.get_dummy_value()
 
         return types.void(zero, *[types.int64] * 6), emit
@@ -50,7 +58,7 @@ def finish(matrix: Matrix) -> Any:
     ) -> Any:  # fmt: skip
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
             e = Emitter(builder, zero)
-            result = _both_sides(e, matrix, _tile(e, matrix, *arguments[1:4]))
+            result = _both_sides(e, matrix, 1, _tile(e, *arguments[1:4]))
             flat, width = [x for line in result for x in line], len(result[0])
             flat = where(e, arguments[7], flat, lambda: _add_bias(e, flat, arguments[7]))
             flat = where(e, arguments[8], flat, lambda: [e.relu(x) for x in flat])
@@ -67,7 +75,7 @@ def _add_bias(e: Emitter, values: list[Value], bias: Value) -> list[Value]:
     return [e.b.fadd(x, b) for x in values]
 
 
-def _tile(e: Emitter, matrix: Matrix, source: Value, row: Value, column: Value) -> Callable[[int, int], Value]:
+def _tile(e: Emitter, source: Value, row: Value, column: Value) -> Callable[[int, int], Value]:
     """Return how element (i, j) is loaded."""
     return lambda i, j: e.load(_place(e, source, row, column, i, j))
 
@@ -82,11 +90,14 @@ def _store(e: Emitter, values: list[list[Value]], target: Value, row: Value, col
             e.store(value, _place(e, target, row, column, i, j))
 
 
-def _both_sides(e: Emitter, matrix: Matrix, element: Callable[[int, int], Value]) -> list[list[Value]]:
-    """Return matrix @ tile @ matrix^T: first down each column, then along each row."""
+def _both_sides(e: Emitter, matrix: Matrix, divisor: float, element: Callable[[int, int], Value]) -> list[list[Value]]:
+    """Return matrix @ tile @ matrix^T / divisor^2: first down each column, then along each row."""
     size = range(len(matrix[0]))
     columns = [_times(e, matrix, [element(i, j) for i in size]) for j in size]
-    return [_times(e, matrix, [columns[j][i] for j in size]) for i in range(len(matrix))]
+    result = [_times(e, matrix, [columns[j][i] for j in size]) for i in range(len(matrix))]
+    if divisor == 1:
+        return result
+    return [[e.b.fdiv(x, e.constant(divisor**2)) for x in line] for line in result]
 
 
 def _times(e: Emitter, matrix: Matrix, x: list[Value]) -> list[Value]:
@@ -109,7 +120,7 @@ def _times(e: Emitter, matrix: Matrix, x: list[Value]) -> list[Value]:
     return found
 
 
-def _sum(e: Emitter, row: list[int], x: list[Value]) -> Value:
+def _sum(e: Emitter, row: Sequence[float], x: list[Value]) -> Value:
     """Return the sum of row[k] x[k]: those with coefficient 1 or -1 first, so that the others are multiply-adds."""
     total = None
     for entry, value in sorted(((c, v) for c, v in zip(row, x, strict=True) if c), key=lambda term: abs(term[0]) != 1):

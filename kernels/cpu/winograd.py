@@ -8,13 +8,14 @@ The sum over channels makes n n matrix products ("planes") of it, (tiles, C) @ (
 
     for group of panels of K, block of tiles:            one job, claimed by whichever thread is free
         for block of channels:
-            V[plane, tile, c]       = B^T x B            of the image, or of a strip in scratch
-            U[plane, panel, c, k]   = G w G^T            from weights packed as for the direct product
-            M[plane, panel, tile, k] += V U              generated.py
-        y = A^T M A, + b, relu
+            V[plane, tile, c] = B^T x B                  windows.py
+            for panel of the group:
+                U[plane, c, k] = G w G^T                 from weights packed as for the direct product
+                M[plane, tile, k] += V U                 generated.py
+                y = A^T M A, + b, relu                   behind the last block of channels
 
-Each job transforms what it needs for itself: for 64 tiles and 64 outputs that is a tenth of the work, and it spares the
-transformed weights, four times the weights, their memory and their way through it.
+Each job transforms what it needs for itself: for 64 tiles and 256 outputs that is a sixth of the work, and it spares the
+transformed weights, four times the weights, their memory and their way through it. U and M of one panel stay in the cache.
 """
 
 from __future__ import annotations
@@ -31,23 +32,25 @@ from ..geometry import Pair, evenly, output_hw
 from .direct import PRODUCT, pack_weights, target_of
 from .generated import claim, clear, copy, pointer
 from .jit import jit, part
-from .packing import inside, source, strip, table
+from .packing import source, table
 from .threads import address, launch
 from .tiles import PANEL, ROWS, VECTOR, grid, multiply
 from .transforms import finish, transform
+from .windows import transform_inputs
 from .winograd_matrices import FORWARD
 
 Array = NDArray[np.floating]
 
 BLOCK_TILES = 64
-GROUP_COLUMNS = 64
-CHANNELS = 128  # a block
+CHANNELS = 256  # a block
+LEAST_COLUMNS, MOST_COLUMNS = 64, 256  # of a job: the more, the less is transformed again, but not so many that few jobs are left
+JOBS = 8
 
 TAPS = 9
 LINE = 64  # bytes: planes lie as much off a multiple of 4096, or they would share one set of the cache
 
-input_4, weights_4, output_4 = transform(FORWARD[4].bt), transform(FORWARD[4].g, FORWARD[4].divisor), finish(FORWARD[4].at)
-input_2, weights_2, output_2 = transform(FORWARD[2].bt), transform(FORWARD[2].g, FORWARD[2].divisor), finish(FORWARD[2].at)
+weights_4, output_4 = transform(FORWARD[4].g, FORWARD[4].divisor), finish(FORWARD[4].at)
+weights_2, output_2 = transform(FORWARD[2].g, FORWARD[2].divisor), finish(FORWARD[2].at)
 
 
 def conv2d(
@@ -79,19 +82,20 @@ def _run(g: dict[str, int], weight_taps: NDArray, w: Array, b: Array | None, rel
     if not g["n"] * g["p"] * g["q"]:
         return
     weight_taps = np.ascontiguousarray(weight_taps)
-    g |= _blocks(g["n"], -(-g["p"] // m), -(-g["q"] // m))
+    g |= blocks(g["n"], -(-g["p"] // m), -(-g["q"] // m))
     width = PANEL // g["size"]
     panels = -(-g["k"] // width)
-    g["group"] = evenly(panels, max(1, GROUP_COLUMNS // width))
     tiles = {"n": g["n"], "p": -(-g["p"] // m), "q": -(-g["q"] // m)}
     g["n_blocks"] = g["most_blocks"] = math.prod(-(-count // g[f"block_{axis}"]) for axis, count in tiles.items())
     g |= {"channels": evenly(g["c"], CHANNELS), "relu": int(relu), "b": 0 if b is None else address(b)}
     g |= {"weights": address(w), "weight_taps": address(weight_taps)}
+    groups = min(max(-(-g["k"] // MOST_COLUMNS), JOBS // g["n_blocks"]), -(-g["k"] // LEAST_COLUMNS))
+    g["group"] = -(-panels // groups)
     n_jobs = -(-panels // g["group"]) * g["n_blocks"]
     launch(_products, n_jobs, _scratch_bytes(g, m), w.dtype.type(0), table(PRODUCT, [g]), m)
 
 
-def _blocks(n: int, p: int, q: int) -> dict[str, int]:
+def blocks(n: int, p: int, q: int) -> dict[str, int]:
     """Cut n grids of p x q tiles into even blocks of about BLOCK_TILES; of whole grids where they are small."""
     block_q = evenly(q, max(8, BLOCK_TILES // p))
     block_p = evenly(p, max(1, BLOCK_TILES // block_q))
@@ -103,10 +107,15 @@ def _scratch_bytes(g: dict[str, int], m: int) -> int:
     """Return what a job needs: see _one_job, which lays it out."""
     tiles = g["block_n"] * g["block_p"] * g["block_q"] + ROWS
     planes, size, channels = (m + 2) ** 2, g["size"], g["channels"] + VECTOR // g["size"]
-    v, u = plane_bytes(tiles * channels * size), plane_bytes(g["group"] * channels * PANEL)
-    laid_out = g["block_n"] * (m * g["block_p"] + 2) * (m * g["block_q"] + 2) * channels * size
-    sums = plane_bytes(g["group"] * tiles * PANEL)
-    return planes * (v + u + sums) + TAPS * channels * PANEL + 24 * tiles + PANEL + 8 + m * m * PANEL + laid_out
+    v, u = plane_bytes(tiles * channels * size), plane_bytes(channels * PANEL)
+    sums = plane_bytes(_panels_kept(g) * tiles * PANEL)
+    strip = g["block_n"] * (m * g["block_p"] + 2) * (m * g["block_q"] + 2) * PANEL
+    return planes * (v + u + sums) + TAPS * channels * PANEL + 16 * tiles + PANEL + 8 + m * m * VECTOR + strip
+
+
+def _panels_kept(g: dict[str, int]) -> int:
+    """Return how many panels of sums a job keeps: one, where no other block of channels comes back to them."""
+    return g["group"] if g["c"] > g["channels"] else 1
 
 
 def plane_bytes(size: int) -> int:
@@ -137,81 +146,41 @@ def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int, m: int) ->
     n1, p1, q1 = min(n0 + g.block_n, g.n), min(p0 + g.block_p, n_p), min(q0 + g.block_q, n_q)
     tiles, most = (n1 - n0) * (p1 - p0) * (q1 - q0), g.block_n * g.block_p * g.block_q + ROWS
     channels = g.channels + VECTOR // g.size
-    v_plane, u_plane = plane_bytes_compiled(most * channels * g.size), plane_bytes_compiled(g.group * channels * PANEL)
-    m_plane = plane_bytes_compiled(g.group * most * PANEL)
+    kept = g.group if g.c > g.channels else 1
+    v_plane, u_plane = plane_bytes_compiled(most * channels * g.size), plane_bytes_compiled(channels * PANEL)
+    m_plane = plane_bytes_compiled(kept * most * PANEL)
     v, u, sums = scratch, scratch + planes * v_plane, scratch + planes * (v_plane + u_plane)
     packed = sums + planes * m_plane
-    x_rows = packed + TAPS * channels * PANEL
-    v_rows = x_rows + 8 * most
+    v_rows = packed + TAPS * channels * PANEL
     m_rows = v_rows + 8 * most
     bias = m_rows + 8 * most
     no_offset = bias + PANEL
-    carray(pointer(0, no_offset), (1,))[0] = 0  # one tap: its transformed weights know no other
     spill = no_offset + 8
-    laid_out = spill + m * m * PANEL
+    laid_out = spill + m * m * VECTOR
+    carray(pointer(0, no_offset), (1,))[0] = 0  # one tap: its transformed weights know no other
     k0, k1 = group * g.group * width, min((group + 1) * g.group * width, g.k)
     grid(m_rows, sums, sums, 1, 1, most // ROWS * ROWS, 0, 0, PANEL)  # a row of its own for each that fills a tile
     for c0 in range(0, g.c, g.channels):
         c1 = min(c0 + g.channels, g.c)
         pixel = -(-(c1 - c0) * g.size // VECTOR) * VECTOR
         grid(v_rows, v, v, 1, 1, tiles, 0, 0, pixel)
-        row, column = address_tiles(zero, g, m, n0, n1, p0, p1, q0, q1, c0, c1, pixel, laid_out, x_rows)
-        transform_inputs(zero, m, tiles, pixel, x_rows, row, column, v, v_plane)
+        transform_inputs(zero, g, m, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, v, v_plane)
         for k in range(k0, k1, width):
             count = min(k1 - k, width)
             lanes = width if 2 * count > width else width // 2
+            here = 0 if kept == 1 else (k - k0) // width * most * PANEL
             pack_weights(zero, g, c0, c1, k, count, lanes, packed)
-            at = (k - k0) // width
-            _transform_weights(zero, m, c1 - c0, lanes * g.size, packed, u + at * channels * PANEL, u_plane)
-        for plane in range(planes):
-            for k in range(k0, k1, width):
-                at = (k - k0) // width
+            _transform_weights(zero, m, c1 - c0, lanes * g.size, packed, u, u_plane)
+            for plane in range(planes):
                 multiply(
-                    zero, 2 * min(k1 - k, width) > width, tiles, v_rows, plane * v_plane, g.size, no_offset, 1, c1 - c0,
-                    u + plane * u_plane + at * channels * PANEL, m_rows, plane * m_plane + at * most * PANEL, c0 > 0, 0, 0,
+                    zero, lanes == width, tiles, v_rows, plane * v_plane, g.size, no_offset, 1, c1 - c0, u + plane * u_plane,
+                    m_rows, plane * m_plane + here, c0 > 0, 0, 0,
                 )  # fmt: skip
-    for k in range(k0, k1, width):
-        count, at = min(k1 - k, width), (k - k0) // width
-        if g.b:
-            clear(zero, bias, width)
-            copy(zero, bias, g.b + k * g.size, count)
-        _finish_tiles(zero, g, m, n0, n1, p0, p1, q0, q1, k, count, sums + at * most * PANEL, m_plane, bias, spill)
-
-
-@part
-def address_tiles(
-    zero: Any, g: Any, m: int, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, c0: int, c1: int, pixel: int,
-    laid_out: int, x_rows: int,
-) -> tuple[int, int]:  # fmt: skip
-    """Fill the table of where each tile's inputs begin; return how far apart their rows and columns lie."""
-    n, p, q = n1 - n0, p1 - p0, q1 - q0
-    whole = pixel == (c1 - c0) * g.size
-    if whole and g.mask == 0 and inside(g, m * p0, m * p1, m * q0, m * q1):
-        row, image = g.w * g.x_pixel, g.h * g.w * g.x_pixel
-        start = g.x + n0 * image + (m * p0 - g.pad_h) * row + (m * q0 - g.pad_w) * g.x_pixel + c0 * g.size
-        grid(x_rows, start, start, n, p, q, image, m * row, m * g.x_pixel)
-        return row, g.x_pixel
-    row = (m * q + 2) * pixel
-    if not whole:
-        clear(zero, laid_out, n * (m * p + 2) * row // g.size)
-    strip(zero, g, n0, n1, m * p0, m * p1, m * q0, m * q1, c0, c1, laid_out, pixel)
-    grid(x_rows, laid_out, laid_out, n, p, q, (m * p + 2) * row, m * row, m * pixel)
-    return row, pixel
-
-
-@part
-def transform_inputs(
-    zero: Any, m: int, tiles: int, pixel: int, x_rows: int, row: int, column: int, v: int, plane: int
-) -> None:
-    """V[plane, tile, c] = B^T x B, a vector of channels at a time."""
-    places = carray(pointer(0, x_rows), (tiles,))
-    for tile in range(tiles):
-        here = v + tile * pixel
-        for at in range(0, pixel, VECTOR):
-            if m == 4:
-                input_4(zero, places[tile] + at, row, column, here + at, 6 * plane, plane)
-            else:
-                input_2(zero, places[tile] + at, row, column, here + at, 4 * plane, plane)
+            if c1 == g.c:
+                if g.b:
+                    clear(zero, bias, width)
+                    copy(zero, bias, g.b + k * g.size, count)
+                _finish_tiles(zero, g, m, n0, n1, p0, p1, q0, q1, k, count, sums + here, m_plane, bias, spill)
 
 
 @part

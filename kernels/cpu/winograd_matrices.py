@@ -17,10 +17,11 @@ them: 0, 1, -1 for m = 2, and 2, -2 too for m = 4.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-Matrix = list[list[int]]
+Matrix = Sequence[Sequence[float]]
 
 POINTS = {2: (0, 1, -1), 4: (0, 1, -1, 2, -2)}
 
@@ -33,6 +34,11 @@ class Matrices:
     g: Matrix
     bt: Matrix
     divisor: int
+
+    @property
+    def power(self) -> int:
+        """The power of two below the divisor: to divide by it is exact, so that only divisor / power is left to divide by."""
+        return 2 ** (self.divisor.bit_length() - 1)
 
 
 def matrices(m: int, r: int, points: tuple[int, ...]) -> Matrices:

@@ -6,8 +6,8 @@ The sum over tiles makes n n matrix products ("planes") of it, (C, tiles) @ (til
 
     for chunk of blocks, group of k, group of c:         one job, claimed by whichever thread is free
         for block of tiles in the chunk:
-            V[plane, tile, c]        = B^T x B           of the image, or of a strip in scratch
-            D[plane, panel, tile, k] = G dy G^T          of a strip of dy where mask > 0; its sum is the chunk's db
+            V[plane, tile, c]        = B^T x B           windows.py
+            D[plane, panel, tile, k] = G dy G^T          of dy where mask > 0; the sum of that is the chunk's db
             S[plane, panel, c, k]   += V^T D             generated.py
         the chunk's partial dw = A^T S A                 9 taps, so that what is stored is small
     dw = the partial sums, added in the order of the chunks
@@ -15,6 +15,7 @@ The sum over tiles makes n n matrix products ("planes") of it, (C, tiles) @ (til
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,29 +25,30 @@ from numpy.typing import NDArray
 from ..buffers import empty
 from ..geometry import Pair, evenly
 from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, add_partials
-from .generated import add_pixels, claim, clear, copy, pointer
+from .generated import add_pixels, claim, copy, pointer
 from .jit import jit, part
-from .packing import SOURCE, source, strip, table
+from .packing import SOURCE, source, table
 from .threads import address, launch
 from .tiles import PANEL, ROWS, VECTOR, multiply
 from .transforms import transform
-from .winograd import address_tiles, plane_bytes, plane_bytes_compiled, transform_inputs
+from .windows import transform_dy, transform_inputs
+from .winograd import blocks, plane_bytes, plane_bytes_compiled
 from .winograd_matrices import WEIGHT_GRAD
 
 Array = NDArray[np.floating]
 
-BLOCK_TILES = 64
-GROUP = 64  # channels of x, and of dy, of a job
-JOBS = 64  # wanted, where the shape has them, and where chunks for them do not take more than PARTIAL_BYTES
+GROUPS = 128, 64  # channels of x, and of dy, of a job: the more, the less is transformed again; the first that leaves ENOUGH
+ENOUGH = 16  # jobs
+JOBS = 32  # wanted, where the shape has them, and where chunks for them do not take more than PARTIAL_BYTES
 CHUNK_BLOCKS = 2  # at least: to transform the sums back costs a tenth of a block
 
 # The same fields for x and for dy, whose windows are single pixels; the numbers of tiles and blocks are x's.
 PRODUCT = [
-    *SOURCE, "p", "q", "n_p", "n_q", "k", "block_p", "block_q", "n_blocks", "n_chunks", "group_c", "group_k", "dw", "db",
+    *SOURCE, "n", "p", "q", "n_p", "n_q", "k", "block_n", "block_p", "block_q", "n_blocks", "n_chunks", "group_c", "group_k",
+    "dw", "db",
 ]  # fmt: skip
 
-dy_4, taps_4 = transform(WEIGHT_GRAD[4].g, WEIGHT_GRAD[4].divisor), transform(WEIGHT_GRAD[4].at)
-dy_2, taps_2 = transform(WEIGHT_GRAD[2].g, WEIGHT_GRAD[2].divisor), transform(WEIGHT_GRAD[2].at)
+taps_2, taps_4 = (transform(w.at, w.divisor / w.power) for w in (WEIGHT_GRAD[2], WEIGHT_GRAD[4]))
 
 
 def conv2d_weight_grad(
@@ -72,13 +74,15 @@ def _plan(g: dict[str, int], dy_shape: tuple[int, ...], m: int) -> dict[str, int
     """Choose blocks, groups and chunks."""
     n, p, q, k = dy_shape
     n_p, n_q, width = -(-p // m), -(-q // m), PANEL // g["size"]
-    block_q = evenly(n_q, max(8, BLOCK_TILES // n_p))
-    block_p = evenly(n_p, max(1, BLOCK_TILES // block_q))
-    g |= {"p": p, "q": q, "n_p": n_p, "n_q": n_q, "k": k, "block_p": block_p, "block_q": block_q}
-    g |= {"group_c": evenly(g["c"], GROUP), "group_k": -(-evenly(k, GROUP) // width) * width}
-    n_blocks = n * -(-n_p // block_p) * -(-n_q // block_q)
+    g |= {"n": n, "p": p, "q": q, "n_p": n_p, "n_q": n_q, "k": k} | blocks(n, n_p, n_q)
+    g["n_blocks"] = math.prod(-(-g[count] // g[f"block_{axis}"]) for axis, count in {"n": "n", "p": "n_p", "q": "n_q"}.items())
     affordable = PARTIAL_BYTES // (9 * g["c"] * k * g["size"])
-    return g | {"n_blocks": n_blocks, "n_chunks": max(1, min(-(-JOBS // _n_groups(g)), n_blocks // CHUNK_BLOCKS, affordable))}
+    for group in GROUPS:
+        g |= {"group_c": evenly(g["c"], group), "group_k": -(-evenly(k, group) // width) * width}
+        g["n_chunks"] = max(1, min(-(-JOBS // _n_groups(g)), g["n_blocks"] // CHUNK_BLOCKS, affordable))
+        if _n_groups(g) * g["n_chunks"] >= ENOUGH:
+            break
+    return g
 
 
 def _n_groups(g: dict[str, int]) -> int:
@@ -87,12 +91,12 @@ def _n_groups(g: dict[str, int]) -> int:
 
 def _scratch_bytes(g: dict[str, int], m: int) -> int:
     """Return what a job needs: see _one_job, which lays it out."""
-    planes, tiles, size = (m + 2) ** 2, g["block_p"] * g["block_q"], g["size"]
+    planes, tiles, size = (m + 2) ** 2, g["block_n"] * g["block_p"] * g["block_q"], g["size"]
     panels, pixel = g["group_k"] * size // PANEL, -(-g["group_c"] * size // VECTOR) * VECTOR
     height = g["group_c"] + ROWS
     v, d, sums = plane_bytes(tiles * pixel), plane_bytes(panels * tiles * PANEL), plane_bytes(panels * height * PANEL)
-    strips = (m * g["block_p"] + 2) * (m * g["block_q"] + 2) * max(pixel, panels * PANEL)
-    return planes * (v + d + sums) + 16 * height + 8 * (tiles + ROWS) + 8 + 9 * VECTOR + strips
+    strip = g["block_n"] * (m * g["block_p"] + 2) * (m * g["block_q"] + 2) * PANEL
+    return planes * (v + d + sums) + d + 16 * height + 8 + 9 * VECTOR + strip
 
 
 @jit
@@ -110,17 +114,16 @@ def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, m: 
 @part
 def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0: int, m: int) -> None:
     """Sum one chunk for a group of k and a group of c, and store the partial sum."""
-    planes, most, width = (m + 2) ** 2, g.block_p * g.block_q, PANEL // g.size
+    planes, most, width = (m + 2) ** 2, g.block_n * g.block_p * g.block_q, PANEL // g.size
     k1, c1 = min(k0 + g.group_k, g.k), min(c0 + g.group_c, g.c)
     panels, pixel = g.group_k // width, -(-(c1 - c0) * g.size // VECTOR) * VECTOR
     height = g.group_c + ROWS
     v_plane = plane_bytes_compiled(most * (-(-g.group_c * g.size // VECTOR) * VECTOR))
     d_plane, s_plane = plane_bytes_compiled(panels * most * PANEL), plane_bytes_compiled(panels * height * PANEL)
-    v, d, sums = scratch, scratch + planes * v_plane, scratch + planes * (v_plane + d_plane)
+    v, d, sums = scratch, scratch + planes * v_plane, scratch + planes * v_plane + (planes + 1) * d_plane
     c_rows = sums + planes * s_plane
     s_rows = c_rows + 8 * height
-    x_rows = s_rows + 8 * height
-    no_offset = x_rows + 8 * (most + ROWS)
+    no_offset = s_rows + 8 * height
     spill = no_offset + 8
     laid_out = spill + 9 * VECTOR
     _address_channels(g.size, c1 - c0, height, c_rows, sums, s_rows, no_offset)
@@ -129,28 +132,25 @@ def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0:
     first = chunk * g.n_blocks // g.n_chunks
     for block in range(first, (chunk + 1) * g.n_blocks // g.n_chunks):
         rest, q0 = divmod(block, -(-g.n_q // g.block_q))
-        n, p0 = divmod(rest, -(-g.n_p // g.block_p))
-        p0, q0 = p0 * g.block_p, q0 * g.block_q
-        p1, q1 = min(p0 + g.block_p, g.n_p), min(q0 + g.block_q, g.n_q)
-        tiles = (p1 - p0) * (q1 - q0)
-        row, column = address_tiles(zero, g, m, n, n + 1, p0, p1, q0, q1, c0, c1, pixel, laid_out, x_rows)
-        transform_inputs(zero, m, tiles, pixel, x_rows, row, column, v, v_plane)
-        _lay_dy(zero, gdy, m, n, p0, p1, q0, q1, k0, k1, panels * PANEL, laid_out)
+        n0, p0 = divmod(rest, -(-g.n_p // g.block_p))
+        n0, p0, q0 = n0 * g.block_n, p0 * g.block_p, q0 * g.block_q
+        n1, p1, q1 = min(n0 + g.block_n, g.n), min(p0 + g.block_p, g.n_p), min(q0 + g.block_q, g.n_q)
+        tiles = (n1 - n0) * (p1 - p0) * (q1 - q0)
+        transform_inputs(zero, g, m, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, v, v_plane)
+        transform_dy(zero, gdy, m, n0, n1, p0, p1, q0, q1, k0, k1, laid_out, d, d_plane, most * PANEL)
         if c0 == 0:
-            here = m * m * tiles
-            add_pixels(zero, g.db + (chunk * g.k + k0) * 8, laid_out, panels * PANEL, here, k1 - k0)
-        _transform_dy(zero, m, g.size, p1 - p0, q1 - q0, k1 - k0, panels * PANEL, laid_out, d, d_plane, most * PANEL)
-        for plane in range(planes):
-            for k in range(k0, k1, width):
-                at = (k - k0) // width
+            _add_bias_grad(zero, g, chunk, k0, k1, tiles, d + planes * d_plane, most * PANEL)
+        last = block + 1 == (chunk + 1) * g.n_blocks // g.n_chunks
+        for k in range(k0, k1, width):
+            at, count = (k - k0) // width, min(k1 - k, width)
+            for plane in range(planes):
                 multiply(
-                    zero, 2 * min(k1 - k, width) > width, c1 - c0, c_rows, v + plane * v_plane, pixel, no_offset, 1, tiles,
+                    zero, 2 * count > width, c1 - c0, c_rows, v + plane * v_plane, pixel, no_offset, 1, tiles,
                     d + plane * d_plane + at * most * PANEL, s_rows, plane * s_plane + at * height * PANEL, block > first,
                     0, 0,
                 )  # fmt: skip
-    for k in range(k0, k1, width):
-        here = sums + (k - k0) // width * height * PANEL
-        _store(zero, g, m, chunk, k, min(k1 - k, width), c0, c1, here, s_plane, spill)
+            if last:
+                _store(zero, g, m, chunk, k, count, c0, c1, sums + at * height * PANEL, s_plane, spill)
 
 
 @part
@@ -164,33 +164,13 @@ def _address_channels(size: int, count: int, height: int, c_rows: int, sums: int
 
 
 @part
-def _lay_dy(
-    zero: Any, gdy: Any, m: int, n: int, p0: int, p1: int, q0: int, q1: int, k0: int, k1: int, pixel: int, target: int
-) -> None:  # fmt: skip
-    """Copy the tiles' dy to a strip: where mask > 0, if there is one, and zeros beyond the edges and the last channel."""
-    if pixel != (k1 - k0) * gdy.size:
-        clear(zero, target, m * (p1 - p0) * m * (q1 - q0) * pixel // gdy.size)
-    strip(zero, gdy, n, n + 1, m * p0, m * p1, m * q0, m * q1, k0, k1, target, pixel)
-
-
-@part
-def _transform_dy(
-    zero: Any, m: int, size: int, p: int, q: int, count: int, pixel: int, strip: int, d: int, plane: int, panel: int
-) -> None:  # fmt: skip
-    """D[plane, panel, tile, k] = G dy G^T, of p x q tiles in a strip; a panel that fits into one vector is one wide."""
-    row, width = m * q * pixel, PANEL // size
-    for k in range(0, count, width):
-        lanes = PANEL if 2 * min(count - k, width) > width else VECTOR
-        here = d + k // width * panel
-        for i in range(p):
-            for j in range(q):
-                start = strip + m * i * row + m * j * pixel + k * size
-                for at in range(0, lanes, VECTOR):
-                    if m == 4:
-                        dy_4(zero, start + at, row, pixel, here + at, 6 * plane, plane)
-                    else:
-                        dy_2(zero, start + at, row, pixel, here + at, 4 * plane, plane)
-                here += lanes
+def _add_bias_grad(zero: Any, g: Any, chunk: int, k0: int, k1: int, tiles: int, totals: int, panel: int) -> None:
+    """Add the tiles' sums of dy to the chunk's db, in float64."""
+    width = PANEL // g.size
+    for k in range(k0, k1, width):
+        count = min(k1 - k, width)
+        row = PANEL if 2 * count > width else VECTOR
+        add_pixels(zero, g.db + (chunk * g.k + k) * 8, totals + (k - k0) // width * panel, row, tiles, count)
 
 
 @part
