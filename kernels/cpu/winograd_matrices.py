@@ -56,5 +56,14 @@ def _coefficients(roots: list[int]) -> list[int]:
     return found
 
 
+def amplification(f: Matrices) -> Fraction:
+    """Return how large the terms of an output may be together, in two dimensions, beside the largest input times weight.
+
+    Rounding errors are a share of those terms, not of the output, in which they cancel: the output itself comes to r^2 at most.
+    """
+    products = [sum(map(abs, g)) * sum(map(abs, b)) / Fraction(f.divisor) for g, b in zip(f.g, f.bt, strict=True)]
+    return max(sum(abs(a) * p for a, p in zip(row, products, strict=True)) for row in f.at) ** 2
+
+
 FORWARD = {m: matrices(m, 3, points) for m, points in POINTS.items()}  # m outputs of a 3-tap kernel
 WEIGHT_GRAD = {m: matrices(3, m, points) for m, points in POINTS.items()}  # 3 taps of the gradient, from m of dy
