@@ -57,12 +57,12 @@ def _coefficients(roots: list[int]) -> list[int]:
 
 
 def amplification(f: Matrices) -> Fraction:
-    """Return how large the terms of an output may be together, in two dimensions, beside the largest input times weight.
+    """Return how large an output's terms may be together, in two dimensions, beside the largest input times the largest weight.
 
-    Rounding errors are a share of those terms, not of the output, in which they cancel: the output itself comes to r^2 at most.
+    Rounding errors are a share of these terms, not of the output: there the terms cancel, and r^2 is all that is left.
     """
-    products = [sum(map(abs, g)) * sum(map(abs, b)) / Fraction(f.divisor) for g, b in zip(f.g, f.bt, strict=True)]
-    return max(sum(abs(a) * p for a, p in zip(row, products, strict=True)) for row in f.at) ** 2
+    products = [sum(map(abs, g)) * sum(map(abs, b)) * Fraction(1, f.divisor) for g, b in zip(f.g, f.bt, strict=True)]
+    return max(sum((abs(a) * p for a, p in zip(row, products, strict=True)), Fraction()) for row in f.at) ** 2
 
 
 FORWARD = {m: matrices(m, 3, points) for m, points in POINTS.items()}  # m outputs of a 3-tap kernel
