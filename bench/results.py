@@ -17,7 +17,7 @@ from typing import Any
 import measure
 import numpy as np
 
-ORDER = ("train_step", "train_step_avx2", "inference", "conv", "memory", "startup", "scaling", "tile", "roofline")
+ORDER = ("train_step", "train_step_avx2", "inference", "conv", "accuracy", "memory", "startup", "scaling", "tile", "roofline")
 SUMS = "sum over"  # conv.py's short table: it goes first, for the long one is for those who look a layer up
 Results = dict[str, dict[str, Any]]
 Draw = Callable[[Any, dict[str, Any]], None]

@@ -40,12 +40,18 @@ def guarded(shape, dtype=float, *, at_end=True, step=1):
     return whole[start : start + size].view(dtype).reshape(shape)
 
 
-def put(array, at_end):
-    """Copy an array to where a guard stands behind or before it."""
-    copy = guarded(array.shape, array.dtype, at_end=at_end)
+def put(array, at_end, beside=0):
+    """Copy an array to where a guard stands behind or before it; `beside`: as a slice of an array of more channels."""
+    copy, _ = room_for(array.shape, array.dtype, at_end, beside)
     copy[...] = array
     copy.flags.writeable = False
     return copy
+
+
+def room_for(shape, dtype, at_end, beside=0):
+    """Return an array that touches a guard, a slice of the channels of a wider one, and the channels beside it."""
+    wide, c = guarded((*shape[:-1], shape[-1] + beside), dtype, at_end=at_end), shape[-1]
+    return (wide[..., beside:], wide[..., :beside]) if at_end else (wide[..., :c], wide[..., c:])
 
 
 @contextlib.contextmanager
@@ -113,6 +119,58 @@ def prove_convolutions(cpu, dtype, at_end):
             np.testing.assert_array_equal(found, one)
 
 
+def winograd_convolutions(dtype):
+    """Give geometries: tiles that fit or hang over every edge, channels around a vector and a panel, several blocks."""
+    from minunet.kernels.cpu.isa import ISA
+    from minunet.testing.strategies import Geometry
+
+    lanes = ISA.vector_bytes // np.dtype(dtype).itemsize
+    channels = (1, lanes - 1, lanes, lanes + 1, 2 * lanes - 1, 2 * lanes, 2 * lanes + 1)
+    for c, k in zip(channels, (lanes, *reversed(channels[1:-1]), 3), strict=True):
+        for h, w, padding in ((1, 1, (1, 1)), (3, 5, (0, 0)), (6, 10, (0, 0)), (7, 4, (1, 2)), (13, 9, (1, 1))):
+            yield Geometry((2, h, w, c), (3, 3), k, (1, 1), padding)
+    yield Geometry((1, 37, 70, 5), (3, 3), 9, (1, 1), (1, 1))
+    yield Geometry((9, 6, 7, 3), (3, 3), 67, (1, 1), (1, 1))
+    yield Geometry((1, 9, 11, 131), (3, 3), 70, (1, 1), (0, 1))
+
+
+def prove_winograd(cpu, dtype, at_end):
+    from minunet.kernels import reference
+    from minunet.testing import strategies
+
+    for g in winograd_convolutions(dtype):
+        rng = np.random.default_rng(0)
+        plain = [strategies.integers(rng, s, dtype) for s in (g.x_shape, g.w_shape, (g.k,), g.y_shape, (g.x_shape[3],))]
+        expected = three_passes(reference, *plain, **g.options)
+        for beside in (0, 3):
+            x, dy = (put(array, at_end, beside) for array in (plain[0], plain[3]))
+            w, b, back = (put(plain[i], at_end) for i in (1, 2, 4))
+            for algorithm in ("winograd2x2", "winograd4x4"):
+                print(dtype.__name__, "at end" if at_end else "at start", algorithm, f"{beside} beside", g, flush=True)
+                (y, by_y), (dx, by_dx) = (room_for(shape, dtype, at_end, beside) for shape in (g.y_shape, g.x_shape))
+                mask = put(expected[0], at_end, beside)
+                with all_allocations_guarded(at_end):
+                    options = {"algorithm": algorithm, "mask": mask, "y": y, "dx": dx} | g.options
+                    found = three_passes(cpu, x, w, b, dy, back, **options)
+                for one, exact in zip(found, expected, strict=True):
+                    np.testing.assert_allclose(one, exact, rtol=0, atol=1e-4 * np.abs(exact).max(initial=1))
+                assert np.isnan(by_y).all() and np.isnan(by_dx).all()
+
+
+def three_passes(backend, x, w, b, dy, back, *, mask=None, y=None, dx=None, **options):
+    """Return y, dx, dw, db with everything fused, into `y` and `dx` where they are given, and then all of it plain."""
+    y = backend.conv2d(x, w, b, relu=True, out=y, **options)
+    mask = y if mask is None else mask
+    return [
+        y,
+        backend.conv2d_input_grad(dy, w, x.shape, mask=mask, b=back, relu=True, out=dx, **options),
+        *backend.conv2d_weight_grad(x, dy, w.shape, mask=mask, **options),
+        backend.conv2d(x, w, **options),
+        backend.conv2d_input_grad(dy, w, x.shape, **options),
+        *backend.conv2d_weight_grad(x, dy, w.shape, **options),
+    ]
+
+
 def prove_others(cpu, dtype, at_end):
     from minunet.kernels import reference
     from minunet.testing import strategies
@@ -165,7 +223,7 @@ def prove_updates(cpu, reference, size, dtype, at_end):
 if __name__ == "__main__":
     from minunet.kernels import cpu
 
-    prove = {"convolutions": prove_convolutions, "others": prove_others}[sys.argv[1]]
+    prove = {"convolutions": prove_convolutions, "winograd": prove_winograd, "others": prove_others}[sys.argv[1]]
     for dtype in (np.float32, np.float64):
         for at_end in (True, False):
             prove(cpu, dtype, at_end)

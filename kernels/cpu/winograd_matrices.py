@@ -62,5 +62,14 @@ def _coefficients(roots: list[int]) -> list[int]:
     return found
 
 
+def amplification(f: Matrices) -> Fraction:
+    """Return how large an output's terms may be together, in two dimensions, beside the largest input times the largest weight.
+
+    Rounding errors are a share of these terms, not of the output: there the terms cancel, and r^2 is all that is left.
+    """
+    products = [sum(map(abs, g)) * sum(map(abs, b)) * Fraction(1, f.divisor) for g, b in zip(f.g, f.bt, strict=True)]
+    return max(sum((abs(a) * p for a, p in zip(row, products, strict=True)), Fraction()) for row in f.at) ** 2
+
+
 FORWARD = {m: matrices(m, 3, points) for m, points in POINTS.items()}  # m outputs of a 3-tap kernel
 WEIGHT_GRAD = {m: matrices(3, m, points) for m, points in POINTS.items()}  # 3 taps of the gradient, from m of dy

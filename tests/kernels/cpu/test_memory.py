@@ -16,7 +16,7 @@ SKIP = 77
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is not of this system")
-@pytest.mark.parametrize("kernels", ["convolutions", "others"])
+@pytest.mark.parametrize("kernels", ["convolutions", "winograd", "others"])
 def test_no_byte_outside_an_array_is_read_or_written(kernels):
     program = [sys.executable, "-X", "faulthandler", str(TESTS / "guarded.py"), kernels]
     environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
