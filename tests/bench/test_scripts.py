@@ -120,26 +120,33 @@ def test_what_others_take_is_told_apart_from_our_own_work(bench, monkeypatch):
     assert others.share() is None or 0 <= others.share() <= 1
 
 
-def test_the_layers_of_conv_are_those_of_the_network(bench):
-    layers = bench("conv").layers_of((2, 64, 3), 3)
+def test_the_layers_are_those_of_the_network(bench):
+    layers = bench("layers").layers_of((2, 64, 3), 3)
     summary = summarize(Network(1, 2, 3, 3), (2, 64, 64))
     assert sum(layer.count * layer.flops for layer in layers) == summary.flops
     shapes = sorted(layer.w_shape for layer in layers for _ in range(layer.count))
     assert shapes == sorted(w.shape for w in Network(1, 2, 3, 3).parameters.values() if w.ndim == 4)
 
 
-def test_conv_stops_where_an_algorithm_is_wrong_and_passes_over_one_that_refuses(bench):
-    conv = bench("conv")
+def test_a_wrong_algorithm_stops_all_and_one_that_refuses_is_passed_over(bench):
+    layers = bench("layers")
 
     def refuse():
         raise ValueError("not this shape")
 
     right, wrong = np.ones(3, np.float32), np.array([1, 1, 1.1], np.float32)
-    assert conv.agreeing("layer", {"a": lambda: right, "b": refuse}, False).keys() == {"a"}
+    assert layers.agreeing("layer", {"a": lambda: right, "b": refuse}, False).keys() == {"a"}
+    assert layers.agreeing("layer", {"a": refuse}, False) == {}
+    assert layers.agreeing("layer", {"a": refuse, layers.ONEDNN: lambda: right}, False) == {}
     with pytest.raises(SystemExit, match=r"layer: b differs from a by 0\.1"):
-        conv.agreeing("layer", {"a": lambda: right, "b": lambda: wrong}, False)
+        layers.agreeing("layer", {"a": lambda: right, "b": lambda: wrong}, False)
     with pytest.raises(SystemExit, match="nan"):
-        conv.agreeing("layer", {"a": lambda: right, "b": lambda: right * np.nan}, False)
+        layers.agreeing("layer", {"a": lambda: right, "b": lambda: right * np.nan}, False)
+
+
+def test_conv_says_once_which_layers_no_algorithm_serves():
+    shown = run("conv.py", *RUNS["conv.py"].split(), "--algorithm", "winograd4x4")
+    assert shown.count("decoder.0.up") == shown.count("head") == 1 < shown.count("decoder.0.conv1")
 
 
 def test_a_bound_is_the_later_of_peak_and_bandwidth(bench):
