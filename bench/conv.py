@@ -1,6 +1,7 @@
 """How fast is each convolution of the U-Net, each pass and algorithm, beside oneDNN and beside what the machine can do?
 
     python bench/conv.py --config 1,512,64 --algorithm auto --algorithm im2col
+    python bench/conv.py --fit                                                     for auto's choice: bench/fit.py
 
 Every layer of the network, its forward, input gradient and weight gradient, each algorithm and PyTorch's oneDNN
 (channels-last) in turns, medians; bench/layers.py says what is asked of each. All results are compared before anything
@@ -28,7 +29,9 @@ Rows = list[dict[str, Any]]
 def main() -> None:
     """Time every layer, print its rows, and the sums over the network."""
     parser = measure.parser(__doc__, repeat=3, peers="PyTorch")
-    parser.add_argument("--config", type=measure.config, default="1,512,64", metavar="BATCH,SIDE,BASE", help="default: 1,512,64")
+    parser.add_argument(
+        "--config", type=measure.config, metavar="BATCH,SIDE,BASE", help="default: 1,512,64, and for --fit two smaller ones too"
+    )
     parser.add_argument("--depth", type=measure.whole, default=4, help="poolings (default: 4)")
     parser.add_argument("--layer", action="append", metavar="TEXT", help="only layers with this in their name; may be repeated")
     parser.add_argument("--pass", action="append", dest="passes", choices=PASSES, help="only these passes; may be repeated")
@@ -36,7 +39,15 @@ def main() -> None:
         "--algorithm", action="append", choices=kernels.ALGORITHMS, help="may be repeated; default: all that there are"
     )
     parser.add_argument("--seconds", type=float, default=0.2, help="more rounds than --repeat until so long (default: 0.2)")
+    parser.add_argument("--fit", action="store_true", help="fit and check auto's choice, from all 3 x 3 layers and passes")
     arguments = parser.parse_args()
+    if arguments.fit:
+        if arguments.layer or arguments.passes or arguments.algorithm:
+            parser.error("--fit needs every layer, pass and algorithm")
+        import fit  # which needs Numba
+
+        return fit.fit(arguments)
+    arguments.config = arguments.config or (1, 512, 64)
     layers = [la for la in layers_of(arguments.config, arguments.depth) if matches(la, arguments.layer)]
     if not layers:
         parser.error(f"no layer has {' or '.join(arguments.layer)} in its name")
