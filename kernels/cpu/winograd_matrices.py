@@ -37,8 +37,8 @@ class Matrices:
 
     @property
     def power(self) -> int:
-        """The power of two below the divisor: to divide by it is exact, so that only divisor / power is left to divide by."""
-        return 2 ** (self.divisor.bit_length() - 1)
+        """The least power of two from the divisor up: to divide by it is exact, and leaves divisor / power to divide by."""
+        return 2 ** (self.divisor - 1).bit_length()
 
 
 def matrices(m: int, r: int, points: tuple[int, ...]) -> Matrices:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minunet import Network
 from minunet.summary import summarize
@@ -121,26 +123,64 @@ def test_what_others_take_is_told_apart_from_our_own_work(bench, monkeypatch):
     assert others.share() is None or 0 <= others.share() <= 1
 
 
-def test_the_layers_of_conv_are_those_of_the_network(bench):
-    layers = bench("conv").layers_of((2, 64, 3), 3)
+def test_the_layers_are_those_of_the_network(bench):
+    layers = bench("layers").layers_of((2, 64, 3), 3)
     summary = summarize(Network(1, 2, 3, 3), (2, 64, 64))
     assert sum(layer.count * layer.flops for layer in layers) == summary.flops
     shapes = sorted(layer.w_shape for layer in layers for _ in range(layer.count))
     assert shapes == sorted(w.shape for w in Network(1, 2, 3, 3).parameters.values() if w.ndim == 4)
 
 
-def test_conv_stops_where_an_algorithm_is_wrong_and_passes_over_one_that_refuses(bench):
-    conv = bench("conv")
+def test_a_wrong_algorithm_stops_all_and_one_that_refuses_is_passed_over(bench):
+    layers = bench("layers")
 
     def refuse():
         raise ValueError("not this shape")
 
     right, wrong = np.ones(3, np.float32), np.array([1, 1, 1.1], np.float32)
-    assert conv.agreeing("layer", {"a": lambda: right, "b": refuse}, False).keys() == {"a"}
+    assert layers.agreeing("layer", {"a": lambda: right, "b": refuse}, False).keys() == {"a"}
+    assert layers.agreeing("layer", {"a": refuse}, False) == {}
+    assert layers.agreeing("layer", {"a": refuse, layers.ONEDNN: lambda: right}, False) == {}
     with pytest.raises(SystemExit, match=r"layer: b differs from a by 0\.1"):
-        conv.agreeing("layer", {"a": lambda: right, "b": lambda: wrong}, False)
+        layers.agreeing("layer", {"a": lambda: right, "b": lambda: wrong}, False)
     with pytest.raises(SystemExit, match="nan"):
-        conv.agreeing("layer", {"a": lambda: right, "b": lambda: right * np.nan}, False)
+        layers.agreeing("layer", {"a": lambda: right, "b": lambda: right * np.nan}, False)
+
+
+def test_conv_says_once_which_layers_no_algorithm_serves():
+    shown = run("conv.py", *RUNS["conv.py"].split(), "--algorithm", "winograd4x4")
+    assert shown.count("decoder.0.up") == shown.count("head") == 1 < shown.count("decoder.0.conv1")
+
+
+def test_the_fit_prints_prices_that_choice_takes(tmp_path):
+    pytest.importorskip("numba")
+    options = "--fit --config 1,16,2 --depth 1 --repeat 1 --seconds 0"
+    shown = run("conv.py", *options.split(), "--json", tmp_path / "fit.json")
+    written = json.loads((tmp_path / "fit.json").read_text())
+    (line,) = (line for line in shown.splitlines() if line.startswith("COSTS = "))
+    assert json.loads(line.removeprefix("COSTS = ")) == pytest.approx({k: written["costs"][k] for k in choice_costs()}, rel=0.01)
+    for network, _, of_best, _, refitted_of_best, best, *alone in written["tables"][-1]["rows"]:
+        rows = [row for row in written["rows"] if row["network"] == network]
+        assert best == f"{1e3 * sum(row['count'] * min(row['seconds'].values()) for row in rows):.1f}"
+        assert float(of_best) >= 1 <= float(refitted_of_best) and all(float(one) >= float(best) for one in alone)
+
+
+def choice_costs():
+    return importlib.import_module("minunet.kernels.cpu.choice").COSTS
+
+
+@given(st.lists(st.floats(1, 100), min_size=7, max_size=7))
+def test_the_fit_finds_prices_from_seconds(bench, prices):
+    pytest.importorskip("numba")
+    fit, names = bench("fit"), list(choice_costs())
+    unit, call, *others = prices
+    costs = dict(zip(names, [1.0, *others], strict=True))
+    timings = []
+    for n, h, c, k in fit.ODD_SHAPES:
+        work = fit.choice.work(h, h, c, k, n)
+        seconds = {a: 1e-12 * unit * sum(costs[name] * count for name, count in done.items()) for a, done in work.items()}
+        timings.append(fit.Timing(fit.ODD, 1, (n, h, h, c, k), {a: 1e-6 * call + s for a, s in seconds.items()}))
+    assert fit.fitted(timings) == pytest.approx(costs | {fit.CALL: 1e6 * call / unit}, rel=1e-5)
 
 
 def test_a_bound_is_the_later_of_peak_and_bandwidth(bench):
