@@ -2,7 +2,7 @@
 
     direct         direct.py, direct_weight_grad.py: im2col as addressing; any geometry
     winograd2x2    winograd.py, winograd_weight_grad.py: 2.25 times fewer multiplications; 3x3 kernels of stride 1
-    winograd4x4    the same with 4 times fewer, and two digits less of accuracy
+    winograd4x4    the same with 4 times fewer, and about one digit less of accuracy
     im2col         explicit.py: the column matrix built and multiplied, by the book
     auto           for 3x3 kernels of stride 1 the fastest, as choice.py says; else direct
 
