@@ -30,7 +30,8 @@ The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everyt
 * `b` and `relu` of the input gradient serve the transposed convolution, whose forward it is.
 * Every output element has one owner and reductions are cut by shape alone: no result depends on the thread count.
 * relu'(0) = 0; a tie in a pooling window belongs to its first element in row-major order; a NaN in a window or in a
-  receptive field gives NaN; a pixel of weight 0 takes no part in the loss, whatever its logits and label.
+  receptive field gives NaN (and Winograd's algorithms, which "auto" may take, may spread it over the tiles that see it); a
+  pixel of weight 0 takes no part in the loss, whatever its logits and label.
 """
 
 from __future__ import annotations
@@ -50,6 +51,17 @@ _BACKENDS = ("reference", "cpu")
 
 _backend: ContextVar[str | None] = ContextVar("backend", default=None)
 _n_threads: ContextVar[int | None] = ContextVar("n_threads", default=None)
+
+
+def check_algorithm(algorithm: str, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+    """Raise a ValueError unless there is such an algorithm, and it computes convolutions of that kernel and stride."""
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm is {algorithm!r}; it takes {' or '.join(ALGORITHMS)}")
+    if algorithm.startswith("winograd") and (kernel, stride) != ((3, 3), (1, 1)):
+        raise ValueError(
+            f"algorithm is {algorithm!r}, with a {kernel[0]} x {kernel[1]} kernel and stride {stride}; it takes 3 x 3 and "
+            "(1, 1). For any geometry there are 'auto', 'direct' and 'im2col'"
+        )
 
 
 def for_array(x: Any) -> ModuleType:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Pair = tuple[int, int]
+Shape = tuple[int, ...]
 
 
 def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
@@ -44,6 +46,11 @@ def is_dense(x: NDArray) -> bool:
     strides = (h * w * step, w * step, step, x.itemsize)
     regular = all(size <= 1 or x.strides[axis] == strides[axis] for axis, size in enumerate(x.shape))
     return regular and step >= c * x.itemsize and step % x.itemsize == 0 and x.flags.aligned
+
+
+def imagined(shape: Shape, dtype: DTypeLike) -> NDArray:
+    """Return an array of that shape that takes no memory: for plans from shapes alone."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def evenly(size: int, most: int) -> int:

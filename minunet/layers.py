@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import ops
+from . import kernels, ops
 from .checks import Array, pair, require
 from .kernels.geometry import Pair
 
@@ -55,7 +55,7 @@ class _Convolution(Layer):
 
     def __repr__(self) -> str:
         settings = {"kernel_size": self.kernel_size} | {name: getattr(self, name) for name in self.shown}
-        listed = ", ".join(f"{name}={value}" for name, value in settings.items())
+        listed = ", ".join(f"{name}={value!r}" for name, value in settings.items() if value != "auto")  # which is the default
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, {listed})"
 
     shown: tuple[str, ...] = ("stride", "padding")
@@ -65,24 +65,29 @@ class Conv2d(_Convolution):
     """ops.conv2d with a weight (R, S, C, K) and a bias (K,).
 
     Weights start normal with variance gain / (R S C): gain 2 keeps the variance through relu (He et al. 2015, eq. 10),
-    gain 1 where no relu follows. Biases start at 0.
+    gain 1 where no relu follows. Biases start at 0. `algorithm` is ops.conv2d's; one that does not serve this kernel and
+    stride is a ValueError.
     """
+
+    shown = ("stride", "padding", "algorithm")
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int | Pair = 3, *, stride: int | Pair = 1,
-        padding: int | Pair = 0, gain: float = 2.0, rng: np.random.Generator | None = None, dtype: DTypeLike = "float32",
+        padding: int | Pair = 0, gain: float = 2.0, algorithm: str = "auto", rng: np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
     ) -> None:  # fmt: skip
         r, s = pair("kernel_size", kernel_size, 1)
         fan_in = r * s * in_channels
         super().__init__(in_channels, out_channels, kernel_size, (in_channels, out_channels), fan_in, gain, rng, dtype)
-        self.stride, self.padding = pair("stride", stride, 1), pair("padding", padding, 0)
+        self.stride, self.padding, self.algorithm = pair("stride", stride, 1), pair("padding", padding, 0), algorithm
+        kernels.check_algorithm(algorithm, self.kernel_size, self.stride)
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, relu: bool = False,
         out: Array | None = None,
     ) -> tuple[Array, Any]:  # fmt: skip
         w, b = self.parameters["weight"], self.parameters["bias"]
-        return ops.conv2d(x, w, b, stride=self.stride, padding=self.padding, relu=relu, out=out)
+        return ops.conv2d(x, w, b, stride=self.stride, padding=self.padding, relu=relu, out=out, algorithm=self.algorithm)
 
     def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
         dx, dw, db = ops.conv2d_backward(dy, cache, input_grad=input_grad)

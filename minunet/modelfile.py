@@ -123,8 +123,9 @@ def _checked_config(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     whole = (int,)
     kinds: dict[str, tuple[type, ...]] = {
         "in_channels": whole, "out_channels": whole, "base_channels": whole, "depth": whole, "padding": (str,),
-        "dropout": (int, float), "random_state": whole, "dtype": (str,),
+        "dropout": (int, float), "random_state": whole, "dtype": (str,), "algorithm": (str,),
     }  # fmt: skip
+    config = {"algorithm": "auto"} | config  # files from before there was a choice have none
     for name in sorted(config.keys() ^ kinds.keys()):
         raise ModelFileError(f"{path}: network.{short(name)[1:-1]} is {'missing' if name in kinds else 'unknown'}")
     for name, kind in kinds.items():

@@ -62,15 +62,17 @@ class Network:
 
     padding "same" keeps the size, which must be a multiple of 2^depth; "valid" is the paper's: 572 gives 388. dropout
     is the rate after the bottleneck, "at the end of the contracting path". random_state seeds the weights, a whole number.
+    algorithm computes the 3x3 convolutions, as in ops.conv2d; up-convolutions and head have "auto", as not all serve them.
     """
 
     def __init__(
         self, in_channels: int = 1, out_channels: int = 2, base_channels: int = 64, depth: int = 4,
         padding: str = "same", dropout: float = 0.0, random_state: int = 0, dtype: DTypeLike = "float32",
+        algorithm: str = "auto",
     ) -> None:  # fmt: skip
         self.in_channels, self.out_channels, self.base_channels, self.depth = in_channels, out_channels, base_channels, depth
         self.padding, self.dropout, self.random_state = padding, dropout, random_state
-        self.dtype = _float_dtype(dtype)
+        self.dtype, self.algorithm = _float_dtype(dtype), algorithm
         _check(self.config)
         rng = np.random.default_rng(random_state)
         pad = 1 if padding == "same" else 0
@@ -78,9 +80,9 @@ class Network:
 
         def block(c: int, k: int) -> Sequential:
             return Sequential(
-                conv1=Conv2d(c, k, 3, padding=pad, rng=rng, dtype=dtype),
+                conv1=Conv2d(c, k, 3, padding=pad, algorithm=algorithm, rng=rng, dtype=dtype),
                 relu1=ReLU(),
-                conv2=Conv2d(k, k, 3, padding=pad, rng=rng, dtype=dtype),
+                conv2=Conv2d(k, k, 3, padding=pad, algorithm=algorithm, rng=rng, dtype=dtype),
                 relu2=ReLU(),
             )
 
@@ -179,7 +181,7 @@ class Network:
     @property
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, fit for JSON: Network(**config) is this network before training."""
-        names = ("in_channels", "out_channels", "base_channels", "depth", "padding", "dropout", "random_state")
+        names = ("in_channels", "out_channels", "base_channels", "depth", "padding", "dropout", "random_state", "algorithm")
         return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}
 
     @property
@@ -315,6 +317,7 @@ def _check(config: dict[str, Any]) -> None:
         raise ValueError(f"padding is {config['padding']!r}; it takes 'same' (size kept) or 'valid' (the paper's)")
     if not isinstance(config["dropout"], (int, float, np.number)) or not 0 <= config["dropout"] < 1:
         raise ValueError(f"dropout is {config['dropout']!r}; it takes 0 <= dropout < 1")
+    kernels.check_algorithm(config["algorithm"], (3, 3), (1, 1))
 
 
 def _float_dtype(dtype: DTypeLike) -> np.dtype:

@@ -56,13 +56,14 @@ def conv2d(
 
     (x is zero outside the image.) With the windows laid out as the rows of a matrix, y = im2col(x) @ w + b.
     x (N, H, W, C), w (R, S, C, K), b (K,) -> y (N, P, Q, K), P and Q by `output_size`. `relu` applies relu to y on the
-    way out; `out` receives y (a channel slice of a wider array will do). LeCun et al. 1998, section II.A.
+    way out; `out` receives y (a channel slice of a wider array will do). `algorithm` is one of kernels.ALGORITHMS, for
+    this pass and its gradients: "auto" is the fastest, "direct" adds up the plain sum. LeCun et al. 1998, section II.A.
     """
     stride, padding = pair("stride", stride, 1), pair("padding", padding, 0)
     x, w = activation("x", x), weight(w, x)
     require(x.shape[3] == w.shape[2], "w", w.shape, f"(R, S, {x.shape[3]}, K): x has {x.shape[3]} channels")
     b = bias(b, w.shape[3], x)
-    require(algorithm in kernels.ALGORITHMS, "algorithm", repr(algorithm), " or ".join(kernels.ALGORITHMS))
+    kernels.check_algorithm(algorithm, w.shape[:2], stride)
     sizes = [_output_size(x.shape[a + 1], w.shape[a], stride[a], padding[a]) for a in (0, 1)]
     require(min(sizes) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
     check_out(out, (x.shape[0], *sizes, w.shape[3]), x)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .kernels import ALGORITHMS
+
 if TYPE_CHECKING:
     from .unet import UNet
 
@@ -16,6 +18,7 @@ CHOICES = {
     "optimizer": ("adam", "sgd"),
     "normalize": ("image", "dataset"),
     "device": ("auto", "cpu"),
+    "algorithm": ALGORITHMS,
 }
 _WHOLE = {
     "base_channels": 1, "depth": 0, "batch_size": 1, "patch_size": 1, "max_epochs": 1, "n_threads": 1, "random_state": 0,

@@ -62,6 +62,7 @@ class UNet:
         max_minutes ends it, the clock has its say). None draws one, kept as random_state_.
     device : "auto" or "cpu".
     n_threads : None uses all cores.
+    algorithm : of the 3 x 3 convolutions. "auto" is the fastest for each size; "direct", the plain sum, rounds least.
     verbose : 0 is silent.
 
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
@@ -74,7 +75,7 @@ class UNet:
         momentum: float = 0.9, weight_decay: float = 0.0, batch_size: int = 4, patch_size: int = 256,
         max_epochs: int = 100, max_minutes: float | None = None, augment: bool = True, normalize: str = "image",
         validation_fraction: float = 0.1, random_state: int | None = None, device: str = "auto",
-        n_threads: int | None = None, verbose: int = 1,
+        n_threads: int | None = None, algorithm: str = "auto", verbose: int = 1,
     ) -> None:  # fmt: skip
         self.base_channels = base_channels
         self.depth = depth
@@ -96,6 +97,7 @@ class UNet:
         self.random_state = random_state
         self.device = device
         self.n_threads = n_threads
+        self.algorithm = algorithm
         self.verbose = verbose
 
     @classmethod
@@ -154,8 +156,9 @@ class UNet:
                 Example(normalizer(image), label_codes.encode(mask, class_values), None) for image, mask in held_out
             ]
         network = Network(
-            images.n_channels, len(class_values), self.base_channels, self.depth, self.padding, self.dropout, seed
-        )
+            images.n_channels, len(class_values), self.base_channels, self.depth, self.padding, self.dropout, seed,
+            algorithm=self.algorithm,
+        )  # fmt: skip
         patch_size = fitting_patch(network, self.patch_size, training)
         # From here on nothing about the input can fail: now the old model may go.
         self.classes_, self.n_channels_in_, self.channel_axis_ = class_values, images.n_channels, images.channel_axis
@@ -201,7 +204,7 @@ class UNet:
         network = getattr(self, "network_", None)
         if network is None:
             check_parameters(self)
-            network = Network(1, 2, self.base_channels, self.depth, self.padding, self.dropout)
+            network = Network(1, 2, self.base_channels, self.depth, self.padding, self.dropout, algorithm=self.algorithm)
         return summarize(network, padded_shape(network, shape))
 
     def save(self, path: str | os.PathLike[str]) -> None:

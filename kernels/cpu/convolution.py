@@ -2,9 +2,12 @@
 
     direct         direct.py, direct_weight_grad.py: im2col as addressing; any geometry
     winograd2x2    winograd.py, winograd_weight_grad.py: 2.25 times fewer multiplications; 3x3 kernels of stride 1
-    winograd4x4    the same with 4 times fewer, and two digits less of accuracy
+    winograd4x4    the same with 4 times fewer, and about one digit less of accuracy
     im2col         explicit.py: the column matrix built and multiplied, by the book
-    auto           direct
+    auto           for 3x3 kernels of stride 1 the fastest, as choice.py says; else direct
+
+Each of the three passes chooses for itself, by its own sizes and dtype: never by the number of images or threads, or by a
+timing, on which no bit may depend. A convolution's input gradient is one too, from K to C channels onto x's pixels.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from ..geometry import Pair
+from .. import check_algorithm
+from ..geometry import Pair, output_hw
 from . import direct, direct_weight_grad, explicit, winograd, winograd_weight_grad
+from .choice import fastest
 
 Array = NDArray[np.floating]
 
@@ -26,7 +31,9 @@ def conv2d(
     x: Array, w: Array, b: Array | None = None, *, stride: Pair, padding: Pair, algorithm: str = "auto", **options: Any
 ) -> Array:
     """y = im2col(x) @ w + b, then relu if asked for."""
-    if m := _winograd(algorithm, w.shape, stride):
+    r, s, c, k = w.shape
+    algorithm = chosen(algorithm, output_hw(x.shape, (r, s), stride, padding), c, k, (r, s), stride, x.dtype)
+    if m := OUTPUTS.get(algorithm):
         return winograd.conv2d(x, w, b, m=m, padding=padding, **options)
     module = explicit if algorithm == "im2col" else direct
     return module.conv2d(x, w, b, stride=stride, padding=padding, **options)
@@ -36,7 +43,9 @@ def conv2d_input_grad(
     dy: Array, w: Array, x_shape: tuple[int, ...], *, stride: Pair, padding: Pair, algorithm: str = "auto", **options: Any
 ) -> Array:
     """dx = col2im(dy @ w^T)."""
-    if m := _winograd(algorithm, w.shape, stride):
+    r, s, c, k = w.shape
+    algorithm = chosen(algorithm, (x_shape[1], x_shape[2]), k, c, (r, s), stride, dy.dtype)
+    if m := OUTPUTS.get(algorithm):
         return winograd.conv2d_input_grad(dy, w, x_shape, m=m, padding=padding, **options)
     module = explicit if algorithm == "im2col" else direct
     return module.conv2d_input_grad(dy, w, x_shape, stride=stride, padding=padding, **options)
@@ -47,19 +56,17 @@ def conv2d_weight_grad(
     algorithm: str = "auto",
 ) -> tuple[Array, Array]:  # fmt: skip
     """dw = im2col(x)^T @ dy and db = sum of dy."""
-    if m := _winograd(algorithm, w_shape, stride):
+    r, s, c, k = w_shape
+    algorithm = chosen(algorithm, (dy.shape[1], dy.shape[2]), c, k, (r, s), stride, x.dtype)
+    if m := OUTPUTS.get(algorithm):
         return winograd_weight_grad.conv2d_weight_grad(x, dy, w_shape, m=m, padding=padding, mask=mask)
     module = explicit if algorithm == "im2col" else direct_weight_grad
     return module.conv2d_weight_grad(x, dy, w_shape, stride=stride, padding=padding, mask=mask)
 
 
-def _winograd(algorithm: str, w_shape: tuple[int, ...], stride: Pair) -> int | None:
-    """Return the side of Winograd's tiles, or None where another algorithm computes; ValueError where it cannot."""
-    if algorithm not in OUTPUTS:
-        return None
-    if w_shape[:2] != (3, 3) or stride != (1, 1):
-        raise ValueError(
-            f"algorithm is {algorithm!r}, with a {w_shape[0]} x {w_shape[1]} kernel and stride {stride}; it takes 3 x 3 and "
-            "(1, 1). For any geometry there are 'auto', 'direct' and 'im2col'"
-        )
-    return OUTPUTS[algorithm]
+def chosen(algorithm: str, pixels: Pair, c: int, k: int, kernel: Pair, stride: Pair, dtype: DTypeLike) -> str:
+    """Return the algorithm that computes c to k channels onto `pixels` a side; ValueError where it cannot."""
+    check_algorithm(algorithm, kernel, stride)
+    if algorithm != "auto":
+        return algorithm
+    return fastest(*pixels, c, k, dtype) if (kernel, stride) == ((3, 3), (1, 1)) else "direct"

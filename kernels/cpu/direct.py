@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, evenly, output_hw, pixel_stride
+from ..geometry import Pair, Shape, evenly, imagined, output_hw, pixel_stride
 from .generated import claim, copy, pointer
 from .jit import jit, part
 from .packing import SOURCE, inside, panel, source, strip, table
@@ -63,21 +63,28 @@ def conv2d_input_grad(
     dy: Array, w: Array, x_shape: tuple[int, ...], *, stride: Pair, padding: Pair, mask: Array | None = None,
     b: Array | None = None, relu: bool = False, out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """dx: each pixel gathers the dy it reached, times the weight of the tap that reached it.
+    """dx: each pixel gathers the dy it reached, times the weight of the tap that reached it."""
+    dx = empty(x_shape, dy.dtype) if out is None else out
+    _run(_phases(dy, w, dx, stride, padding, mask), w, b, relu, dx)
+    return dx
+
+
+def _phases(
+    dy: Array, w: Array, dx: Array, stride: Pair, padding: Pair, mask: Array | None
+) -> list[tuple[dict[str, int], NDArray]]:
+    """Return dx as products, with the places of each one's taps.
 
     Pixel h meets output row p through tap r where p stride - padding + r = h. With h = start + i stride, one phase of the
     stride, only taps that leave start + padding modulo stride do, and from one such tap to the next lower p grows by 1:
     a phase of dx is a plain convolution, of stride 1, of dy with those taps in reverse. No product with a zero is made.
     """
-    dx = empty(x_shape, dy.dtype) if out is None else out
     phases = []
-    for start in itertools.product(range(min(stride[0], x_shape[1])), range(min(stride[1], x_shape[2]))):
+    for start in itertools.product(range(min(stride[0], dx.shape[1])), range(min(stride[1], dx.shape[2]))):
         (r_taps, top), (s_taps, left) = (_phase_taps(w.shape[a], start[a] + padding[a], stride[a]) for a in (0, 1))
         phase = source(dy, mask, (len(r_taps), len(s_taps)), (1, 1), (top, left)) | target_of(dx, start, stride)
         phase |= {"weight_depth": w.itemsize, "weight_column": w.strides[2]}
         phases.append((phase, np.array([r * w.strides[0] + s * w.strides[1] for r in r_taps for s in s_taps], np.int64)))
-    _run(phases, w, b, relu, dx)
-    return dx
+    return phases
 
 
 def _phase_taps(kernel: int, place: int, stride: int) -> tuple[list[int], int]:
@@ -103,10 +110,10 @@ def _run(phases: list[tuple[dict[str, int], NDArray]], w: Array, b: Array | None
         return
     rows = []
     for phase, weight_taps in phases:
-        phase |= _blocks(phase["n"], phase["p"], phase["q"])
+        phase = _plan(phase)
         phase |= {"n_blocks": math.prod(-(-phase[axis] // phase[f"block_{axis}"]) for axis in "npq"), "relu": int(relu)}
         phase |= {"weights": address(w), "weight_taps": address(weight_taps), "b": 0 if b is None else address(b)}
-        rows.append(phase | {"channels": _channels(phase)})
+        rows.append(phase)
     panels = -(-y.shape[3] * w.itemsize // PANEL)
     n_blocks = max(row["n_blocks"] for row in rows)
     groups = min(-(-y.shape[3] // GROUP_COLUMNS), max(1, JOBS // (n_blocks * len(rows))))
@@ -114,6 +121,26 @@ def _run(phases: list[tuple[dict[str, int], NDArray]], w: Array, b: Array | None
     rows = [row | {"group": group, "most_blocks": n_blocks} for row in rows]
     n_jobs = -(-panels // group) * n_blocks * len(rows)
     launch(_products, n_jobs, max(map(_scratch_bytes, rows)), y.dtype.type(0), table(PRODUCT, rows))
+
+
+def conv2d_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
+    """Return what conv2d takes beyond its result, by shapes alone: bytes of scratch a thread, and of arrays."""
+    r, s, _, k = w_shape
+    p, q = output_hw(x_shape, (r, s), stride, padding)
+    phase = source(imagined(x_shape, dtype), None, (r, s), stride, padding) | {"n": x_shape[0], "p": p, "q": q, "k": k}
+    return _scratch_bytes(_plan(phase)), 0
+
+
+def input_grad_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
+    """Return what conv2d_input_grad takes beyond its result."""
+    dy_shape = (x_shape[0], *output_hw(x_shape, (w_shape[0], w_shape[1]), stride, padding), w_shape[3])
+    dy, w, dx = (imagined(shape, dtype) for shape in (dy_shape, w_shape, x_shape))
+    return max(_scratch_bytes(_plan(phase)) for phase, _ in _phases(dy, w, dx, stride, padding, None)), 0
+
+
+def _plan(phase: dict[str, int]) -> dict[str, int]:
+    """Cut the pixels and the channels into blocks."""
+    return phase | _blocks(phase["n"], phase["p"], phase["q"]) | {"channels": _channels(phase)}
 
 
 def _blocks(n: int, p: int, q: int) -> dict[str, int]:

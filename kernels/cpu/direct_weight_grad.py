@@ -18,14 +18,15 @@ How many chunks there are depends on the shape alone, so the sums' order does no
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, evenly, pixel_stride
+from ..geometry import Pair, Shape, evenly, imagined, output_hw, pixel_stride
 from .generated import add_pixels, claim, clear, copy, copy_positive, pointer
 from .jit import jit, part
 from .packing import SOURCE, inside, source, strip, table
@@ -69,6 +70,19 @@ def conv2d_weight_grad(
     if len(partial) > 1:
         launch(add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
     return dw, sums.sum(axis=0).astype(x.dtype)
+
+
+def weight_grad_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
+    """Return what conv2d_weight_grad takes beyond its results, by shapes alone: bytes of scratch a thread, and of arrays."""
+    r, s, _, k = w_shape
+    dy_shape = (x_shape[0], *output_hw(x_shape, (r, s), stride, padding), k)
+    g = _plan(source(imagined(x_shape, dtype), None, (r, s), stride, padding), dy_shape)
+    return _scratch_bytes(g), partial_bytes(g["n_chunks"], w_shape, dtype)
+
+
+def partial_bytes(n_chunks: int, w_shape: Shape, dtype: DTypeLike) -> int:
+    """Return what the chunks' partial dw take: with one chunk, that is dw itself."""
+    return n_chunks * math.prod(w_shape) * np.dtype(dtype).itemsize if n_chunks > 1 else 0
 
 
 def _plan(g: dict[str, int], dy_shape: tuple[int, ...]) -> dict[str, int]:

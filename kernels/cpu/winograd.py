@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, evenly, output_hw
+from ..geometry import Pair, Shape, evenly, imagined, output_hw
 from .direct import PRODUCT, pack_weights, target_of
 from .generated import claim, clear, copy, pointer
 from .jit import jit, part
@@ -78,21 +78,30 @@ def conv2d_input_grad(
 
 
 def _run(g: dict[str, int], weight_taps: NDArray, w: Array, b: Array | None, relu: bool, m: int) -> None:
-    """Cut the tiles into blocks, and compute them all."""
+    """Compute all tiles, block after block."""
     if not g["n"] * g["p"] * g["q"]:
         return
     weight_taps = np.ascontiguousarray(weight_taps)
-    g |= blocks(g["n"], -(-g["p"] // m), -(-g["q"] // m))
-    width = PANEL // g["size"]
-    panels = -(-g["k"] // width)
-    tiles = {"n": g["n"], "p": -(-g["p"] // m), "q": -(-g["q"] // m)}
-    g["n_blocks"] = g["most_blocks"] = math.prod(-(-count // g[f"block_{axis}"]) for axis, count in tiles.items())
-    g |= {"channels": evenly(g["c"], CHANNELS), "relu": int(relu), "b": 0 if b is None else address(b)}
-    g |= {"weights": address(w), "weight_taps": address(weight_taps)}
-    groups = min(max(-(-g["k"] // MOST_COLUMNS), JOBS // g["n_blocks"]), -(-g["k"] // LEAST_COLUMNS))
-    g["group"] = -(-panels // groups)
-    n_jobs = -(-panels // g["group"]) * g["n_blocks"]
+    g = _plan(g, m)
+    g |= {"relu": int(relu), "b": 0 if b is None else address(b), "weights": address(w), "weight_taps": address(weight_taps)}
+    n_jobs = -(-g["k"] * g["size"] // (PANEL * g["group"])) * g["n_blocks"]
     launch(_products, n_jobs, _scratch_bytes(g, m), w.dtype.type(0), table(PRODUCT, [g]), m)
+
+
+def conv2d_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, m: int, padding: Pair) -> tuple[int, int]:
+    """Return what conv2d takes beyond its result, by shapes alone: bytes of scratch a thread, and of arrays."""
+    p, q = output_hw(x_shape, (3, 3), (1, 1), padding)
+    g = source(imagined(x_shape, dtype), None, (3, 3), (1, 1), padding) | {"n": x_shape[0], "p": p, "q": q, "k": w_shape[3]}
+    return _scratch_bytes(_plan(g, m), m), 0
+
+
+def _plan(g: dict[str, int], m: int) -> dict[str, int]:
+    """Cut the tiles and the channels into blocks, and the panels into groups."""
+    tiles = {"n": g["n"], "p": -(-g["p"] // m), "q": -(-g["q"] // m)}
+    g = g | blocks(*tiles.values()) | {"channels": evenly(g["c"], CHANNELS)}
+    g["n_blocks"] = g["most_blocks"] = math.prod(-(-count // g[f"block_{axis}"]) for axis, count in tiles.items())
+    groups = min(max(-(-g["k"] // MOST_COLUMNS), JOBS // g["n_blocks"]), -(-g["k"] // LEAST_COLUMNS))
+    return g | {"group": -(-g["k"] * g["size"] // (PANEL * groups))}
 
 
 def blocks(n: int, p: int, q: int) -> dict[str, int]:

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, evenly
-from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, add_partials
+from ..geometry import Pair, Shape, evenly, imagined, output_hw
+from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, add_partials, partial_bytes
 from .generated import add_pixels, claim, copy, pointer
 from .jit import jit, part
 from .packing import SOURCE, source, table
@@ -68,6 +68,13 @@ def conv2d_weight_grad(
     if len(partial) > 1:
         launch(add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
     return dw, sums.sum(axis=0).astype(x.dtype)
+
+
+def weight_grad_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, m: int, padding: Pair) -> tuple[int, int]:
+    """Return what conv2d_weight_grad takes beyond its results, by shapes alone: bytes of scratch a thread, and of arrays."""
+    dy_shape = (x_shape[0], *output_hw(x_shape, (3, 3), (1, 1), padding), w_shape[3])
+    g = _plan(source(imagined(x_shape, dtype), None, (3, 3), (1, 1), padding), dy_shape, m)
+    return _scratch_bytes(g, m), partial_bytes(g["n_chunks"], w_shape, dtype)
 
 
 def _plan(g: dict[str, int], dy_shape: tuple[int, ...], m: int) -> dict[str, int]:

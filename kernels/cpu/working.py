@@ -1,39 +1,50 @@
-"""What a convolution takes beyond its results, from shapes alone: the plans that it would make, for estimates of memory."""
+"""What a convolution takes beyond its results, by shapes alone: for estimates of memory.
+
+Each pass asks what convolution.py would run, and gets bytes of scratch, which each thread takes, and of arrays: partial
+sums, column matrices.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-from ..geometry import Pair, output_hw
-from . import direct, direct_weight_grad
-from .packing import source
-
-Shape = tuple[int, ...]
+from ..geometry import Pair, Shape, output_hw
+from . import direct, direct_weight_grad, explicit, winograd, winograd_weight_grad
+from .convolution import OUTPUTS, chosen
 
 
-def scratch_bytes(x_shape: Shape, w_shape: tuple[int, int, int, int], dtype: DTypeLike, *, stride: Pair, padding: Pair) -> int:
-    """Return what each thread needs for a convolution or its weight gradient, whichever needs more."""
-    phase = source(_image(x_shape, dtype), None, w_shape[:2], stride, padding)
-    p, q = output_hw(x_shape, w_shape[:2], stride, padding)
-    phase |= {"n": x_shape[0], "p": p, "q": q, "k": w_shape[3]} | direct._blocks(x_shape[0], p, q)
-    phase["channels"] = direct._channels(phase)
-    plan = _weight_grad_plan(x_shape, w_shape, dtype, stride, padding)
-    return max(direct._scratch_bytes(phase), direct_weight_grad._scratch_bytes(plan))
+def conv2d(
+    x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair, algorithm: str = "auto"
+) -> tuple[int, int]:
+    """Return what conv2d takes."""
+    r, s, c, k = w_shape
+    algorithm = chosen(algorithm, output_hw(x_shape, (r, s), stride, padding), c, k, (r, s), stride, dtype)
+    if m := OUTPUTS.get(algorithm):
+        return winograd.conv2d_working(x_shape, w_shape, dtype, m=m, padding=padding)
+    working = explicit.working if algorithm == "im2col" else direct.conv2d_working
+    return working(x_shape, w_shape, dtype, stride=stride, padding=padding)
 
 
-def partial_sums(x_shape: Shape, w_shape: tuple[int, int, int, int], dtype: DTypeLike, *, stride: Pair, padding: Pair) -> int:
-    """Return how many partial sums a weight gradient has: with one, that is the result itself."""
-    return _weight_grad_plan(x_shape, w_shape, dtype, stride, padding)["n_chunks"]
+def conv2d_input_grad(
+    x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair, algorithm: str = "auto"
+) -> tuple[int, int]:
+    """Return what conv2d_input_grad takes."""
+    (n, h, w, _), (r, s, c, k) = x_shape, w_shape
+    algorithm = chosen(algorithm, (h, w), k, c, (r, s), stride, dtype)
+    if m := OUTPUTS.get(algorithm):  # of stride 1: the convolution of dy with the taps in reverse
+        dy_shape = (n, *output_hw(x_shape, (r, s), stride, padding), k)
+        return winograd.conv2d_working(dy_shape, (r, s, k, c), dtype, m=m, padding=(2 - padding[0], 2 - padding[1]))
+    working = explicit.working if algorithm == "im2col" else direct.input_grad_working
+    return working(x_shape, w_shape, dtype, stride=stride, padding=padding)
 
 
-def _weight_grad_plan(
-    x_shape: Shape, w_shape: tuple[int, int, int, int], dtype: DTypeLike, stride: Pair, padding: Pair
-) -> dict[str, int]:
-    dy_shape = (x_shape[0], *output_hw(x_shape, w_shape[:2], stride, padding), w_shape[3])
-    return direct_weight_grad._plan(source(_image(x_shape, dtype), None, w_shape[:2], stride, padding), dy_shape)
-
-
-def _image(shape: Shape, dtype: DTypeLike) -> NDArray:
-    """Return an array of that shape that takes no memory."""
-    return np.broadcast_to(np.zeros((), dtype), shape)
+def conv2d_weight_grad(
+    x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair, algorithm: str = "auto"
+) -> tuple[int, int]:
+    """Return what conv2d_weight_grad takes."""
+    r, s, c, k = w_shape
+    algorithm = chosen(algorithm, output_hw(x_shape, (r, s), stride, padding), c, k, (r, s), stride, dtype)
+    if m := OUTPUTS.get(algorithm):
+        return winograd_weight_grad.weight_grad_working(x_shape, w_shape, dtype, m=m, padding=padding)
+    working = explicit.working if algorithm == "im2col" else direct_weight_grad.weight_grad_working
+    return working(x_shape, w_shape, dtype, stride=stride, padding=padding)

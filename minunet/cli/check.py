@@ -137,7 +137,9 @@ def _plan(unet: UNet, pairs: Sequence[Pair], found: Survey) -> tuple[Plan | None
     except ValueError as error:
         return None, [Finding("error", str(error))]
     (n_channels,) = found.channels
-    network = Network(n_channels, len(found.classes), unet.base_channels, unet.depth, unet.padding, unet.dropout)
+    network = Network(
+        n_channels, len(found.classes), unet.base_channels, unet.depth, unet.padding, unet.dropout, algorithm=unet.algorithm
+    )
     training, _ = split([Example(pair.image, pair.mask, None) for pair in pairs], unet.validation_fraction, 0)
     patch_size = fitting_patch(network, unet.patch_size, training)
     steps = steps_per_epoch(sum(example.label.size for example in training), unet.batch_size, patch_size)

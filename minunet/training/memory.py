@@ -139,17 +139,23 @@ class _Book:
                 self.array(f"skip.{i}", up, 2 * c, pooled=False)
                 self.drop("up")
                 self._forget(f"encoder.{i}.2")
+            self._work("conv2d_input_grad", f"decoder.{i}.up", up)  # which its forward is
+            self.drop("working")
             self._forget(below)
             below = self._block(f"decoder.{i}", f"skip.{i}", c, up, first, second)
         self.array("logits", self.output, self.network.out_channels)
+        self._work("conv2d", "head", self.output)
+        self.drop("working")
 
     def _block(self, name: str, below: str, c: int, into: Size, first: Size, second: Size) -> str:
         """Enter the two outputs of a block; return the name of the last."""
-        self._scratch(f"{name}.conv1", into)
-        self._scratch(f"{name}.conv2", first)
         self.array(f"{name}.1", first, c)
+        self._work("conv2d", f"{name}.conv1", into)
+        self.drop("working")
         if name.replace("encoder", "skip") not in self.leased | self.kept:
             self.array(f"{name}.2", second, c)
+        self._work("conv2d", f"{name}.conv2", first)
+        self.drop("working")
         self._forget(below, f"{name}.1")
         return f"{name}.2"
 
@@ -199,30 +205,31 @@ class _Book:
         self.rename("dx", "d")
 
     def _convolution(self, name: str, into: Size, dx: str, c_in: int) -> None:
-        """Enter a weight gradient, partial sums first, and dx. (For an up-convolution `into` is the size that it gives.)"""
-        weight = math.prod(self.weights[f"{name}.weight"]) * self.item
-        partials = self._working("partial_sums", name, into)
-        if partials > 1:
-            self.hold("partials", partials * weight)
-        self.hold(f"dw.{name}", weight)
-        self.drop("partials")
-        halves = 2 if name.endswith("up") else 1
-        self.array(dx, (into[0] // halves, into[1] // halves), c_in)
+        """Enter a weight gradient and dx. (For an up-convolution `into` is the size that it gives.)"""
+        up = name.endswith("up")
+        self._work("conv2d_weight_grad", name, into)
+        self.hold(f"dw.{name}", math.prod(self.weights[f"{name}.weight"]) * self.item)
+        self.drop("working")
+        self.array(dx, (into[0] // 2, into[1] // 2) if up else into, c_in)
+        if c_in:
+            self._work("conv2d" if up else "conv2d_input_grad", name, into)  # of a transposed convolution it is a plain one
+            self.drop("working")
 
-    def _scratch(self, name: str, into: Size) -> None:
-        self.scratch = max(self.scratch, self._working("scratch_bytes", name, into))
-
-    def _working(self, what: str, name: str, into: Size) -> int:
-        """Ask the kernels what a convolution takes beside its results; the reference backend's take nothing worth a plan."""
+    def _work(self, kernel: str, name: str, into: Size) -> None:
+        """Enter what a kernel takes beyond its results, as "working"; the reference backend's take nothing worth a plan."""
         if "cpu" not in kernels.available():
-            return 0
+            return
         from ..kernels.cpu import working  # Numba is imported here
 
         w_shape = self.weights[f"{name}.weight"]
-        stride, padding = (2 if name.endswith("up") else 1), (1 if self.same and w_shape[0] == 3 else 0)
-        x_shape = (self.n, *into, w_shape[2])
-        found: int = getattr(working, what)(x_shape, w_shape, self.network.dtype, stride=(stride,) * 2, padding=(padding,) * 2)
-        return found
+        plain = w_shape[0] == 3
+        padding, stride = (1 if self.same and plain else 0), (2 if name.endswith("up") else 1)
+        scratch, arrays = getattr(working, kernel)(
+            (self.n, *into, w_shape[2]), w_shape, self.network.dtype, stride=(stride, stride), padding=(padding, padding),
+            algorithm=self.network.algorithm if plain else "auto",
+        )  # fmt: skip
+        self.scratch = max(self.scratch, scratch)
+        self.hold("working", arrays)
 
 
 def _sizes(network: Network, h: int, w: int) -> tuple[list[Sizes], list[Sizes]]:

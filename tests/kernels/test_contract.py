@@ -59,24 +59,25 @@ def test_read_only_channel_slices_go_in_and_a_channel_slice_comes_out(backend, g
     rng = np.random.default_rng(seed)
     x, w, b, back = (strategies.integers(rng, s, dtype) for s in (g.x_shape, g.w_shape, (g.k,), (g.x_shape[3],)))
     geometry = {"stride": g.stride, "padding": g.padding}
-    y = backend.conv2d(x, w, b, relu=True, **geometry)
+    convolution = geometry | {"algorithm": algorithm}
+    y = backend.conv2d(x, w, b, relu=True, **convolution)
     dy = strategies.integers(rng, y.shape, dtype)
     for array in (w, b, back):
         array.flags.writeable = False
 
     def into_a_slice(kernel, *args, shape, **options):
         buffer = np.full((*shape[:3], shape[3] + 5), 7, dtype)
-        kernel(*args, **options, **geometry, algorithm=algorithm, out=buffer[..., 2:-3])
+        kernel(*args, **options, **convolution, out=buffer[..., 2:-3])
         assert (buffer[..., :2] == 7).all()
         assert (buffer[..., -3:] == 7).all()
         return buffer[..., 2:-3]
 
     assert_same(into_a_slice(backend.conv2d, sliced(x), w, b, relu=True, shape=y.shape), y)
     for options in ({}, {"mask": sliced(y)}, {"b": back, "relu": True}):
-        expected = backend.conv2d_input_grad(dy, w, x.shape, **geometry, **options)
+        expected = backend.conv2d_input_grad(dy, w, x.shape, **convolution, **options)
         assert_same(into_a_slice(backend.conv2d_input_grad, sliced(dy), w, x.shape, shape=x.shape, **options), expected)
-    found = backend.conv2d_weight_grad(sliced(x), sliced(dy), w.shape, mask=sliced(y), **geometry, algorithm=algorithm)
-    for a, e in zip(found, backend.conv2d_weight_grad(x, dy, w.shape, mask=y, **geometry), strict=True):
+    found = backend.conv2d_weight_grad(sliced(x), sliced(dy), w.shape, mask=sliced(y), **convolution)
+    for a, e in zip(found, backend.conv2d_weight_grad(x, dy, w.shape, mask=y, **convolution), strict=True):
         assert_same(a, e)
     cols = backend.im2col(sliced(x), g.kernel, **geometry)
     assert_same(cols, backend.im2col(x, g.kernel, **geometry))

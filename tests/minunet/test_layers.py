@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minunet import ops
+from minunet import kernels, ops
 from minunet.layers import Conv2d, ConvTranspose2d, Dropout, Layer, MaxPool2d, ReLU, Sequential
 from minunet.testing import strategies
 
@@ -86,6 +86,21 @@ def test_layers_are_their_ops(backend, dtype):
             assert found.dtype == dtype
 
 
+@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
+def test_a_convolution_is_computed_forth_and_back_by_its_algorithm(backend, algorithm):
+    """In float32, where Winograd's round otherwise than the plain sum."""
+    x = rng().standard_normal((2, 9, 10, 40)).astype(np.float32)
+    layer = Conv2d(40, 48, padding=1, algorithm=algorithm, rng=rng())
+    y, cache = layer.forward(x)
+    expected, op_cache = ops.conv2d(x, *layer.parameters.values(), padding=1, algorithm=algorithm)
+    np.testing.assert_array_equal(y, expected)
+    dx, grads = layer.backward(y, cache)
+    for found, gradient in zip([dx, *grads.values()], ops.conv2d_backward(y, op_cache), strict=True):
+        np.testing.assert_array_equal(found, gradient)
+    if algorithm.startswith("winograd") and not backend.__name__.endswith("reference"):
+        assert (y != ops.conv2d(x, *layer.parameters.values(), padding=1, algorithm="direct")[0]).any()
+
+
 @pytest.mark.parametrize(
     ("layer", "variance"),
     [
@@ -126,6 +141,8 @@ def test_repr_says_how_to_make_it_again():
     assert repr(Conv2d(1, 64, 3, padding=1)) == "Conv2d(1, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))"
     up = "ConvTranspose2d(8, 4, kernel_size=(2, 2), stride=(2, 2), padding=(0, 0), output_padding=(1, 1))"
     assert repr(ConvTranspose2d(8, 4, output_padding=1)) == up
+    plain = "Conv2d(1, 64, kernel_size=(3, 3), stride=(1, 1), padding=(0, 0), algorithm='direct')"
+    assert repr(Conv2d(1, 64, algorithm="direct")) == repr(eval(plain)) == plain
     assert repr(MaxPool2d(2)) == "MaxPool2d(kernel_size=(2, 2), stride=(2, 2))"
     assert repr(MaxPool2d((3, 2), 1)) == "MaxPool2d(kernel_size=(3, 2), stride=(1, 1))"
     assert repr(Sequential(ReLU(), Dropout(0.5))) == "Sequential(\n  (0): ReLU()\n  (1): Dropout(rate=0.5)\n)"
@@ -232,6 +249,9 @@ def test_a_layer_of_ones_own_needs_two_methods():
         (lambda: Conv2d(1, 1, 0), "kernel_size is 0"),
         (lambda: Conv2d(1, 1, (3, 0)), r"kernel_size is \(3, 0\)"),
         (lambda: ConvTranspose2d(1, 1, 2, stride=0), "stride is 0"),
+        (lambda: Conv2d(1, 1, algorithm="fft"), "algorithm is 'fft'; it takes auto or direct or .* or im2col"),
+        (lambda: Conv2d(1, 1, (3, 5), algorithm="winograd2x2"), "algorithm is 'winograd2x2', with a 3 x 5 kernel .*'direct'"),
+        (lambda: Conv2d(1, 1, stride=2, algorithm="winograd4x4"), r"algorithm is .* stride \(2, 2\); .*'auto', 'direct' and"),
         (lambda: Dropout(1.0), "rate is 1.0; it takes 0 <= rate < 1"),
         (lambda: Dropout(-0.1), "rate is -0.1; it takes 0 <= rate < 1"),
     ],

@@ -56,6 +56,22 @@ def test_safetensors_alone_reads_the_weights_by_their_names(network, saved):
     np.testing.assert_array_equal(tensors["encoder.0.conv1.weight"], network.parameters["encoder.0.conv1.weight"])
 
 
+@pytest.mark.parametrize("algorithm", ["direct", "winograd4x4"])
+def test_the_algorithm_comes_back(tmp_path, algorithm):
+    network = Network(1, 2, 2, 1, algorithm=algorithm)
+    modelfile.save(tmp_path / "m", network, {})
+    loaded, _ = modelfile.load(tmp_path / "m")
+    assert loaded.config == network.config
+    assert loaded.encoder[0].layers["conv1"].algorithm == algorithm
+
+
+def test_a_file_from_before_there_was_a_choice_of_algorithm_loads(network, saved, tmp_path):
+    config = {name: value for name, value in network.config.items() if name != "algorithm"}
+    loaded, _ = modelfile.load(rewritten(saved, tmp_path / "m", text={"network": json.dumps(config)}))
+    assert loaded.algorithm == "auto"
+    np.testing.assert_array_equal(loaded.flat, network.flat)
+
+
 def test_float64_stays_float64(tmp_path):
     network = Network(1, 2, 2, 0, dtype="float64")
     modelfile.save(tmp_path / "m", network, {})
@@ -140,6 +156,8 @@ def test_a_newer_version(saved, tmp_path):
         ({"padding": "odd"}, "padding is 'odd'"),
         ({"dropout": float("nan")}, "dropout is nan"),
         ({"dtype": "int8"}, "network.dtype is 'int8'"),
+        ({"algorithm": "fft"}, "network.algorithm is 'fft'; it takes auto or direct or"),
+        ({"algorithm": None}, "network.algorithm is None, of type NoneType; it takes str"),
         ({"random_state": -1}, "network.random_state is -1"),
         ({"extra": 1}, "network.extra is unknown"),
         ({"x" * 10**6: 1}, "network.xxx"),

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from minunet import Network
+from minunet import Network, kernels
 from minunet.network import parameter_shapes
 from minunet.summary import summarize
 
@@ -179,11 +179,39 @@ def test_an_input_of_another_dtype_is_refused():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"in_channels": 0}, {"base_channels": 2.5}, {"depth": -1}, {"padding": "full"}, {"dropout": 1}, {"dtype": "int8"}],
-)
+    [
+        {"in_channels": 0}, {"base_channels": 2.5}, {"depth": -1}, {"padding": "full"}, {"dropout": 1}, {"dtype": "int8"},
+        {"algorithm": "fft"},
+    ],
+)  # fmt: skip
 def test_what_no_network_can_be_is_refused_by_name(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Network(**({"base_channels": 2} | settings))
+
+
+@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
+def test_the_algorithm_is_that_of_every_3x3_convolution_and_goes_with_copies(algorithm):
+    network = Network(1, 2, 2, 1, algorithm=algorithm)
+    for twin in (network, copy.deepcopy(network), pickle.loads(pickle.dumps(network)), Network(**network.config)):
+        assert twin.algorithm == twin.config["algorithm"] == algorithm
+        used = {name: getattr(layer, "algorithm", "auto") for name, layer in twin._convolutions().items()}
+        assert used == {name: algorithm if ".conv" in name else "auto" for name in used}
+        assert repr(twin).count(f"algorithm={algorithm!r}") == (0 if algorithm == "auto" else 6)
+
+
+@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
+def test_each_algorithm_computes_the_same_network(backend, algorithm):
+    """Within what the largest error of each convolution lets expect; gradients where relu and pooling decide alike."""
+    plain = Network(1, 2, 16, 2, dtype="float64", random_state=1)
+    network = Network(1, 2, 16, 2, random_state=1, algorithm=algorithm)
+    x = np.random.default_rng(0).standard_normal((2, 24, 20, 1))
+    expected, cache = plain.forward(x)
+    logits, single_cache = network.forward(x.astype(np.float32))
+    assert np.abs(logits - expected).max() <= 5e-5 * np.abs(expected).max()
+    _, expected_grads = plain.backward(expected, cache)
+    _, grads = network.backward(expected.astype(np.float32), single_cache)
+    for name, grad in grads.items():
+        assert np.abs(grad - expected_grads[name]).max() <= 1e-3 * np.abs(expected_grads[name]).max(), name
 
 
 def test_dropout_drops_in_training_alone(backend):

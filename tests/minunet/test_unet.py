@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 import minunet
@@ -112,6 +114,34 @@ def test_a_saved_model_predicts_the_same(fitted, tmp_path):
     assert loaded.get_params() == fitted.get_params()
     assert loaded.classes_.dtype == fitted.classes_.dtype
     assert loaded.history_ == fitted.history_
+
+
+@pytest.mark.parametrize("algorithm", minunet.kernels.ALGORITHMS)
+def test_the_algorithm_is_that_of_the_network_and_stays_in_the_file(algorithm, tmp_path):
+    x, y = discs()
+    unet = UNet(**SMALL | {"base_channels": 16, "algorithm": algorithm}).fit(x, y)
+    assert unet.network_.algorithm == unet.get_params()["algorithm"] == algorithm
+    assert ("algorithm=" in repr(unet)) == (algorithm != "auto")
+    unet.save(tmp_path / "m")
+    loaded = minunet.load(tmp_path / "m")
+    assert loaded.network_.algorithm == loaded.algorithm == algorithm
+    np.testing.assert_array_equal(loaded.predict_proba(x), unet.predict_proba(x))
+    assert unet.score(x, y) > 0.7
+
+
+def test_a_file_from_before_there_was_a_choice_of_algorithm_loads(fitted, tmp_path):
+    path = tmp_path / "m.safetensors"
+    fitted.save(path)
+    with safetensors.safe_open(path, "numpy") as file:
+        text = file.metadata()
+    network, model = (json.loads(text[field]) for field in ("network", "model"))
+    del network["algorithm"], model["estimator"]["algorithm"]
+    text |= {"network": json.dumps(network), "model": json.dumps(model)}
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, text)
+    loaded = minunet.load(path)
+    assert loaded.algorithm == loaded.network_.algorithm == "auto"
+    x, _ = discs()
+    np.testing.assert_array_equal(loaded.predict_proba(x), fitted.predict_proba(x))
 
 
 def test_weights_by_mask_value_survive_the_file(tmp_path):
@@ -337,6 +367,7 @@ def test_masks_with_rare_values_between_frequent_ones_are_refused_or_snapped():
         ("max_minutes", 0), ("learning_rate", -1e-3), ("learning_rate", float("nan")),
         ("momentum", 1.0), ("weight_decay", -1), ("dropout", 1.0), ("validation_fraction", 1.5), ("n_threads", 0),
         ("optimizer", "adamw"), ("padding", "full"), ("loss", "mse"), ("normalize", "none"), ("device", "gpu"),
+        ("algorithm", "fft"),
         ("random_state", -1), ("class_weight", "uniform"), ("class_weight", {0: 1.0}), ("class_weight", {0: 1.0, 1: -1.0}),
     ],
 )  # fmt: skip

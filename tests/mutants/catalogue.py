@@ -104,6 +104,13 @@ THOUGHTFUL: list[Row] = [
     ),
     ("col2im keeps the last tap only", COLUMNS, "x[n, h, w, c] += taps", "x[n, h, w, c] = taps", ("col2im",)),
     (
+        "auto chooses the input gradient's algorithm by the channels of forward",
+        "kernels/cpu/convolution.py",
+        "(x_shape[1], x_shape[2]), k, c,",
+        "(x_shape[1], x_shape[2]), c, k,",
+        ("auto_is_bit_for_bit",),
+    ),
+    (
         "of the weight gradient's partial sums the last one counts",
         WEIGHT_GRAD,
         "sums[i] += rows[partial, i]",

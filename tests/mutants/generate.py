@@ -50,10 +50,11 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "minunet/evaluation/tiles.py": (2, ("tile", "halo")),
 }
 
-# Functions whose numbers decide how work is cut, not what comes out.
+# Functions whose numbers decide how work is cut, or foretell its memory, not what comes out.
 CUTTING = {
     "_blocks", "_channels", "_n_groups", "_plan", "_run", "_scratch_bytes", "evenly", "_cut", "_transpose", "tile_side",
-    "n_threads", "scratch", "_fastest", "_samples",
+    "n_threads", "scratch", "_fastest", "_samples", "conv2d_working", "input_grad_working", "weight_grad_working",
+    "working", "partial_bytes",
 }  # fmt: skip
 NOT_CODE = {"__repr__"}
 # Words for functions of these names, in any file.

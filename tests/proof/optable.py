@@ -9,7 +9,7 @@ import numpy as np
 import oracles
 import pytest
 from hypothesis import example, given, settings
-from proof.rows import ROWS
+from proof.rows import EVERY_ROW, ROWS
 
 from minunet import ops
 from minunet.testing import strategies
@@ -101,15 +101,17 @@ OPS = [
 ]  # fmt: skip
 
 
-def each(ops_of):
+def each(ops_of, rows):
     """Run a test for each op on each row. Algorithms are of convolutions: the other ops run once on each backend."""
-    pairs = [(row, op) for op in ops_of for row in ROWS if op.has_algorithms or row.algorithm == "auto"]
+    pairs = [(row, op) for op in ops_of for row in rows if op.has_algorithms or row.algorithm == "auto"]
     named = [pytest.param(row, op, id=f"{op} on {row}") for row, op in pairs]
     return pytest.mark.parametrize(("row", "op"), named, indirect=["row"])
 
 
-each_op = each(OPS)
-each_op_on_images = each([op for op in OPS if op.batched])
+each_op = each(OPS, ROWS)
+each_op_on_every_row = each(OPS, EVERY_ROW)
+each_op_on_images = each([op for op in OPS if op.batched], EVERY_ROW)
+every_row = pytest.mark.parametrize("row", EVERY_ROW, ids=str, indirect=True)
 BACKENDS = [row for row in ROWS if row.algorithm == "auto"]
 each_backend = pytest.mark.parametrize("row", BACKENDS, ids=str, indirect=True)
 
@@ -140,5 +142,5 @@ def over_seeds(times=1.0):
     return decorate
 
 
-def drawn_dtype(rng):
-    return rng.choice([np.float32, np.float64])
+def drawn_dtype(rng, dtypes=(np.float32, np.float64)):
+    return rng.choice(dtypes)

@@ -7,7 +7,7 @@ import oracles
 import pytest
 from oracles import assert_all_same, assert_same
 from proof.counting import count
-from proof.optable import drawn_dtype, over
+from proof.optable import drawn_dtype, every_row, over
 
 from minunet import ops
 from minunet.testing import strategies
@@ -32,7 +32,7 @@ def test_conv2d_equals_seven_loops(row):
     @over(strategies.geometries(), CONVOLUTIONS)
     def prove(g, seed):
         rng = np.random.default_rng(seed)
-        dtype, relu = drawn_dtype(rng), bool(rng.integers(2))
+        dtype, relu = drawn_dtype(rng, row.exact_dtypes), bool(rng.integers(2))
         arrays, _ = drawn(seed, g.x_shape, g.w_shape, (g.k,), g.y_shape, dtype=dtype)
         (x, w, b, dy), (x_copy, w_copy, b_copy, dy_copy) = laid_out(rng, *arrays)
         y, cache = ops.conv2d(x, w, b, relu=relu, **g.options)
@@ -52,7 +52,7 @@ def test_conv_transpose2d_equals_seven_loops(row):
     @over(strategies.up_geometries(), UP_CONVOLUTIONS)
     def prove(g, seed):
         rng = np.random.default_rng(seed)
-        arrays, _ = drawn(seed, g.x_shape, g.up_w_shape, (g.k,), g.up_shape, dtype=drawn_dtype(rng))
+        arrays, _ = drawn(seed, g.x_shape, g.up_w_shape, (g.k,), g.up_shape, dtype=drawn_dtype(rng, row.exact_dtypes))
         (x, w, b, dy), (x_copy, w_copy, b_copy, dy_copy) = laid_out(rng, *arrays)
         y, cache = ops.conv_transpose2d(x, w, b, **g.up_options)
         assert_same(y, oracles.conv_transpose2d(x_copy, w_copy, b_copy, g.up_shape, g.stride, g.padding))
@@ -90,6 +90,7 @@ def test_im2col_defines_the_convolution_and_col2im_is_its_adjoint(row):
         count("exact", "conv2d", row, g)
 
 
+@every_row
 def test_fused_relu_equals_composed_bit_for_bit(row):
     """On any floats: a fused relu may not even round otherwise."""
 

@@ -6,6 +6,7 @@ import numpy as np
 import oracles
 from hypothesis import given, settings
 from proof.counting import count
+from proof.optable import every_row
 from proof.rows import serving
 
 from minunet import losses
@@ -84,6 +85,7 @@ class Problem:
         return None
 
 
+@every_row
 def test_every_gradient_of_a_random_unet_agrees_with_finite_differences(row):
     seen = []
 
@@ -111,6 +113,7 @@ def test_every_gradient_of_a_random_unet_agrees_with_finite_differences(row):
     assert sum(seen) > 0.95 * len(seen)  # the guard gives up on hardly any
 
 
+@every_row
 def test_float64_is_kept_and_what_goes_in_is_left_as_it_was(row):
     @settings(max_examples=settings.default.max_examples // 2)
     @given(case=strategies.unets(), seed=oracles.seeds)

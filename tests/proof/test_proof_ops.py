@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 from oracles import assert_all_same, assert_same
 from proof.counting import count
-from proof.optable import SMALL, drawn_dtype, each_op, each_op_on_images, over
+from proof.optable import SMALL, drawn_dtype, each_op, each_op_on_every_row, each_op_on_images, over
 from proof.rows import SPECIFICATION, serving
 
 from minunet.testing import strategies
@@ -73,7 +73,7 @@ def test_images_of_a_batch_do_not_meet(row, op):
         count("exact", op.counts_for, row, g)
 
 
-@each_op
+@each_op_on_every_row
 def test_any_layout_gives_the_same_and_is_left_as_it_was(row, op):
     """Read-only arrays in every layout; dtype, kind and shape are kept, nothing is shared, and a cache serves again."""
 
@@ -109,7 +109,7 @@ def test_every_row_agrees_with_the_specification(row, op):
     @over(op.geometries(**sizes), op.named, op.times / 2)
     def prove(g, seed):
         rng = np.random.default_rng(seed)
-        arrays = whole_numbers(rng, op, g, drawn_dtype(rng))
+        arrays = whole_numbers(rng, op, g, drawn_dtype(rng, row.exact_dtypes))
         with serving(SPECIFICATION):
             expected = run(op, g, arrays)
         assert_all_same(run(op, g, arrays), expected)

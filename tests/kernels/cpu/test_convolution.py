@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import assert_all_same, assert_same, seeds
-from proof.rows import AS_AUTO
 from three_passes import assert_exact
 
 pytest.importorskip("numba")
 
 from minunet import kernels, ops
 from minunet.kernels import cpu, reference
+from minunet.kernels.cpu import choice, convolution
 from minunet.testing import strategies
 from minunet.testing.strategies import LAYOUTS, Geometry
 
@@ -25,7 +25,10 @@ SOME = [
     Geometry((2, 6, 7, 33), (2, 2), 8, (2, 2)), Geometry((3, 6, 7, 8), (1, 1), 2, (1, 1)),
     Geometry((2, 7, 6, 4), (1, 2), 33, (3, 2), (0, 1)), Geometry((1, 5, 5, 130), (3, 3), 3, (1, 2), (2, 0)),
 ]  # fmt: skip
-ALGORITHMS = st.sampled_from([a for a in kernels.ALGORITHMS if a not in AS_AUTO and not a.startswith("winograd")])
+EXACT = st.sampled_from(["direct", "im2col"])
+ANY_GEOMETRY = st.sampled_from([a for a in kernels.ALGORITHMS if not a.startswith("winograd")])
+CHOICES = ["direct", "winograd2x2", "winograd4x4"]
+SIZES = st.integers(1, 2048)
 DTYPES = st.sampled_from([np.float32, np.float64])
 
 
@@ -42,16 +45,27 @@ def three_passes(g, x, w, b, dy, **options):
     return [y, dx, *cpu.conv2d_weight_grad(x, dy, g.w_shape, mask=y, **options)]
 
 
-@pytest.mark.parametrize("algorithm", AS_AUTO)
-@pytest.mark.parametrize("g", SOME, ids=str)
+@pytest.mark.parametrize("g", [*SOME, Geometry((2, 9, 11, 70), (3, 3), 40, (1, 1), (0, 3))], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_auto_is_direct_bit_for_bit(g, dtype, algorithm):
-    """So that what is proven of one is proven of the other."""
-    arrays = floats(g, 0, dtype)
-    assert_all_same(three_passes(g, *arrays), three_passes(g, *arrays, algorithm=algorithm))
+@pytest.mark.parametrize("algorithm", CHOICES)
+def test_auto_is_bit_for_bit_what_is_chosen_by_sizes_and_dtype(g, dtype, algorithm, monkeypatch):
+    """So that what is proven of an algorithm is proven of auto. Each pass asks for itself; only 3x3 of stride 1 has a choice."""
+    asked = []
+    monkeypatch.setattr(convolution, "fastest", lambda *sizes: asked.append(sizes) or algorithm)
+    arrays, served = floats(g, 0, dtype), (g.kernel, g.stride) == ((3, 3), (1, 1))
+    found = three_passes(g, *arrays)
+    (_, h, w, c), (_, p, q, k) = g.x_shape, g.y_shape
+    assert asked == ([(p, q, c, k, dtype), (h, w, k, c, dtype), (p, q, c, k, dtype)] if served else [])
+    assert_all_same(found, three_passes(g, *arrays, algorithm=algorithm if served else "direct"))
 
 
-@given(g=strategies.geometries(most=9, channels=(5, 9, 2, 17, 1, 33)), seed=seeds, algorithm=ALGORITHMS, dtype=DTYPES)
+@given(h=SIZES, w=SIZES, c=SIZES, k=SIZES, dtype=DTYPES)
+def test_the_choice_is_one_that_serves_and_plain_in_float64(h, w, c, k, dtype):
+    """float64 is asked for by whoever wants its digits: gradients to 1e-10, whole numbers that are equal."""
+    assert choice.fastest(h, w, c, k, dtype) in (CHOICES if dtype is np.float32 else ["direct"])
+
+
+@given(g=strategies.geometries(most=9, channels=(5, 9, 2, 17, 1, 33)), seed=seeds, algorithm=ANY_GEOMETRY, dtype=DTYPES)
 def test_an_image_alone_or_in_a_batch_gives_the_same_bits(g, seed, algorithm, dtype):
     x, w, b, dy = floats(g, seed, dtype)
     y, dx, *_ = three_passes(g, x, w, b, dy, algorithm=algorithm)
@@ -61,18 +75,20 @@ def test_an_image_alone_or_in_a_batch_gives_the_same_bits(g, seed, algorithm, dt
         assert_all_same([y_alone, dx_alone], [y[n : n + 1], dx[n : n + 1]])
 
 
+@pytest.mark.parametrize("algorithm", ["auto", *CHOICES])
 @pytest.mark.parametrize("size", [16, 31, 33, 64, 96])
-def test_large_images_give_the_same_bits_alone_and_at_any_number_of_threads(size):
+def test_large_images_give_the_same_bits_alone_and_at_any_number_of_threads(size, algorithm):
     for c, k in ((1, 16), (16, 16), (70, 40)):
         g = Geometry((3, size, size + 1, c), (3, 3), k, (1, 1), (1, 1))
         x, w, b, dy = floats(g, size, np.float32)
-        y, dx, *rest = three_passes(g, x, w, b, dy)
+        y, dx, *rest = three_passes(g, x, w, b, dy, algorithm=algorithm)
         alone = Geometry((1, size, size + 1, c), (3, 3), k, (1, 1), (1, 1))
         for n in range(3):
-            assert_all_same(three_passes(alone, x[n : n + 1], w, b, dy[n : n + 1])[:2], [y[n : n + 1], dx[n : n + 1]])
+            y_alone, dx_alone, *_ = three_passes(alone, x[n : n + 1], w, b, dy[n : n + 1], algorithm=algorithm)
+            assert_all_same([y_alone, dx_alone], [y[n : n + 1], dx[n : n + 1]])
         for threads in (1, 2, 4):
             with kernels.threads(threads):
-                assert_all_same(three_passes(g, x, w, b, dy), [y, dx, *rest])
+                assert_all_same(three_passes(g, x, w, b, dy, algorithm=algorithm), [y, dx, *rest])
 
 
 def off_by_one_element(a):
@@ -139,7 +155,7 @@ def check_that_kernels_see_aligned_arrays(which):
 
 
 @given(
-    g=strategies.geometries(empty=False), seed=seeds, dtype=DTYPES, algorithm=ALGORITHMS,
+    g=strategies.geometries(empty=False), seed=seeds, dtype=DTYPES, algorithm=EXACT,
     bad=st.sampled_from([np.nan, np.inf, -np.inf]),
 )  # fmt: skip
 def test_a_nan_or_an_infinity_is_seen_where_its_window_is_and_nowhere_else(g, seed, dtype, algorithm, bad):
@@ -172,7 +188,7 @@ def test_a_nan_in_the_oracle_is_where_the_window_is():
         assert ["".join("# "[not value] for value in row) for row in np.isnan(y[0, ..., k])] == picture
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "im2col"])
+@pytest.mark.parametrize("algorithm", ["direct", "im2col"])
 def test_no_image_and_images_of_one_pixel(algorithm):
     for n in (0, 1, 40):
         for c, k in ((1, 1), (3, 17), (17, 3)):

@@ -40,6 +40,12 @@ def test_a_training_has_the_same_bits_at_any_number_of_threads(digest, n):
     assert trainings.digest(n_threads=n) == digest
 
 
+@pytest.mark.parametrize("algorithm", ["direct", "winograd2x2", "winograd4x4"])
+def test_so_it_has_by_each_algorithm_that_auto_may_choose(algorithm):
+    one, two, four = (trainings.digest(n, algorithm) for n in (1, 2, 4))
+    assert one == two == four
+
+
 ONE_CORE = """
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
@@ -97,9 +103,10 @@ def in_threads(calls):
         return list(pool.map(run, calls))
 
 
-def test_eight_threads_that_predict_at_once_get_what_one_gets(monkeypatch):
+@pytest.mark.parametrize("algorithm", ["auto", "winograd4x4"])
+def test_eight_threads_that_predict_at_once_get_what_one_gets(monkeypatch, algorithm):
     monkeypatch.setenv("MINUNET_NUM_THREADS", "2")
-    network = Network(2, 3, base_channels=5, depth=2, random_state=0)
+    network = Network(2, 3, base_channels=5, depth=2, random_state=0, algorithm=algorithm)
     rng = np.random.default_rng(0)
     images = [rng.random((1 + i % 2, 16 + 4 * i, 32 - 4 * (i % 4), 2), np.float32) for i in range(8)]
     expected = [network(x).tobytes() for x in images]
@@ -107,11 +114,12 @@ def test_eight_threads_that_predict_at_once_get_what_one_gets(monkeypatch):
         assert in_threads([lambda x=x: network(x).tobytes() for x in images]) == expected
 
 
-def test_eight_threads_that_train_networks_of_their_own_get_what_one_gets(monkeypatch):
+@pytest.mark.parametrize("algorithm", ["auto", "winograd4x4"])
+def test_eight_threads_that_train_networks_of_their_own_get_what_one_gets(monkeypatch, algorithm):
     monkeypatch.setenv("MINUNET_NUM_THREADS", "2")
 
     def gradients(i):
-        network = Network(1, 2, base_channels=3 + i, depth=1, random_state=i)
+        network = Network(1, 2, base_channels=3 + i, depth=1, random_state=i, algorithm=algorithm)
         x = np.random.default_rng(i).random((2, 16 + 2 * i, 18, 1), np.float32)
         y, cache = network.forward(x, training=True)
         return network.backward(y, cache)[1].flat.tobytes()
@@ -121,9 +129,10 @@ def test_eight_threads_that_train_networks_of_their_own_get_what_one_gets(monkey
         assert in_threads([lambda i=i: gradients(i) for i in range(8)]) == expected
 
 
+@pytest.mark.parametrize("algorithm", ["auto", "winograd4x4"])
 @pytest.mark.parametrize("base_channels", [1, 4, 7, 16])
-def test_a_network_gives_an_image_the_same_bits_alone_and_in_a_batch(base_channels):
-    network = Network(3, 2, base_channels, depth=3, random_state=1)
+def test_a_network_gives_an_image_the_same_bits_alone_and_in_a_batch(base_channels, algorithm):
+    network = Network(3, 2, base_channels, depth=3, random_state=1, algorithm=algorithm)
     for size in (16, 24, 40, 64, 96) if base_channels < 16 else (16, 48):
         x = np.random.default_rng(size).standard_normal((3, size, size + 8, 3)).astype(np.float32)
         whole = network(x)

@@ -25,7 +25,7 @@ DTYPES = st.sampled_from([np.float32, np.float64])
 SIDES = st.integers(1, 19)
 PANEL = ISA.panel_bytes // 4
 CHANNELS = st.sampled_from([1, 2, 3, 5, PANEL // 2, PANEL // 2 + 1, PANEL, PANEL + 3, 2 * PANEL, winograd.LEAST_COLUMNS + 1])
-PADDINGS = st.tuples(st.integers(0, 2), st.integers(0, 2))
+PADDINGS = st.tuples(st.integers(0, 4), st.integers(0, 4))  # beyond 2, dx looks at less than all of dy
 WHOLE = 24**2  # what U, or D, of F(4x4) is divided by: on its multiples the quotient is a whole number
 
 

@@ -22,6 +22,7 @@ CASES = [  # n, side, network; activations weigh most in some, parameters in oth
     (4, 64, {"base_channels": 16, "depth": 0, "out_channels": 5}),
     (1, 188, {"base_channels": 8, "depth": 4, "padding": "valid"}),
     (1, 64, {"base_channels": 16, "depth": 2, "dtype": "float64"}),
+    *((3, 64, {"base_channels": 16, "depth": 2, "algorithm": algorithm}) for algorithm in kernels.ALGORITHMS),
 ]
 
 
@@ -29,9 +30,12 @@ PREVIOUS_STEPS = sys.modules["minunet.training.step"]._pools
 
 
 def traced(run, *inputs):
-    """Return the most bytes that were taken during run(), with its inputs' own; the threads' scratch is there before."""
+    """Return the most bytes that were taken during run(), the thread's scratch among them, with its inputs' own."""
+    from minunet.kernels.cpu import threads
+
     run()
     PREVIOUS_STEPS.clear()
+    threads._local.__dict__.clear()
     tracemalloc.start()
     try:
         run()
@@ -58,8 +62,9 @@ def test_the_estimates_are_what_a_step_and_a_prediction_allocate(n, side, config
         inference = traced(predict, network.flat, x)
         estimates = [f(network, n, side, side) for f in (memory.training_bytes, memory.inference_bytes)]
 
-        assert estimates[0] == pytest.approx(training, rel=0.15)
-        assert estimates[1] == pytest.approx(inference, rel=0.15)
+        off = 0.15 if config.get("algorithm") == "im2col" else 0.07  # of the columns' three passes the largest counts
+        assert estimates[0] == pytest.approx(training, rel=off)
+        assert estimates[1] == pytest.approx(inference, rel=off)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
