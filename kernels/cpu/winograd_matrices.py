@@ -62,13 +62,13 @@ def _coefficients(roots: list[int]) -> list[int]:
     return found
 
 
-def amplification(f: Matrices) -> Fraction:
+def amplification(f: Matrices) -> float:
     """Return how large an output's terms may be together, in two dimensions, beside the largest input times the largest weight.
 
     Rounding errors are a share of these terms, not of the output: there the terms cancel, and r^2 is all that is left.
     """
     products = [sum(map(abs, g)) * sum(map(abs, b)) * Fraction(1, f.divisor) for g, b in zip(f.g, f.bt, strict=True)]
-    return max(sum((abs(a) * p for a, p in zip(row, products, strict=True)), Fraction()) for row in f.at) ** 2
+    return max(sum((abs(a) * p for a, p in zip(row, products, strict=True)), 0) for row in f.at) ** 2
 
 
 FORWARD = {m: matrices(m, 3, points) for m, points in POINTS.items()}  # m outputs of a 3-tap kernel
