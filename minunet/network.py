@@ -144,12 +144,11 @@ class Network:
             raise ValueError("cache is empty: a backward has used it up, so that its memory could go; run forward again")
         dlogits = gradient(dlogits, cache[-1], self.dtype)  # refused before anything is used up
         cache.pop()
-        grads = ParameterViews(parameter_shapes(**self.config), self.dtype, kernels.for_array(dlogits).empty)
+        found: dict[str, Array] = {}
 
         def back(name: str, layer: Layer, dy: Array, **options: Any) -> Array:
             dx, layer_grads = layer.backward(dy, cache.pop(), **options)
-            for key, grad in layer_grads.items():
-                grads[f"{name}.{key}"][...] = grad
+            found.update({f"{name}.{key}": grad for key, grad in layer_grads.items()})
             return dx
 
         dskips = []
@@ -166,6 +165,9 @@ class Network:
             dx = back("pool", self.pool, dx)
             dx += dskips.pop()  # the skip went two ways, so its two gradients add
             dx = back(f"encoder.{i}", encoder, dx, consume=True, input_grad=input_grad or i > 0)
+        grads = ParameterViews(parameter_shapes(**self.config), self.dtype, kernels.for_array(dlogits).empty)
+        for name, grad in found.items():  # at the end: only now is there memory that nothing else needs
+            grads[name][...] = grad
         return dx, grads
 
     @property

@@ -170,9 +170,7 @@ class _Book:
         self.drop("weights", "logits")
 
     def backward(self) -> None:
-        self.hold("gradients", self.network.flat.nbytes)
         self._convolution("head", self.output, "d", self.network.base_channels)
-        self.drop("dw.head")
         for i, (c, (up, first, second)) in enumerate(zip(self.channels, self.decoder, strict=False)):
             self._block_backward(f"decoder.{i}", up, first, second, 2 * c, c)
             self.rename("d", f"dskip.{i}")  # one array: the gradients of skip and up are halves of it
@@ -181,7 +179,7 @@ class _Book:
                 self.rename(f"dskip.{i}", "dup")
                 self.array(f"dskip.{i}", self.encoder[i][2], c, pooled=False)
             self._convolution(f"decoder.{i}.up", up, "d", 2 * c)
-            self.drop(f"dw.decoder.{i}.up", "dup")
+            self.drop("dup")
         if self.network.dropout:
             self.array("ddropped", self.encoder[-1][2], self.channels[-1], pooled=False)
             self.drop("d", "dropped", "kept")
@@ -195,13 +193,14 @@ class _Book:
             c_in = self.channels[i - 1] if i else 0  # the image needs no gradient
             self._block_backward(f"encoder.{i}", into, first, second, c_in, self.channels[i])
             self.drop(f"pool.{i - 1}")
+        self.hold("gradients", self.network.flat.nbytes)
 
     def _block_backward(self, name: str, into: Size, first: Size, second: Size, c_in: int, c: int) -> None:
-        """Turn "d" from a block's dy into its dx; its caller holds dy to the end, and the block its weights' gradients."""
+        """Turn "d" from a block's dy into its dx; its caller holds dy to the end."""
         self._convolution(f"{name}.conv2", first, "dmiddle", c)
         self.drop(f"{name}.2", name.replace("encoder", "skip"))
         self._convolution(f"{name}.conv1", into, "dx", c_in)
-        self.drop("d", "dmiddle", f"{name}.1", f"dw.{name}.conv1", f"dw.{name}.conv2")
+        self.drop("d", "dmiddle", f"{name}.1")
         self.rename("dx", "d")
 
     def _convolution(self, name: str, into: Size, dx: str, c_in: int) -> None:
