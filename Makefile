@@ -27,7 +27,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/train_step.py $(BIG) --repeat 3 --skip-reference --json $(OUT)/train_step.json
 	$(BIN)/python bench/train_step.py --config 4,128,32 --skip-reference --isa avx2 --json $(OUT)/train_step_avx2.json
 	$(BIN)/python bench/inference.py $(BIG) --repeat 5 --json $(OUT)/inference.json
-	$(BIN)/python bench/conv.py --algorithm direct --algorithm winograd4x4 --json $(OUT)/conv.json
+	$(BIN)/python bench/conv.py --algorithm auto --algorithm direct --json $(OUT)/conv.json
 	$(BIN)/python bench/accuracy.py --json $(OUT)/accuracy.json
 	$(BIN)/python bench/memory.py $(BIG) --json $(OUT)/memory.json
 	$(BIN)/python bench/startup.py --json $(OUT)/startup.json

@@ -18,7 +18,7 @@ from fractions import Fraction
 
 import measure
 import numpy as np
-from conv import ONEDNN, PASSES, Arrays, Layer, arrays_of, minunet_pass, torch_pass
+from layers import ONEDNN, PASSES, Arrays, Layer, arrays_of, minunet_pass, torch_pass
 
 from minunet import kernels
 from minunet.kernels.cpu.winograd_matrices import POINTS, amplification, matrices

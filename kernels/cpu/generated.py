@@ -4,8 +4,7 @@ They take addresses and strides in bytes as int64, and a `zero` whose type says 
 no fast-math flag, and never touches a byte beyond what its arguments name.
 
     tall, narrow              C = epilogue(C or 0, + sum over taps and depth of A B), C in registers all along
-    copy, copy_pixels ...     runs of elements, all of them or those whose mask is > 0
-    transpose                 a square of vectors
+    copy, copy_positive       a run of elements, all of them or those whose mask is > 0
     claim                     the next number of a counter that threads share
 """
 
@@ -191,7 +190,7 @@ def copy(context: Any, zero: Any, target: Any, source: Any, count: Any) -> Any:
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
         e = Emitter(builder, zero)
         _, target, source, count = arguments
-        _by_vectors(e, count, lambda at, kind: e.store(e.load(builder.add(source, at), kind), builder.add(target, at)))
+        by_vectors(e, count, lambda at, kind: e.store(e.load(builder.add(source, at), kind), builder.add(target, at)))
         return context.get_dummy_value()
 
     return types.void(zero, *[types.int64] * 3), emit
@@ -210,54 +209,10 @@ def copy_positive(context: Any, zero: Any, target: Any, source: Any, mask: Any, 
             counts = builder.fcmp_ordered(">", e.load(builder.add(mask, at), kind), zeros)
             e.store(builder.select(counts, e.load(builder.add(source, at), kind), zeros), builder.add(target, at))
 
-        _by_vectors(e, count, one)
+        by_vectors(e, count, one)
         return context.get_dummy_value()
 
     return types.void(zero, *[types.int64] * 4), emit
-
-
-def _pixels(masked: bool) -> Any:
-    """Make the kernel that copies `count` elements of each of `pixels` pixels, so many bytes apart; `masked`: where mask > 0."""
-
-    @intrinsic
-    def kernel(
-        context: Any, zero: Any, target: Any, target_pixel: Any, source: Any, source_pixel: Any, mask: Any, mask_pixel: Any,
-        pixels: Any, count: Any,
-    ) -> Any:  # fmt: skip
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-            e = Emitter(builder, zero)
-            _, *places, pixels, count = arguments
-            starts, steps = places[::2], places[1::2]
-
-            def one(now: list[Value], at: Value, kind: ir.Type) -> None:
-                value = e.load(builder.add(now[1], at), kind)
-                if masked:
-                    counts = builder.fcmp_ordered(">", e.load(builder.add(now[2], at), kind), _constant(kind, 0.0))
-                    value = builder.select(counts, value, _constant(kind, 0.0))
-                e.store(value, builder.add(now[0], at))
-
-            def whole_panel(i: Value, now: list[Value]) -> list[Value]:
-                for v in range(2):
-                    one(now, number(v * ISA.vector_bytes), e.vector)
-                return [builder.add(place, step) for place, step in zip(now, steps, strict=True)]
-
-            def any_count(i: Value, now: list[Value]) -> list[Value]:
-                _by_vectors(e, count, lambda at, kind: one(now, at, kind))
-                return [builder.add(place, step) for place, step in zip(now, steps, strict=True)]
-
-            with builder.if_else(builder.icmp_signed("==", count, number(ISA.panel_bytes // e.size))) as (whole, other):
-                with whole:  # the most frequent: without a loop in the loop
-                    e.repeat(number(0), pixels, number(1), starts, whole_panel)
-                with other:
-                    e.repeat(number(0), pixels, number(1), starts, any_count)
-            return context.get_dummy_value()
-
-        return types.void(zero, *[types.int64] * 8), emit
-
-    return kernel
-
-
-copy_pixels, copy_positive_pixels = _pixels(masked=False), _pixels(masked=True)
 
 
 @intrinsic
@@ -271,13 +226,13 @@ def clear(context: Any, zero: Any, target: Any, count: Any) -> Any:
         def one(at: Value, kind: ir.Type) -> None:
             e.store(ir.Constant(kind, 0.0 if kind is e.scalar else [0.0] * e.lanes), builder.add(target, at))
 
-        _by_vectors(e, count, one)
+        by_vectors(e, count, one)
         return context.get_dummy_value()
 
     return types.void(zero, *[types.int64] * 2), emit
 
 
-def _by_vectors(e: Emitter, count: Value, one: Callable[[Value, ir.Type], None]) -> None:
+def by_vectors(e: Emitter, count: Value, one: Callable[[Value, ir.Type], None]) -> None:
     """Emit one(byte offset, type) for each whole vector of `count` elements, then for each element that is left."""
 
     def of(kind: ir.Type) -> Callable[[Value, list[Value]], list[Value]]:
@@ -289,36 +244,6 @@ def _by_vectors(e: Emitter, count: Value, one: Callable[[Value, ir.Type], None])
 
     i, _ = e.repeat(number(0), count, number(e.lanes), [], of(e.vector))
     e.repeat(i, count, number(1), [], of(e.scalar))
-
-
-@intrinsic
-def transpose(context: Any, zero: Any, target: Any, target_row: Any, source: Any, source_row: Any) -> Any:
-    """Copy a square of as many rows and columns as a vector has lanes, turned over its diagonal."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-        e = Emitter(builder, zero)
-        _, target, target_row, source, source_row = arguments
-        lanes = range(e.lanes)
-        rows = [e.load(builder.add(source, builder.mul(source_row, number(i)))) for i in lanes]
-        step = 1
-        while step < e.lanes:  # swap the off-diagonal quarters of each square of 2 x 2, then of 4 x 4, ...
-            low = [i if not i & step else e.lanes + i - step for i in lanes]
-            high = [i + step if not i & step else e.lanes + i for i in lanes]
-            for i in lanes:
-                if not i & step:
-                    pair = rows[i], rows[i + step]
-                    rows[i], rows[i + step] = (builder.shuffle_vector(*pair, _mask(places)) for places in (low, high))
-            step *= 2
-        for i in lanes:
-            e.store(rows[i], builder.add(target, builder.mul(target_row, number(i))))
-        return context.get_dummy_value()
-
-    return types.void(zero, *[types.int64] * 4), emit
-
-
-def _mask(places: list[int]) -> ir.Constant:
-    """Which lanes a shuffle takes, of two vectors one after the other."""
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
 
 
 @intrinsic
@@ -351,10 +276,10 @@ def copy_relu(context: Any, zero: Any, target: Any, source: Any, count: Any) -> 
         _, target, source, count = arguments
 
         def one(at: Value, kind: ir.Type) -> None:
-            x, zeros = e.load(builder.add(source, at), kind), _constant(kind, 0.0)
+            x, zeros = e.load(builder.add(source, at), kind), constant(kind, 0.0)
             e.store(builder.select(builder.fcmp_ordered("<=", x, zeros), zeros, x), builder.add(target, at))
 
-        _by_vectors(e, count, one)
+        by_vectors(e, count, one)
         return context.get_dummy_value()
 
     return types.void(zero, *[types.int64] * 3), emit
@@ -379,7 +304,7 @@ def add_pixels(context: Any, zero: Any, total: Any, source: Any, pixel: Any, n_p
             _, (now,) = e.repeat(number(0), n_pixels, number(1), [e.load(here, wide)], body)
             e.store(now, here)
 
-        _by_vectors(e, count, one)
+        by_vectors(e, count, one)
         return context.get_dummy_value()
 
     return types.void(zero, *[types.int64] * 5), emit
@@ -413,17 +338,17 @@ def largest(
                     larger = builder.fcmp_unordered(">", value, best)  # or one of the two is NaN:
                     larger = builder.and_(larger, builder.fcmp_ordered("==", best, best))  # only the first NaN wins
                     best, place = builder.select(larger, value, best), builder.select(larger, here, place)
-                    return [best, place, add(here, _constant(whole, 1))]
+                    return [best, place, add(here, constant(whole, 1))]
 
                 return e.repeat(number(0), s_size, number(1), carried, one_pixel)[1]
 
-            start = [e.load(first, kind), _constant(whole, 0), _constant(whole, 0)]
+            start = [e.load(first, kind), constant(whole, 0), constant(whole, 0)]
             _, (best, place, _) = e.repeat(number(0), r_size, number(1), start, one_row)
             e.store(best, add(y, at))
             target = builder.inttoptr(add(places, builder.udiv(at, number(e.size))), _like(kind, ir.IntType(8)).as_pointer())
             builder.store(builder.trunc(place, target.type.pointee), target).align = 1
 
-        _by_vectors(e, count, one)
+        by_vectors(e, count, one)
         return context.get_dummy_value()
 
     return types.void(zero, *[types.int64] * 8), emit
@@ -447,12 +372,12 @@ def _chosen(with_target: bool) -> Any:
                 found = builder.load(source)
                 found.align = 1
                 same = builder.icmp_unsigned("==", found, _spread(builder, place, bytes_))
-                value = builder.select(same, e.load(add(dy, at), kind), _constant(kind, 0.0))
+                value = builder.select(same, e.load(add(dy, at), kind), constant(kind, 0.0))
                 if with_target:
                     value = builder.fadd(e.load(add(dx, at), kind), value)
                 e.store(value, add(dx, at))
 
-            _by_vectors(e, count, one)
+            by_vectors(e, count, one)
             return context.get_dummy_value()
 
         return types.void(zero, *[types.int64] * 5), emit
@@ -468,7 +393,7 @@ def _like(kind: ir.Type, scalar: ir.Type) -> ir.Type:
     return ir.VectorType(scalar, kind.count) if isinstance(kind, ir.VectorType) else scalar
 
 
-def _constant(kind: ir.Type, value: float) -> ir.Constant:
+def constant(kind: ir.Type, value: float) -> ir.Constant:
     """The same number in all lanes."""
     return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 

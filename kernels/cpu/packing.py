@@ -19,7 +19,8 @@ from numba import carray
 from numpy.typing import NDArray
 
 from ..geometry import pixel_stride
-from .generated import clear, copy, copy_pixels, copy_positive_pixels, pointer, transpose
+from .copies import copy_pixels, copy_positive_pixels, transpose
+from .generated import clear, copy, pointer
 from .jit import part
 from .threads import address
 from .tiles import VECTOR
