@@ -74,6 +74,15 @@ def test_f2x2_is_exact_on_whole_numbers(g, seed, dtype):
 
 
 @given(geometries(), seeds)
+def test_f4x4s_weight_gradient_is_exact_on_whole_numbers(g, seed):
+    """What it divides by, 24, it divides by at the end, but for a power of two."""
+    x, _, _, dy, options = problem(g, seed, np.float64)
+    w_shape = (3, 3, x.shape[3], dy.shape[3])
+    found = cpu.conv2d_weight_grad(x, dy, w_shape, mask=dy, algorithm="winograd4x4", **options)
+    assert_all_same(found, reference.conv2d_weight_grad(x, dy, w_shape, mask=dy, **options))
+
+
+@given(geometries(), seeds)
 def test_f4x4_is_exact_on_multiples_of_what_it_divides_by(g, seed):
     x, w, b, dy, options = problem(g, seed, np.float64, WHOLE)
     found = three_passes(cpu, x, w, b, dy, algorithm="winograd4x4", **options)
