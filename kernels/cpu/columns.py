@@ -11,12 +11,10 @@ from ..buffers import empty
 from ..geometry import Pair, output_hw
 from .generated import claim, clear, copy
 from .jit import jit, part
-from .packing import SOURCE, source, table
+from .packing import source, table
 from .threads import address, launch
 
 Array = NDArray[np.floating]
-
-TABLE = [*SOURCE, "p", "q", "cols"]
 
 
 def im2col(x: Array, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
@@ -25,7 +23,7 @@ def im2col(x: Array, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
     p, q = output_hw(x.shape, kernel, stride, padding)
     cols = empty((n * p * q, kernel[0] * kernel[1] * c), x.dtype)
     plan = source(x, None, kernel, stride, padding) | {"p": p, "q": q, "cols": address(cols)}
-    launch(_im2col, n * p, 0, x.dtype.type(0), table(TABLE, [plan]))
+    launch(_im2col, n * p, 0, x.dtype.type(0), table([plan]))
     return cols
 
 

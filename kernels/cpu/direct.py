@@ -27,7 +27,7 @@ from ..buffers import empty
 from ..geometry import Pair, Shape, evenly, imagined, output_hw, pixel_stride
 from .generated import claim, copy, pointer
 from .jit import jit, part
-from .packing import SOURCE, inside, panel, source, strip, table
+from .packing import inside, panel, source, strip, table
 from .threads import address, launch
 from .tiles import PANEL, ROWS, grid, multiply
 
@@ -37,12 +37,6 @@ PANEL_BYTES = 24 * 1024  # of a packed panel of weights: it stays in the first-l
 BLOCK_PIXELS = 1024
 GROUP_COLUMNS = 128  # the least a job computes for each pixel that it lays out
 JOBS = 32  # wanted, where the shape has them
-
-# One phase of a product. Addresses and strides in bytes; y's are those of the phase's own grid, from its first pixel.
-PRODUCT = [
-    *SOURCE, "p", "q", "k", "block_n", "block_p", "block_q", "n", "n_blocks", "most_blocks", "group", "channels",
-    "weights", "weight_taps", "weight_depth", "weight_column", "b", "relu", "y", "y_n", "y_p", "y_q",
-]  # fmt: skip
 
 
 def conv2d(
@@ -120,7 +114,7 @@ def _run(phases: list[tuple[dict[str, int], NDArray]], w: Array, b: Array | None
     group = -(-panels // groups)
     rows = [row | {"group": group, "most_blocks": n_blocks} for row in rows]
     n_jobs = -(-panels // group) * n_blocks * len(rows)
-    launch(_products, n_jobs, max(map(_scratch_bytes, rows)), y.dtype.type(0), table(PRODUCT, rows))
+    launch(_products, n_jobs, max(map(_scratch_bytes, rows)), y.dtype.type(0), table(rows))
 
 
 def conv2d_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:

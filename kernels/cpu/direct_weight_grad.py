@@ -29,7 +29,7 @@ from ..buffers import empty
 from ..geometry import Pair, Shape, evenly, imagined, output_hw, pixel_stride
 from .generated import add_pixels, claim, clear, copy, copy_positive, pointer
 from .jit import jit, part
-from .packing import SOURCE, inside, source, strip, table
+from .packing import inside, source, strip, table
 from .threads import address, launch
 from .tiles import PANEL, ROWS, multiply
 
@@ -47,11 +47,6 @@ DENSE_BYTES = 128  # pixels this narrow are read where they lie: their lines do 
 
 LINE = 64  # bytes of a cache line
 
-PRODUCT = [
-    *SOURCE, "n", "p", "q", "k", "dy", "dy_pixel", "dy_mask", "dy_mask_pixel", "block_p", "block_q", "n_blocks",
-    "n_chunks", "group_c", "group_k", "dw", "db",
-]  # fmt: skip
-
 
 def conv2d_weight_grad(
     x: Array, dy: Array, w_shape: tuple[int, ...], *, stride: Pair, padding: Pair, mask: Array | None = None
@@ -65,7 +60,7 @@ def conv2d_weight_grad(
     partial, sums = empty((g["n_chunks"], r * s * c, k), x.dtype), empty((g["n_chunks"], k), np.float64)
     g |= {"dw": address(partial), "db": address(sums), "dy": address(dy), "dy_pixel": pixel_stride(dy)}
     g |= {"dy_mask": 0, "dy_mask_pixel": 0} if mask is None else {"dy_mask": address(mask), "dy_mask_pixel": pixel_stride(mask)}
-    launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g), zero, table(PRODUCT, [g]))
+    launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g), zero, table([g]))
     dw = empty(w_shape, x.dtype) if len(partial) > 1 else partial.reshape(w_shape)
     if len(partial) > 1:
         launch(add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)

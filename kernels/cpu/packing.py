@@ -25,17 +25,21 @@ from .jit import part
 from .threads import address
 from .tiles import VECTOR
 
-# How taps reach an activation: what all three products know of the array that they read pixels of. Addresses and
-# strides in bytes. The grid point (p, q) reads rows p stride - pad + r and columns q stride - pad + s of its image.
-SOURCE = [
+# What a kernel reads its work from: one record for all of them, so that what they share is compiled once. Addresses and
+# strides in bytes. The first row says how taps reach an activation: grid point (p, q) reads rows p stride - pad + r and
+# columns q stride - pad + s of its image. p, q, k are the result's sizes; m is a tile's side, n_p x n_q tiles cover an image.
+PLAN = [
     "x", "x_pixel", "mask", "mask_pixel", "h", "w", "c", "r", "s", "stride_h", "stride_w", "pad_h", "pad_w", "size",
+    "n", "p", "q", "k", "m", "n_p", "n_q", "block_n", "block_p", "block_q", "n_blocks", "most_blocks", "channels", "group",
+    "weights", "weight_taps", "weight_depth", "weight_column", "b", "relu", "y", "y_n", "y_p", "y_q", "cols",
+    "dy", "dy_pixel", "dy_mask", "dy_mask_pixel", "n_chunks", "group_c", "group_k", "dw", "db",
 ]  # fmt: skip
 
 
 def source(
     x: NDArray, mask: NDArray | None, taps: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
 ) -> dict[str, int]:
-    """Return the fields of SOURCE for an activation x (N, H, W, C)."""
+    """Return the fields of a plan that tell of an activation x (N, H, W, C)."""
     _, h, w, c = x.shape
     return {
         "x": address(x), "x_pixel": pixel_stride(x), "mask": 0 if mask is None else address(mask),
@@ -44,9 +48,9 @@ def source(
     }  # fmt: skip
 
 
-def table(fields: list[str], rows: list[dict[str, int]]) -> NDArray:
-    """Return plans as a table of records of int64, for a kernel to read."""
-    return np.array([tuple(row[name] for name in fields) for row in rows], [(name, np.int64) for name in fields])
+def table(plans: list[dict[str, int]]) -> NDArray:
+    """Return plans as an array of records of int64; a field that a plan lacks is 0, and nobody's."""
+    return np.array([tuple(plan.get(name, 0) for name in PLAN) for plan in plans], [(name, np.int64) for name in PLAN])
 
 
 @part

@@ -107,16 +107,14 @@ def _times(e: Emitter, matrix: Matrix, x: list[Value]) -> list[Value]:
         if found[i] is not None:
             continue
         mirrored = [-entry if k % 2 else entry for k, entry in enumerate(row)]
-        twins = [(j, 1) for j in range(i + 1, len(matrix)) if matrix[j] == mirrored]
-        twins += [(j, -1) for j in range(i + 1, len(matrix)) if matrix[j] == [-entry for entry in mirrored]]
+        twins = [j for j in range(i + 1, len(matrix)) if list(matrix[j]) == mirrored]
         even = [entry if k % 2 == 0 else 0 for k, entry in enumerate(row)]
         odd = [entry if k % 2 else 0 for k, entry in enumerate(row)]
         if not twins or not any(even) or not any(odd):
             found[i] = _sum(e, row, x)
             continue
-        (j, sign), a, b = twins[0], _sum(e, even, x), _sum(e, odd, x)
-        found[i] = e.b.fadd(a, b)
-        found[j] = e.b.fsub(a, b) if sign > 0 else e.b.fsub(b, a)
+        a, b = _sum(e, even, x), _sum(e, odd, x)
+        found[i], found[twins[0]] = e.b.fadd(a, b), e.b.fsub(a, b)
     return found
 
 

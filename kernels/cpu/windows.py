@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .generated import clear
 from .jit import part
 from .packing import strip
 from .tiles import PANEL, VECTOR
@@ -17,23 +16,21 @@ dy_2, dy_4 = (transform([[x / w.power for x in row] for row in w.g], total=True)
 
 @part
 def transform_inputs(
-    zero: Any, g: Any, m: int, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, c0: int, c1: int, laid_out: int, v: int,
+    zero: Any, g: Any, side: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, c0: int, c1: int, laid_out: int, v: int,
     plane: int,
 ) -> None:  # fmt: skip
-    """V[plane, tile, c] = B^T x B for a block of tiles; c is filled up to whole vectors with zeros."""
-    width, pixel = PANEL // g.size, -(-(c1 - c0) * g.size // VECTOR) * VECTOR
+    """V[plane, tile, c] = B^T x B for a block of tiles; what fills the last vector up is anything, and not read."""
+    m, width, pixel = g.m, PANEL // g.size, -(-(c1 - c0) * g.size // VECTOR) * VECTOR
     row = (m * (q1 - q0) + 2) * PANEL
     for c in range(c0, c1, width):
         count = min(width, c1 - c)
-        if count < width:
-            clear(zero, laid_out, (n1 - n0) * (m * (p1 - p0) + 2) * row // g.size)
         strip(zero, g, n0, n1, m * p0, m * p1, m * q0, m * q1, c, c + count, laid_out, PANEL)
         here, start = v + (c - c0) * g.size, laid_out
         for _ in range(n0, n1):
             for _ in range(p0, p1):
                 for q in range(q1 - q0):
                     for at in range(0, count * g.size, VECTOR):
-                        if m == 4:
+                        if len(side) == 4:
                             input_4(zero, start + 4 * q * PANEL + at, row, PANEL, here + at, 6 * plane, plane)
                         else:
                             input_2(zero, start + 2 * q * PANEL + at, row, PANEL, here + at, 4 * plane, plane)
@@ -44,25 +41,24 @@ def transform_inputs(
 
 @part
 def transform_dy(
-    zero: Any, g: Any, m: int, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, k0: int, k1: int, laid_out: int, d: int,
+    zero: Any, g: Any, side: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, k0: int, k1: int, laid_out: int, d: int,
     plane: int, panel: int,
 ) -> None:  # fmt: skip
     """D[plane, panel, tile, k] = G dy G^T for a block of tiles, and dy's sum over each in the plane behind the last.
 
     A panel of which no more than one vector is used is one wide.
     """
-    width, row = PANEL // g.size, m * (q1 - q0) * PANEL
+    m, width = g.m, PANEL // g.size
+    row = m * (q1 - q0) * PANEL
     for k in range(k0, k1, width):
         count = min(width, k1 - k)
         lanes = PANEL if 2 * count > width else VECTOR
-        if count < width:
-            clear(zero, laid_out, (n1 - n0) * m * (p1 - p0) * row // g.size)
         strip(zero, g, n0, n1, m * p0, m * p1, m * q0, m * q1, k, k + count, laid_out, PANEL)
         here, start = d + (k - k0) // width * panel, laid_out
         for _ in range((n1 - n0) * (p1 - p0)):
             for q in range(q1 - q0):
                 for at in range(0, lanes, VECTOR):
-                    if m == 4:
+                    if len(side) == 4:
                         dy_4(zero, start + 4 * q * PANEL + at, row, PANEL, here + at, 6 * plane, plane)
                     else:
                         dy_2(zero, start + 2 * q * PANEL + at, row, PANEL, here + at, 4 * plane, plane)

@@ -29,7 +29,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, Shape, evenly, imagined, output_hw
-from .direct import PRODUCT, pack_weights, target_of
+from .direct import pack_weights, target_of
 from .generated import claim, clear, copy, pointer
 from .jit import jit, part
 from .packing import source, table
@@ -85,7 +85,7 @@ def _run(g: dict[str, int], weight_taps: NDArray, w: Array, b: Array | None, rel
     g = _plan(g, m)
     g |= {"relu": int(relu), "b": 0 if b is None else address(b), "weights": address(w), "weight_taps": address(weight_taps)}
     n_jobs = -(-g["k"] * g["size"] // (PANEL * g["group"])) * g["n_blocks"]
-    launch(_products, n_jobs, _scratch_bytes(g, m), w.dtype.type(0), table(PRODUCT, [g]), m)
+    launch(_products, n_jobs, _scratch_bytes(g, m), w.dtype.type(0), table([g]), (0,) * m)
 
 
 def conv2d_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, m: int, padding: Pair) -> tuple[int, int]:
@@ -98,7 +98,7 @@ def conv2d_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, m: int, 
 def _plan(g: dict[str, int], m: int) -> dict[str, int]:
     """Cut the tiles and the channels into blocks, and the panels into groups."""
     tiles = {"n": g["n"], "p": -(-g["p"] // m), "q": -(-g["q"] // m)}
-    g = g | blocks(*tiles.values()) | {"channels": evenly(g["c"], CHANNELS)}
+    g = g | blocks(*tiles.values()) | {"m": m, "channels": evenly(g["c"], CHANNELS)}
     g["n_blocks"] = g["most_blocks"] = math.prod(-(-count // g[f"block_{axis}"]) for axis, count in tiles.items())
     groups = min(max(-(-g["k"] // MOST_COLUMNS), JOBS // g["n_blocks"]), -(-g["k"] // LEAST_COLUMNS))
     return g | {"group": -(-g["k"] * g["size"] // (PANEL * groups))}
@@ -136,18 +136,22 @@ plane_bytes_compiled = part(plane_bytes)
 
 
 @jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, m: int) -> None:
-    """Compute jobs until none is left: (group of panels, block of tiles), the blocks counted fastest."""
+def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, side: Any) -> None:
+    """Compute jobs until none is left: (group of panels, block of tiles), the blocks counted fastest.
+
+    `side` is m zeros: a tuple's length is part of its type, so that what other tiles need is not even compiled.
+    """
     job = claim(claims)
     while job < n_jobs:
         group, block = divmod(job, plans[0].n_blocks)
-        _one_job(scratch, zero, plans[0], block, group, m)
+        _one_job(scratch, zero, plans[0], block, group, side)
         job = claim(claims)
 
 
 @part
-def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int, m: int) -> None:
+def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int, side: Any) -> None:
     """Compute the panels of one group for one block of tiles."""
+    m = g.m
     planes, width, n_p, n_q = (m + 2) ** 2, PANEL // g.size, -(-g.p // m), -(-g.q // m)
     rest, q0 = divmod(block, -(-n_q // g.block_q))
     n0, p0 = divmod(rest, -(-n_p // g.block_p))
@@ -173,13 +177,13 @@ def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int, m: int) ->
         c1 = min(c0 + g.channels, g.c)
         pixel = -(-(c1 - c0) * g.size // VECTOR) * VECTOR
         grid(v_rows, v, v, 1, 1, tiles, 0, 0, pixel)
-        transform_inputs(zero, g, m, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, v, v_plane)
+        transform_inputs(zero, g, side, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, v, v_plane)
         for k in range(k0, k1, width):
             count = min(k1 - k, width)
             lanes = width if 2 * count > width else width // 2
             here = 0 if kept == 1 else (k - k0) // width * most * PANEL
             pack_weights(zero, g, c0, c1, k, count, lanes, packed)
-            _transform_weights(zero, m, c1 - c0, lanes * g.size, packed, u, u_plane)
+            _transform_weights(zero, side, c1 - c0, lanes * g.size, packed, u, u_plane)
             for plane in range(planes):
                 multiply(
                     zero, lanes == width, tiles, v_rows, plane * v_plane, g.size, no_offset, 1, c1 - c0, u + plane * u_plane,
@@ -189,15 +193,15 @@ def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int, m: int) ->
                 if g.b:
                     clear(zero, bias, width)
                     copy(zero, bias, g.b + k * g.size, count)
-                _finish_tiles(zero, g, m, n0, n1, p0, p1, q0, q1, k, count, sums + here, m_plane, bias, spill)
+                _finish_tiles(zero, g, side, n0, n1, p0, p1, q0, q1, k, count, sums + here, m_plane, bias, spill)
 
 
 @part
-def _transform_weights(zero: Any, m: int, depth: int, row: int, packed: int, u: int, plane: int) -> None:
+def _transform_weights(zero: Any, side: Any, depth: int, row: int, packed: int, u: int, plane: int) -> None:
     """U[plane, c, k] = G w G^T, of a packed panel (tap, c, k)."""
     tap = depth * row
     for at in range(0, depth * row, VECTOR):
-        if m == 4:
+        if len(side) == 4:
             weights_4(zero, packed + at, 3 * tap, tap, u + at, 6 * plane, plane)
         else:
             weights_2(zero, packed + at, 3 * tap, tap, u + at, 4 * plane, plane)
@@ -205,11 +209,11 @@ def _transform_weights(zero: Any, m: int, depth: int, row: int, packed: int, u: 
 
 @part
 def _finish_tiles(
-    zero: Any, g: Any, m: int, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, k: int, count: int, sums: int, plane: int,
+    zero: Any, g: Any, side: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, k: int, count: int, sums: int, plane: int,
     bias: int, spill: int,
 ) -> None:  # fmt: skip
     """y = A^T M A, + b, relu. A vector or a tile that hangs over an edge goes by way of scratch."""
-    lanes, b = VECTOR // g.size, bias if g.b else 0
+    m, lanes, b = g.m, VECTOR // g.size, bias if g.b else 0
     for n in range(n0, n1):
         for p in range(p0, p1):
             for q in range(q0, q1):
@@ -218,9 +222,9 @@ def _finish_tiles(
                 for first in range(0, count, lanes):
                     at = first * g.size
                     if height == m and wide == m and first + lanes <= count:
-                        _output(zero, m, sums + at, plane, y + at, g.y_p, g.y_q, b + at if b else 0, g.relu)
+                        _output(zero, side, sums + at, plane, y + at, g.y_p, g.y_q, b + at if b else 0, g.relu)
                     else:
-                        _output(zero, m, sums + at, plane, spill, m * VECTOR, VECTOR, b + at if b else 0, g.relu)
+                        _output(zero, side, sums + at, plane, spill, m * VECTOR, VECTOR, b + at if b else 0, g.relu)
                         _copy_spilt(zero, spill, m, y + at, g.y_p, g.y_q, height, wide, min(lanes, count - first))
                 sums += PANEL
 
@@ -234,8 +238,8 @@ def _copy_spilt(zero: Any, spill: int, m: int, y: int, row: int, column: int, he
 
 
 @part
-def _output(zero: Any, m: int, sums: int, plane: int, y: int, row: int, column: int, bias: int, relu: int) -> None:
-    if m == 4:
+def _output(zero: Any, side: Any, sums: int, plane: int, y: int, row: int, column: int, bias: int, relu: int) -> None:
+    if len(side) == 4:
         output_4(zero, sums, 6 * plane, plane, y, row, column, bias, relu)
     else:
         output_2(zero, sums, 4 * plane, plane, y, row, column, bias, relu)

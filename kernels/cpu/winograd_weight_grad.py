@@ -27,7 +27,7 @@ from ..geometry import Pair, Shape, evenly, imagined, output_hw
 from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, add_partials, partial_bytes
 from .generated import add_pixels, claim, copy, pointer
 from .jit import jit, part
-from .packing import SOURCE, source, table
+from .packing import source, table
 from .threads import address, launch
 from .tiles import PANEL, ROWS, VECTOR, multiply
 from .transforms import transform
@@ -41,12 +41,6 @@ GROUPS = 128, 64  # channels of x, and of dy, of a job: the more, the less is tr
 ENOUGH = 16  # jobs
 JOBS = 32  # wanted, where the shape has them, and where chunks for them do not take more than PARTIAL_BYTES
 CHUNK_BLOCKS = 2  # at least: to transform the sums back costs a tenth of a block
-
-# The same fields for x and for dy, whose windows are single pixels; the numbers of tiles and blocks are x's.
-PRODUCT = [
-    *SOURCE, "n", "p", "q", "n_p", "n_q", "k", "block_n", "block_p", "block_q", "n_blocks", "n_chunks", "group_c", "group_k",
-    "dw", "db",
-]  # fmt: skip
 
 taps_2, taps_4 = (transform(w.at, w.divisor / w.power) for w in (WEIGHT_GRAD[2], WEIGHT_GRAD[4]))
 
@@ -63,7 +57,7 @@ def conv2d_weight_grad(
     partial, sums = empty((g["n_chunks"], 9 * c, k), x.dtype), np.empty((g["n_chunks"], k))
     g |= {"dw": address(partial), "db": address(sums)}
     rows = [g, g | source(dy, mask, (1, 1), (1, 1), (0, 0))]
-    launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g, m), zero, table(PRODUCT, rows), m)
+    launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g, m), zero, table(rows), (0,) * m)
     dw = empty(w_shape, x.dtype) if len(partial) > 1 else partial.reshape(w_shape)
     if len(partial) > 1:
         launch(add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
@@ -81,7 +75,7 @@ def _plan(g: dict[str, int], dy_shape: tuple[int, ...], m: int) -> dict[str, int
     """Choose blocks, groups and chunks."""
     n, p, q, k = dy_shape
     n_p, n_q, width = -(-p // m), -(-q // m), PANEL // g["size"]
-    g |= {"n": n, "p": p, "q": q, "n_p": n_p, "n_q": n_q, "k": k} | blocks(n, n_p, n_q)
+    g |= {"m": m, "n": n, "p": p, "q": q, "n_p": n_p, "n_q": n_q, "k": k} | blocks(n, n_p, n_q)
     g["n_blocks"] = math.prod(-(-g[count] // g[f"block_{axis}"]) for axis, count in {"n": "n", "p": "n_p", "q": "n_q"}.items())
     affordable = PARTIAL_BYTES // (9 * g["c"] * k * g["size"])
     for group in GROUPS:
@@ -107,21 +101,21 @@ def _scratch_bytes(g: dict[str, int], m: int) -> int:
 
 
 @jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, m: int) -> None:
+def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, side: Any) -> None:
     """Compute jobs until none is left: (chunk, group of k, group of c), the groups of c counted fastest."""
     g = plans[0]
     job = claim(claims)
     while job < n_jobs:
         rest, group_c = divmod(job, -(-g.c // g.group_c))
         chunk, group_k = divmod(rest, -(-g.k // g.group_k))
-        _one_job(scratch, zero, g, plans[1], chunk, group_k * g.group_k, group_c * g.group_c, m)
+        _one_job(scratch, zero, g, plans[1], chunk, group_k * g.group_k, group_c * g.group_c, side)
         job = claim(claims)
 
 
 @part
-def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0: int, m: int) -> None:
+def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0: int, side: Any) -> None:
     """Sum one chunk for a group of k and a group of c, and store the partial sum."""
-    planes, most, width = (m + 2) ** 2, g.block_n * g.block_p * g.block_q, PANEL // g.size
+    planes, most, width = (g.m + 2) ** 2, g.block_n * g.block_p * g.block_q, PANEL // g.size
     k1, c1 = min(k0 + g.group_k, g.k), min(c0 + g.group_c, g.c)
     panels, pixel = g.group_k // width, -(-(c1 - c0) * g.size // VECTOR) * VECTOR
     height = g.group_c + ROWS
@@ -143,8 +137,8 @@ def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0:
         n0, p0, q0 = n0 * g.block_n, p0 * g.block_p, q0 * g.block_q
         n1, p1, q1 = min(n0 + g.block_n, g.n), min(p0 + g.block_p, g.n_p), min(q0 + g.block_q, g.n_q)
         tiles = (n1 - n0) * (p1 - p0) * (q1 - q0)
-        transform_inputs(zero, g, m, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, v, v_plane)
-        transform_dy(zero, gdy, m, n0, n1, p0, p1, q0, q1, k0, k1, laid_out, d, d_plane, most * PANEL)
+        transform_inputs(zero, g, side, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, v, v_plane)
+        transform_dy(zero, gdy, side, n0, n1, p0, p1, q0, q1, k0, k1, laid_out, d, d_plane, most * PANEL)
         if c0 == 0:
             _add_bias_grad(zero, g, chunk, k0, k1, tiles, d + planes * d_plane, most * PANEL)
         last = block + 1 == (chunk + 1) * g.n_blocks // g.n_chunks
@@ -157,7 +151,7 @@ def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0:
                     0, 0,
                 )  # fmt: skip
             if last:
-                _store(zero, g, m, chunk, k, count, c0, c1, sums + at * height * PANEL, s_plane, spill)
+                _store(zero, g, side, chunk, k, count, c0, c1, sums + at * height * PANEL, s_plane, spill)
 
 
 @part
@@ -182,7 +176,7 @@ def _add_bias_grad(zero: Any, g: Any, chunk: int, k0: int, k1: int, tiles: int, 
 
 @part
 def _store(
-    zero: Any, g: Any, m: int, chunk: int, k: int, count: int, c0: int, c1: int, sums: int, plane: int, spill: int
+    zero: Any, g: Any, side: Any, chunk: int, k: int, count: int, c0: int, c1: int, sums: int, plane: int, spill: int
 ) -> None:  # fmt: skip
     """dw = A^T S A for one panel: 9 taps. A vector that hangs over the last channel goes by way of scratch."""
     lanes, column = VECTOR // g.size, g.c * g.k * g.size
@@ -190,17 +184,17 @@ def _store(
         for first in range(0, count, lanes):
             here, dw = sums + first * g.size, g.dw + chunk * 9 * column + (c * g.k + k + first) * g.size
             if first + lanes <= count:
-                _taps(zero, m, here, plane, dw, 3 * column, column)
+                _taps(zero, side, here, plane, dw, 3 * column, column)
             else:
-                _taps(zero, m, here, plane, spill, 3 * VECTOR, VECTOR)
+                _taps(zero, side, here, plane, spill, 3 * VECTOR, VECTOR)
                 for tap in range(9):
                     copy(zero, dw + tap * column, spill + tap * VECTOR, count - first)
         sums += PANEL
 
 
 @part
-def _taps(zero: Any, m: int, sums: int, plane: int, dw: int, row: int, column: int) -> None:
-    if m == 4:
+def _taps(zero: Any, side: Any, sums: int, plane: int, dw: int, row: int, column: int) -> None:
+    if len(side) == 4:
         taps_4(zero, sums, 6 * plane, plane, dw, row, column)
     else:
         taps_2(zero, sums, 4 * plane, plane, dw, row, column)
