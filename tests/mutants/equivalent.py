@@ -12,4 +12,16 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
         "kernel, -(-grad.size // ELEMENTS), 0, number(0), grad.itemsize, grad.size, address(grad), *map(address, dense),",
         "kernel, -(-grad.size // ELEMENTS), 0, number(1), grad.itemsize, grad.size, address(grad), *map(address, dense),",
     ): "That number tells the kernel its dtype, and nothing reads its value.",
+    (
+        "kernels/cpu/transforms.py",
+        "_times",
+        "twins += [(j, -1) for j in range(i + 1, len(matrix)) if matrix[j] == [-entry for entry in mirrored]]",
+        "twins += [(j, -1) for j in range(i + 2, len(matrix)) if matrix[j] == [-entry for entry in mirrored]]",
+    ): "With an even number of other points, all rows of G and B^T at a and -a mirror each other without a change of sign.",
+    (
+        "kernels/cpu/transforms.py",
+        "_both_sides",
+        "size = range(len(matrix[0]))",
+        "size = range(len(matrix[1]))",
+    ): "All rows of a matrix are of one length, and each matrix has two rows.",
 }

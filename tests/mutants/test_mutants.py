@@ -76,6 +76,20 @@ def __repr__(self):
     assert sorted(found) == sorted([(">", ">="), ("0", "1"), ("<", "<="), ("0", "1"), ("==", "!="), ("-", "")])
 
 
+def test_what_ends_a_loop_is_no_site():
+    source = """
+def f(x):
+    n = step = 0
+    while step < x:
+        n += 2
+        step += 3
+    step += 4
+    return n
+"""
+    found = [source[site.start :].splitlines()[0] for site in generate.sites(source) if site.kind == "accumulation"]
+    assert found == ["+= 2", "+= 4"]
+
+
 def test_equivalents_are_of_mutants_that_there_are_and_have_a_reason():
     keys = {place(mutant, read(mutant.file)).key for mutant in BY_HAND + DRAWN}
     for key, proof in equivalent.PROOFS.items():
