@@ -103,6 +103,20 @@ AT_EDGES: list[Row] = [
         "source(dy, None, (1, 1)",
         ("f2x2_is_exact",),
     ),
+    (
+        "dy counts where the mask is NaN",
+        GENERATED,
+        'fcmp_ordered(">", e.load(builder.add(now[2]',
+        'fcmp_unordered(">", e.load(builder.add(now[2]',
+        ("what_the_mask_hides",),
+    ),
+    (
+        "the input gradient goes elsewhere than where it was asked to",
+        FORWARD,
+        "dx = empty(x_shape, dy.dtype) if out is None else out",
+        "dx = empty(x_shape, dy.dtype)",
+        ("slice_of_channels_goes",),
+    ),
     ("db has a tile's first element only", TRANSFORMS, "functools.reduce(builder.fadd, elements)", "elements[0]", ("f2x2_is",)),
     (
         "db from the plane before its own",
@@ -167,6 +181,13 @@ IN_BLOCKS: list[Row] = [
         ("blocks_of_tiles",),
     ),
     (
+        "what fills a tile's rows up adds to the first of them",
+        FORWARD,
+        "1, 1, most // ROWS * ROWS, 0, 0, PANEL",
+        "1, 1, tiles, 0, 0, PANEL",
+        ("blocks_of_tiles",),
+    ),
+    (
         "a tile is done behind its first block of channels",
         FORWARD,
         "if c1 == g.c:",
@@ -220,6 +241,27 @@ IN_BLOCKS: list[Row] = [
         WEIGHT_GRAD,
         "range(first, (chunk + 1) * g.n_blocks // g.n_chunks)",
         "range(first, first + g.n_blocks // g.n_chunks)",
+        ("blocks_of_tiles",),
+    ),
+    (
+        "as many chunks as threads",
+        WEIGHT_GRAD,
+        "min(-(-JOBS // _n_groups(g)), ",
+        "min(launch.__globals__['n_threads'](), ",
+        ("by_any_threads",),
+    ),
+    (
+        "the larger the batch, the smaller the blocks of channels",
+        FORWARD,
+        'evenly(g["c"], CHANNELS)',
+        'evenly(g["c"], CHANNELS // g["n"])',
+        ("alone_or_in_a_batch",),
+    ),
+    (
+        "half a panel of dy is laid out as a whole one",
+        WINDOWS,
+        "PANEL if 2 * count > width else VECTOR",
+        "PANEL if 2 * count >= width else VECTOR",
         ("blocks_of_tiles",),
     ),
     (
