@@ -255,13 +255,13 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _is_text(node: ast.AST) -> bool:
-    """Tell whether a node only makes a message, or says how work is cut."""
+    """Tell whether a node only makes a message, names types, or says how work is cut."""
     if isinstance(node, ast.Assign):
         return any(isinstance(target, ast.Name) and target.id in MESSAGES for target in node.targets)
     if isinstance(node, ast.IfExp):
         return any(isinstance(branch, ast.JoinedStr) or _is_string(branch) for branch in (node.body, node.orelse))
-    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "warn":
-        return True
+    if isinstance(node, ast.Call) and (getattr(node.func, "attr", "") == "warn" or ast.unparse(node.func).startswith("types.")):
+        return True  # a kernel's signature is an annotation: of its types Numba takes as many as there are arguments
     return isinstance(node, ast.JoinedStr) or _is_string(node)
 
 

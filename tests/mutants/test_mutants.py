@@ -64,6 +64,7 @@ def f(x: Literal[1] | None) -> Literal[2] | None:
     """1 + 1"""
     require(x > 0, "x" + "y", x + 1, f"{x + 1}")
     hint = "a" + "b" * 2
+    signature = types.void(zero, *[types.int64] * 3)
     if x < 0:
         raise ValueError("x" + str(x - 1))
     return x if x == 256 else -x
