@@ -121,6 +121,7 @@ def prove_convolutions(cpu, dtype, at_end):
 
 def winograd_convolutions(dtype):
     """Give geometries: tiles that fit or hang over every edge, channels around a vector and a panel, several blocks."""
+    from minunet.kernels.cpu import winograd
     from minunet.kernels.cpu.isa import ISA
     from minunet.testing.strategies import Geometry
 
@@ -132,6 +133,7 @@ def winograd_convolutions(dtype):
     yield Geometry((1, 37, 70, 5), (3, 3), 9, (1, 1), (1, 1))
     yield Geometry((9, 6, 7, 3), (3, 3), 67, (1, 1), (1, 1))
     yield Geometry((1, 9, 11, 131), (3, 3), 70, (1, 1), (0, 1))
+    yield Geometry((1, 4, 7, winograd.CHANNELS + 5), (3, 3), 70, (1, 1), (1, 1))
 
 
 def prove_winograd(cpu, dtype, at_end):

@@ -28,6 +28,13 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "kernels/cpu/tiles.py": (2, ("number_of_channels", "number_of_pixels")),
     "kernels/cpu/packing.py": (4, ("number_of_channels", "number_of_pixels", "paddings_wider")),
     "kernels/cpu/generated.py": (4, ("number_of_channels", "first_largest", "relu", "sums_over")),
+    "kernels/cpu/winograd.py": (4, ("f2x2_is_exact", "blocks_of_tiles", "no_byte_outside")),
+    "kernels/cpu/winograd_weight_grad.py": (4, ("f2x2_is_exact", "blocks_of_tiles", "no_byte_outside")),
+    "kernels/cpu/windows.py": (3, ("f2x2_is_exact", "f4x4_is_exact", "blocks_of_tiles", "no_byte_outside")),
+    "kernels/cpu/transforms.py": (4, ("f2x2_is_exact", "f4x4_is_exact")),
+    "kernels/cpu/winograd_matrices.py": (3, ("matrices_correlate", "f4x4_is_exact", "beside_the_largest")),
+    "kernels/cpu/choice.py": (3, ("work_counts", "cheapest", "float64_is_direct")),
+    "kernels/cpu/copies.py": (2, ("number_of_channels", "f2x2_is_exact", "paddings_wider")),
     "kernels/cpu/explicit.py": (1, ("seven_loops",)),
     "kernels/cpu/pooling.py": (3, ("as_many_elements", "first_takes_all", "pool")),
     "kernels/cpu/pointwise.py": (2, ("channel_slice", "relu", "bias")),
@@ -54,10 +61,10 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
 CUTTING = {
     "_blocks", "_channels", "_n_groups", "_plan", "_run", "_scratch_bytes", "evenly", "_cut", "_transpose", "tile_side",
     "n_threads", "scratch", "_fastest", "_samples", "conv2d_working", "input_grad_working", "weight_grad_working",
-    "working", "partial_bytes",
+    "working", "partial_bytes", "blocks",
 }  # fmt: skip
 NOT_CODE = {"__repr__"}
-# Words for functions of these names, in any file.
+# Words for functions of these names, in any file but Winograd's, whose tests have other names.
 FOUND_BY: dict[str, tuple[str, ...]] = {
     "pool": ("as_many_elements", "first_largest", "pool"),
     "conv2d": ("exact_adjoints", "sums_over", "seven_loops"),
@@ -117,7 +124,7 @@ def _of_file(file: str, seed: str) -> list[Mutant]:
 
 def _mutant(file: str, words: tuple[str, ...], key: str, site: Site) -> Mutant:
     name = f"{file.rsplit('/', 1)[1].removesuffix('.py')}-{key[:6]}"
-    own = [word for key, found_by in FOUND_BY.items() if key in site.function for word in found_by]
+    own = [w for key, found_by in FOUND_BY.items() if key in site.function and "winograd" not in file for w in found_by]
     return Mutant(name, file, site.start, site.old, site.new, (*own, *words))
 
 
@@ -141,6 +148,7 @@ class _Sites:
         for line in source.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
         self.source = source
+        self.steps = _steps(self.tree)
         self.tokens = [
             (self._at(*token.start), token.string)
             for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -188,7 +196,7 @@ class _Sites:
             yield from self._operator(OPERATORS.get(type(node.op)), node.left, node.right, "operator")
         elif isinstance(node, ast.BoolOp):
             yield from self._operator(OPERATORS[type(node.op)], node.values[0], node.values[1], "comparison")
-        elif isinstance(node, ast.AugAssign):
+        elif isinstance(node, ast.AugAssign) and node not in self.steps:
             yield from self._operator(f"{OPERATORS.get(type(node.op))}=", node.target, node.value, "accumulation")
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             yield Site(self._at(node.lineno, node.col_offset), "-", "", "sign")
@@ -235,14 +243,27 @@ class _Sites:
             )
 
 
+def _steps(tree: ast.Module) -> set[ast.AST]:
+    """Return what brings a while loop nearer to its end: without it nothing but patience is tried."""
+    loops = [(loop, _names(loop.test)) for loop in ast.walk(tree) if isinstance(loop, ast.While)]
+    return {
+        step for loop, names in loops for step in ast.walk(loop)
+        if isinstance(step, ast.AugAssign) and _names(step.target) & names
+    }  # fmt: skip
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+
+
 def _is_text(node: ast.AST) -> bool:
-    """Tell whether a node only makes a message, or says how work is cut."""
+    """Tell whether a node only makes a message, names types, or says how work is cut."""
     if isinstance(node, ast.Assign):
         return any(isinstance(target, ast.Name) and target.id in MESSAGES for target in node.targets)
     if isinstance(node, ast.IfExp):
         return any(isinstance(branch, ast.JoinedStr) or _is_string(branch) for branch in (node.body, node.orelse))
-    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "warn":
-        return True
+    if isinstance(node, ast.Call) and (getattr(node.func, "attr", "") == "warn" or ast.unparse(node.func).startswith("types.")):
+        return True  # a kernel's signature is an annotation: of its types Numba takes as many as there are arguments
     return isinstance(node, ast.JoinedStr) or _is_string(node)
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# By hand: (name, file, the text, what it becomes, words in the names of the tests that should find it)
+Row = tuple[str, str, str, str, tuple[str, ...]]
+
 
 @dataclass(frozen=True)
 class Mutant:

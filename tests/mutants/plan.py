@@ -15,12 +15,14 @@ MATHEMATICS = [
     "tests/minunet/test_optim.py", "tests/proof/**/test_*.py", "tests/minunet/test_network.py",
     "tests/minunet/training/test_loop.py", "tests/minunet/test_unet.py",
 ]  # fmt: skip
+WINOGRAD = [f"tests/kernels/cpu/test_{name}.py" for name in ("winograd", "extremes", "memory")]
 ESTIMATOR = ["tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py", "tests/minunet/test_unet.py"]
 
 # What follows the file's own tests, by the start of its path: the first that fits.
 FOLLOWING: list[tuple[str, list[str]]] = [
     ("kernels/cpu/updates.py", ["tests/minunet/test_optim.py", *MATHEMATICS]),
     ("kernels/cpu/loss.py", ["tests/minunet/test_losses.py", *MATHEMATICS]),
+    *((f"kernels/cpu/{name}", [*WINOGRAD, *MATHEMATICS]) for name in ("winograd", "windows", "transforms")),
     ("kernels/", MATHEMATICS),
     ("minunet/data/", ["tests/minunet/data/test_*.py", *ESTIMATOR]),
     ("minunet/training/", ESTIMATOR),

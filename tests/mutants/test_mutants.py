@@ -64,6 +64,7 @@ def f(x: Literal[1] | None) -> Literal[2] | None:
     """1 + 1"""
     require(x > 0, "x" + "y", x + 1, f"{x + 1}")
     hint = "a" + "b" * 2
+    signature = types.void(zero, *[types.int64] * 3)
     if x < 0:
         raise ValueError("x" + str(x - 1))
     return x if x == 256 else -x
@@ -74,6 +75,20 @@ def __repr__(self):
 '''
     found = [(site.old, site.new) for site in generate.sites(source)]
     assert sorted(found) == sorted([(">", ">="), ("0", "1"), ("<", "<="), ("0", "1"), ("==", "!="), ("-", "")])
+
+
+def test_what_ends_a_loop_is_no_site():
+    source = """
+def f(x):
+    n = step = 0
+    while step < x:
+        n += 2
+        step += 3
+    step += 4
+    return n
+"""
+    found = [source[site.start :].splitlines()[0] for site in generate.sites(source) if site.kind == "accumulation"]
+    assert found == ["+= 2", "+= 4"]
 
 
 def test_equivalents_are_of_mutants_that_there_are_and_have_a_reason():

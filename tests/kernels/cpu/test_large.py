@@ -108,7 +108,7 @@ def test_plans_hold_what_32_bits_do_not(shape):
     x = as_strided(np.zeros(1, np.float32), shape, (h * w * pixel, w * pixel, pixel, 4))
     plan = packing.source(x, None, (3, 3), (1, 1), (1, 1)) | direct.target_of(x, (0, 0), (1, 1))
     plan |= direct._blocks(plan["n"], plan["p"], plan["q"])
-    record = packing.table(list(plan), [plan])[0]
+    record = packing.table([plan])[0]
     assert {name: int(record[name]) for name in plan} == plan
     assert (plan["y_n"], plan["y_p"], plan["y_q"], plan["x_pixel"]) == (h * w * pixel, w * pixel, pixel, pixel)
     assert {record.dtype[name] for name in record.dtype.names} == {np.dtype(np.int64)}

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from oracles import assert_all_same, assert_same, seeds
 
@@ -55,6 +55,12 @@ def three_passes(backend, x, w, b, dy, mask=None, **options):
     return [y, dx, free, *backend.conv2d_weight_grad(x, dy, w.shape, mask=mask, **options)]
 
 
+def plan(x, dy, algorithm):
+    """Return how the weight gradient, padded by 1, is cut."""
+    g = cpu.packing.source(x, None, (3, 3), (1, 1), (1, 1))
+    return winograd_weight_grad._plan(g, dy.shape, ALGORITHMS[algorithm])
+
+
 @given(st.sampled_from([2, 4]), seeds)
 def test_the_matrices_correlate_exactly(m, seed):
     """In whole numbers of Python, of any size: A^T [(G g) * (B^T d)] is the divisor times the correlation."""
@@ -97,8 +103,7 @@ def test_blocks_of_tiles_and_of_channels_are_all_there(algorithm, shape):
     x, w, b, dy, options = problem((shape, (3, 3, 0, shape[3] + 65), (1, 1)), 0, np.float64, scale)
     found = three_passes(cpu, x, w, b, dy, algorithm=algorithm, **options)
     assert_all_same(found, three_passes(reference, x, w, b, dy, **options))
-    plan = winograd_weight_grad._plan(cpu.packing.source(x, None, (3, 3), (1, 1), (1, 1)), dy.shape, ALGORITHMS[algorithm])
-    assert plan["n_blocks"] > 1
+    assert plan(x, dy, algorithm)["n_blocks"] > 1
 
 
 @pytest.mark.parametrize(("algorithm", "bound"), [("direct", 2e-6), ("winograd2x2", 4e-6), ("winograd4x4", 5e-5)])
@@ -117,6 +122,7 @@ def test_how_far_float32_is_from_exact(algorithm, bound):
 
 
 @given(geometries(), seeds, algorithms, DTYPES)
+@example(((3, 5, 6, winograd.CHANNELS + 5), (3, 3, 0, 2), (1, 1)), 0, "winograd4x4", np.float32)  # some blocks of channels
 def test_an_image_alone_or_in_a_batch_gives_the_same_bits(g, seed, algorithm, dtype):
     x, w, b, _, options = problem(g, seed, dtype)
     x = x + dtype(0.3)
@@ -144,14 +150,29 @@ def test_any_layout_and_any_threads_give_the_same_bits(g, seed, algorithm, dtype
             assert_all_same(run(*views), expected)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_sums_of_many_chunks_have_the_same_bits_by_any_threads(algorithm):
+    x, _, _, dy, options = problem(((3, 70, 37, 9), (3, 3, 0, 5), (1, 1)), 0, np.float32)
+    x, dy = x + np.float32(0.3), dy + np.float32(0.3)
+    found = []
+    for n in (1, 2, 3, 4):
+        with kernels.threads(n):
+            found.append(cpu.conv2d_weight_grad(x, dy, (3, 3, 9, 5), algorithm=algorithm, **options))
+    for one in found:
+        assert_all_same(one, found[0])
+    assert plan(x, dy, algorithm)["n_chunks"] > 4
+
+
 @given(seeds, algorithms)
 def test_a_slice_of_channels_goes_out_and_nothing_beside_it(seed, algorithm):
-    x, w, b, _, options = problem(((2, 9, 7, 5), (3, 3, 0, 11), (1, 1)), seed, np.float32)
-    buffer = np.full((2, 9, 7, 20), 7, np.float32)
-    cpu.conv2d(x, w, b, out=buffer[..., 4:15], algorithm=algorithm, **options)
-    assert_same(buffer[..., 4:15], cpu.conv2d(x, w, b, algorithm=algorithm, **options))
-    assert (buffer[..., :4] == 7).all()
-    assert (buffer[..., 15:] == 7).all()
+    x, w, b, dy, options = problem(((2, 9, 7, 5), (3, 3, 0, 11), (1, 1)), seed, np.float32)
+    for kernel, arguments in ((cpu.conv2d, (x, w, b)), (cpu.conv2d_input_grad, (dy, w, x.shape))):
+        expected = kernel(*arguments, algorithm=algorithm, **options)
+        buffer = np.full((2, 9, 7, expected.shape[3] + 9), 7, np.float32)
+        kernel(*arguments, out=buffer[..., 4:-5], algorithm=algorithm, **options)
+        assert_same(buffer[..., 4:-5], expected)
+        assert (buffer[..., :4] == 7).all()
+        assert (buffer[..., -5:] == 7).all()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
