@@ -78,19 +78,20 @@ def draw(results: Results, path: Path) -> None:
 
     above: dict[str, Draw] = {"train_step": draw_steps, "inference": draw_inference, "memory": draw_memory}
     above = {name: panel for name, panel in above.items() if name in results}
-    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left"})
     rows = (["above"] if above else []) + (["conv"] if "conv" in results else [])
     if not rows:
         raise SystemExit(f"--figure {path}: nothing to draw; it shows {', '.join(('train_step', 'inference', 'memory', 'conv'))}")
-    figure = plt.figure(figsize=(11, 3.4 * len(rows)), layout="constrained", facecolor="white")
-    parts = dict(zip(rows, figure.subfigures(len(rows), 1, squeeze=False)[:, 0], strict=True))
-    if above:
-        axes = parts["above"].subplots(1, len(above), squeeze=False)[0]
-        for ax, (name, panel) in zip(axes, above.items(), strict=True):
-            panel(ax, results[name])
-    if "conv" in results:
-        draw_convolutions(parts["conv"].subplots(), results["conv"])
-    figure.savefig(path, dpi=110)
+    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left"}
+    with plt.rc_context(style):
+        figure = plt.figure(figsize=(11, 3.4 * len(rows)), layout="constrained", facecolor="white")
+        parts = dict(zip(rows, figure.subfigures(len(rows), 1, squeeze=False)[:, 0], strict=True))
+        if above:
+            axes = parts["above"].subplots(1, len(above), squeeze=False)[0]
+            for ax, (name, panel) in zip(axes, above.items(), strict=True):
+                panel(ax, results[name])
+        if "conv" in results:
+            draw_convolutions(parts["conv"].subplots(), results["conv"])
+        figure.savefig(path, dpi=110)
 
 
 def draw_steps(ax: Any, content: dict[str, Any]) -> None:
