@@ -72,9 +72,7 @@ def _rows(table: dict[str, Any]) -> list[str]:
 def draw(results: Results, path: Path) -> None:
     """Draw the figure: times of steps and inferences and memory above, convolutions beside their roofline below."""
     import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # without pyplot, which keeps figures and style for whoever comes next
 
     above: dict[str, Draw] = {"train_step": draw_steps, "inference": draw_inference, "memory": draw_memory}
     above = {name: panel for name, panel in above.items() if name in results}
@@ -82,8 +80,8 @@ def draw(results: Results, path: Path) -> None:
     if not rows:
         raise SystemExit(f"--figure {path}: nothing to draw; it shows {', '.join(('train_step', 'inference', 'memory', 'conv'))}")
     style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left"}
-    with plt.rc_context(style):
-        figure = plt.figure(figsize=(11, 3.4 * len(rows)), layout="constrained", facecolor="white")
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(11, 3.4 * len(rows)), layout="constrained", facecolor="white")
         parts = dict(zip(rows, figure.subfigures(len(rows), 1, squeeze=False)[:, 0], strict=True))
         if above:
             axes = parts["above"].subplots(1, len(above), squeeze=False)[0]

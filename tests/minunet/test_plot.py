@@ -12,6 +12,7 @@ from minunet.summary import summarize
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'minunet[plot]'")
 matplotlib.use("Agg")
+pytest.importorskip("matplotlib.pyplot")  # it is not in matplotlib until someone imports it
 
 
 @pytest.fixture(autouse=True)
