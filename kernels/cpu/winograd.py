@@ -14,8 +14,8 @@ The sum over channels makes n n matrix products ("planes") of it, (tiles, C) @ (
                 M[plane, tile, k] += V U                 generated.py
                 y = A^T M A, + b, relu                   behind the last block of channels
 
-Each job transforms what it needs for itself: for 64 tiles and 256 outputs that is a sixth of the work, and it spares the
-transformed weights, four times the weights, their memory and their way through it. U and M of one panel stay in the cache.
+Each job transforms what it needs for itself: that spares the transformed weights, four times the weights, their memory and
+their way through it (docs/kernels.md tells what share it takes). U and M of one panel stay in the cache.
 """
 
 from __future__ import annotations
