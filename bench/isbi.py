@@ -5,7 +5,8 @@
 Trains on slices 00-19 of the ISBI 2012 stack and scores 20-23: pixel error and membrane IoU at the threshold of least
 pixel error on 16-19, adapted Rand error of the 4-connected cells at the threshold of least Rand error there. With
 --select it trains on 00-15 and scores 16-19, which is how defaults are chosen. Scoring does not count as time;
-minunet's compilation and its validation after each epoch do, and PyTorch has neither.
+minunet's compilation and its validation after each epoch do, and PyTorch has neither. They train in turns, an epoch of
+minunet's and as long of PyTorch's: a machine's speed wanders, and both share that.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder with train/image and train/label")
     parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--torch", action="store_true", help="train PyTorch too, after minunet, as long")
+    parser.add_argument("--torch", action="store_true", help="train PyTorch too, as long, in turns")
     parser.add_argument("--output", type=Path, help="folder for figures and curves (needs matplotlib)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--select", action="store_true", help="train on 00-15, score 16-19")
@@ -48,12 +49,14 @@ def main() -> None:
     check(parser, arguments, settings)
     x, y = read(arguments.data)
     n_train, test = (16, slice(16, 20)) if arguments.select else (20, slice(20, 24))
+    with_torch = arguments.torch and bool(find_spec("torch"))
     machine = describe()
     print(machine)
     unet = UNet(max_minutes=arguments.minutes, random_state=arguments.seed).set_params(**{"max_epochs": 100_000} | settings)
-    curves = {"minunet": train_minunet(unet, x[:n_train], y[:n_train], Judge(x, y, test))}
-    if arguments.torch and find_spec("torch"):
-        curves["PyTorch"] = train_torch(unet, x[:n_train], y[:n_train], Judge(x, y, test))
+    peer = Torch(unet, x[:n_train], y[:n_train], Judge(x, y, test, "PyTorch")) if with_torch else None
+    curves = {"minunet": train_minunet(unet, x[:n_train], y[:n_train], Judge(x, y, test, "minunet"), peer)}
+    if peer:
+        curves["PyTorch"] = peer.judge.curve
     report(curves)
     if arguments.output:
         (arguments.output / "isbi.json").write_text(json.dumps({"machine": machine, "curves": curves}, indent=1))
@@ -91,8 +94,8 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 class Judge:
     """Scores probabilities of "inside" on the test slices, thresholds picked on 16-19; keeps a curve over time."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, test: slice) -> None:
-        self.picking, self.test = (x[16:20], y[16:20]), (x[test], y[test])
+    def __init__(self, x: np.ndarray, y: np.ndarray, test: slice, whose: str) -> None:
+        self.picking, self.test, self.whose = (x[16:20], y[16:20]), (x[test], y[test]), whose
         self.curve: list[Scores] = []
 
     def __call__(self, predict: Predict, steps: int, seconds: float) -> None:
@@ -101,7 +104,7 @@ class Judge:
             return
         scores = self._score(predict) | {"steps": steps, "seconds": seconds}
         self.curve.append(scores)
-        print("  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
+        print("  ".join([f"{self.whose:8}", *(f"{name} {value:.4g}" for name, value in scores.items())]), flush=True)
 
     def _score(self, predict: Predict) -> Scores:
         x, y = self.picking
@@ -128,8 +131,8 @@ def probability_inside(unet: UNet) -> Predict:
     return lambda x: unet.predict_proba(x)[..., 1]
 
 
-def train_minunet(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> list[Scores]:
-    """Fit, scoring at MOMENTS even moments of the time."""
+def train_minunet(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge, peer: Torch | None) -> list[Scores]:
+    """Fit, scoring at MOMENTS even moments of the time; after each epoch the peer catches up. Neither counts as time."""
 
     apart = 60 * (unet.max_minutes or np.inf) / MOMENTS
 
@@ -137,52 +140,74 @@ def train_minunet(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> lis
         def on_epoch_end(self, epoch: int, logs: Scores) -> None:
             if logs["seconds"] >= apart * (len(judge.curve) + 1):
                 judge(probability_inside(unet), int(logs["steps"]), logs["seconds"])
+            if peer:
+                peer.train_until(logs["seconds"])
 
     print(f"\nminunet: {unet}")
     unet.fit(x, y, callbacks=[Watch()])
     judge(probability_inside(unet), int(unet.history_["steps"][-1]), unet.history_["seconds"][-1])
+    if peer:
+        peer.finish()
     return judge.curve
 
 
-def train_torch(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> list[Scores]:
-    """Train PyTorch for as long, on the same patches (a fitted unet's) with the same schedule."""
-    import torch
-    from torch_unet import TorchUNet, from_numpy, training_step
+class Torch:
+    """PyTorch's training, channels-last, on the patches and with the schedule of a UNet that is being fitted."""
 
-    from minunet import kernels
-    from minunet.data.sampling import Example, PatchSampler, split
-    from minunet.training.schedule import Schedule, steps_per_epoch
+    def __init__(self, unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge) -> None:
+        import torch
+        from torch_unet import TorchUNet
 
-    torch.manual_seed(unet.random_state_)
-    torch.set_num_threads(unet.n_threads or kernels.n_threads())
-    examples = [Example(unet.normalizer_(i[..., None]), (m == 255).astype(np.int32), None) for i, m in zip(x, y, strict=True)]
-    sampler = PatchSampler(
-        split(examples, unet.validation_fraction, unet.random_state_)[0], min(unet.patch_size, x.shape[1]),
-        augment=unet.augment, random_state=unet.random_state_,
-    )  # fmt: skip
-    epoch_steps = steps_per_epoch(sampler.training_pixels, unet.batch_size, sampler.patch_size)
-    schedule = Schedule(unet.learning_rate, epoch_steps, unet.max_epochs, unet.max_minutes)
-    model = TorchUNet(base=unet.base_channels, depth=unet.depth).in_format(torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), unet.learning_rate, weight_decay=unet.weight_decay)
+        from minunet import kernels
+        from minunet.data.normalize import Normalizer
+        from minunet.data.sampling import Example, PatchSampler, split
+        from minunet.training.schedule import Schedule, steps_per_epoch
 
-    def predict(images: np.ndarray) -> np.ndarray:
+        torch.manual_seed(unet.random_state)
+        torch.set_num_threads(unet.n_threads or kernels.n_threads())
+        self.judge, self.batch_size = judge, unet.batch_size
+        self.normalizer = Normalizer(unet.normalize).fit([i[..., None] for i in x])
+        examples = [Example(self.normalizer(i[..., None]), (m == 255).astype(np.int32), None) for i, m in zip(x, y, strict=True)]
+        self.sampler = PatchSampler(
+            split(examples, unet.validation_fraction, unet.random_state)[0], min(unet.patch_size, x.shape[1]),
+            augment=unet.augment, random_state=unet.random_state,
+        )  # fmt: skip
+        self.epoch_steps = steps_per_epoch(self.sampler.training_pixels, unet.batch_size, self.sampler.patch_size)
+        self.schedule = Schedule(unet.learning_rate, self.epoch_steps, unet.max_epochs, unet.max_minutes)
+        self.model = TorchUNet(base=unet.base_channels, depth=unet.depth).in_format(torch.channels_last)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), unet.learning_rate, weight_decay=unet.weight_decay)
+        self.seconds, self.n_steps = 0.0, 0
+
+    def train_until(self, seconds: float) -> None:
+        """Train until as much time is spent as the other had, or all there is."""
+        while self.seconds < seconds and (spent := self.schedule.spent(self.n_steps, self.seconds)) < 1:
+            start = time.perf_counter()
+            self._step(self.schedule.learning_rate_at(spent))
+            self.seconds += time.perf_counter() - start
+            if spent >= (len(self.judge.curve) + 1) / MOMENTS:
+                self.judge(self._predict, self.n_steps, self.seconds)
+
+    def finish(self) -> None:
+        """Train to the end of the schedule, and score."""
+        self.train_until(np.inf)
+        self.judge(self._predict, self.n_steps, self.seconds)
+
+    def _step(self, learning_rate: float) -> None:
+        import torch
+        from torch_unet import from_numpy, training_step
+
+        patches, labels, _ = self.sampler.batch(*divmod(self.n_steps, self.epoch_steps), self.batch_size)
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        training_step(self.model, self.optimizer, from_numpy(patches), torch.from_numpy(labels.astype(np.int64)))
+        self.n_steps += 1
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        import torch
+        from torch_unet import from_numpy
+
         with torch.no_grad():
-            tensors = [from_numpy(unet.normalizer_(image[..., None])[None]) for image in images]
-            return np.concatenate([model(t).softmax(1)[:, 1].numpy() for t in tensors])
-
-    print("\nPyTorch, channels-last")
-    start, paused, n_steps = time.perf_counter(), 0.0, 0
-    while (spent := schedule.spent(n_steps, time.perf_counter() - start - paused)) < 1:
-        patches, labels, _ = sampler.batch(n_steps // epoch_steps, n_steps % epoch_steps, unet.batch_size)
-        optimizer.param_groups[0]["lr"] = schedule.learning_rate_at(spent)
-        training_step(model, optimizer, from_numpy(patches), torch.from_numpy(labels.astype(np.int64)))
-        n_steps += 1
-        if spent >= (len(judge.curve) + 1) / MOMENTS:
-            pause = time.perf_counter()
-            judge(predict, n_steps, pause - start - paused)
-            paused += time.perf_counter() - pause
-    judge(predict, n_steps, time.perf_counter() - start - paused)
-    return judge.curve
+            tensors = [from_numpy(self.normalizer(image[..., None])[None]) for image in images]
+            return np.concatenate([self.model(t).softmax(1)[:, 1].numpy() for t in tensors])
 
 
 def report(curves: dict[str, list[Scores]]) -> None:
