@@ -4,6 +4,7 @@ A backend is a module with these functions. N images of H x W pixels and C chann
 outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (height, width) pairs:
 
     empty(shape, dtype) -> a                                   uninitialised: what all results are made in
+    asarray(a) -> a                                            where this backend computes; a copy if a lies elsewhere
     im2col(x, kernel, *, stride, padding) -> cols              (N, H, W, C) -> (N*P*Q, R*S*C)
     col2im(cols, x_shape, kernel, *, stride, padding) -> x     its adjoint
     conv2d(x, w, b=None, *, stride, padding, relu=False, out=None, algorithm="auto") -> y
@@ -15,19 +16,22 @@ outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (he
     max_pool2d(x, window, stride) -> y, argmax                 argmax (uint8): row-major place in the window
     max_pool2d_grad(dy, argmax, x_shape, window, stride) -> dx
     softmax_cross_entropy(logits, labels, weights) -> loss, dlogits
-    sgd_update(param, grad, velocity, *, learning_rate, momentum, weight_decay)
-    adam_update(param, grad, m, v, *, learning_rate, beta1, beta2, epsilon, weight_decay, t)
+    sgd_update(param, grad, velocity, *, learning_rate, momentum, weight_decay, loss=None)
+    adam_update(param, grad, m, v, *, learning_rate, beta1, beta2, epsilon, weight_decay, t, loss=None)
 
 The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everything else is derived from it.
 
-* Arrays: float32 or float64, all of one dtype; activations (N, H, W, C) with unit channel stride and dense pixels at
+* Arrays: float32 or float64, all of one dtype and in one place; labels and weights of the loss may be NumPy's for any backend.
+  NumPy in, NumPy out; CuPy in, CuPy out. Activations (N, H, W, C) with unit channel stride and dense pixels at
   a pixel stride >= C (so a channel slice of a wider buffer is legal); weights (R, S, C, K) contiguous. `ops` sees to
   all of this at its door; kernels check nothing.
 * Nothing passed in is written but `out` and the parameters and moments of the updates. What is returned is fresh:
   inside `buffers.pooled` its memory may have served before, but only arrays that nobody sees any more.
-* `algorithm` says how, for those that have several ways: kernels/cpu/convolution.py tells what each is and takes.
+* `algorithm` says how, for those that have several ways: convolution.py of a backend tells what each is and takes.
+* `precision` says in how many digits a GPU multiplies float32 numbers; sums, and everything else, are float32 always.
 * `mask` is the output of a convolution with relu fused: dy counts only where mask > 0.
 * `b` and `relu` of the input gradient serve the transposed convolution, whose forward it is.
+* Where the `loss` of an update is given and not finite, nothing is changed: so a GPU need not be asked before.
 * Every output element has one owner and reductions are cut by shape alone: no result depends on the thread count.
 * relu'(0) = 0; a tie in a pooling window belongs to its first element in row-major order; a NaN in a window or in a
   receptive field gives NaN (and Winograd's algorithms, which "auto" may take, may spread it over the tiles that see it); a
@@ -47,9 +51,11 @@ from types import ModuleType
 from typing import Any
 
 ALGORITHMS = ("auto", "direct", "winograd2x2", "winograd4x4", "im2col")
-_BACKENDS = ("reference", "cpu")
+PRECISIONS = ("float32", "tf32")
+_BACKENDS = ("reference", "cpu")  # those that take NumPy arrays
 
 _backend: ContextVar[str | None] = ContextVar("backend", default=None)
+_precision: ContextVar[str] = ContextVar("precision", default="float32")
 _n_threads: ContextVar[int | None] = ContextVar("n_threads", default=None)
 
 
@@ -65,9 +71,23 @@ def check_algorithm(algorithm: str, kernel: tuple[int, int], stride: tuple[int, 
 
 
 def for_array(x: Any) -> ModuleType:
-    """Return the backend that serves `x`: the one forced by `use_backend`, or the fastest for where x lies."""
+    """Return the backend that serves `x`: of CuPy arrays the GPU's, of others that of `use_backend`, or the fastest."""
     forced = _backend.get()
-    return _load(forced) if forced else _fastest()
+    if place(x) == "cpu":
+        return _load(forced) if forced else _fastest()
+    if forced:
+        raise ValueError(f"x lies on {place(x)}; the {forced} backend takes NumPy arrays: cupy.asnumpy(x)")
+    return _load("gpu")
+
+
+def place(a: Any) -> str:
+    """Return where an array lies: "cpu", or "gpu:0" and so on."""
+    return "cpu" if not hasattr(a, "__cuda_array_interface__") else f"gpu:{a.device.id}"
+
+
+def to_host(a: Any) -> Any:
+    """Return a as a NumPy array: a copy where it lies on a GPU."""
+    return a if place(a) == "cpu" else a.get()
 
 
 def available() -> list[str]:
@@ -86,6 +106,26 @@ def use_backend(name: str) -> Iterator[None]:
         yield
     finally:
         _backend.reset(token)
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Multiply float32 numbers on a GPU in this precision inside the `with` block.
+
+    "float32", 24 bits, or "tf32": 11 bits of each factor, on tensor cores, several times as fast. The CPU has float32.
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"precision is {name!r}; it takes {' or '.join(PRECISIONS)}")
+    token = _precision.set(name)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
+def precision_in_use() -> str:
+    """Return that of `precision`, else "float32"."""
+    return _precision.get()
 
 
 @contextmanager

@@ -28,24 +28,61 @@ def pixels(x: NDArray) -> NDArray:
     n, h, w, c = x.shape
     if x.flags.c_contiguous:
         return x.reshape(n * h * w, c)
-    step = next((x.strides[axis] for axis in (2, 1, 0) if x.shape[axis] > 1), c * x.itemsize)
-    return as_strided(x, (n * h * w, c), (step, x.strides[3]))
+    return as_strided(x, (n * h * w, c), (pixel_stride(x), x.strides[3]))
 
 
 def pixel_stride(x: NDArray) -> int:
     """Return how many bytes lie between the pixels of a dense activation."""
-    return pixels(x).strides[0] if x.size else x.shape[3] * x.itemsize
+    dense = x.shape[3] * x.itemsize
+    if x.flags.c_contiguous or not x.size:
+        return dense
+    return next((x.strides[axis] for axis in (2, 1, 0) if x.shape[axis] > 1), dense)
 
 
 def is_dense(x: NDArray) -> bool:
     """Tell whether x (N, H, W, C) has unit channel stride and dense pixels at one stride of at least C."""
     if x.flags.c_contiguous:
-        return x.flags.aligned
+        return is_aligned(x)
     n, h, w, c = x.shape
     step = next((x.strides[axis] for axis in (2, 1, 0) if x.shape[axis] > 1), c * x.itemsize)
     strides = (h * w * step, w * step, step, x.itemsize)
     regular = all(size <= 1 or x.strides[axis] == strides[axis] for axis, size in enumerate(x.shape))
-    return regular and step >= c * x.itemsize and step % x.itemsize == 0 and x.flags.aligned
+    return regular and step >= c * x.itemsize and step % x.itemsize == 0 and is_aligned(x)
+
+
+def is_aligned(x: NDArray) -> bool:
+    """Tell whether elements lie at multiples of their size: CuPy's always do, and it has no flag for it."""
+    return getattr(x.flags, "aligned", True)
+
+
+def address(x: NDArray) -> int:
+    """Return where the first element lies in its memory, the host's or a device's."""
+    return x.__array_interface__["data"][0] if isinstance(x, np.ndarray) else x.data.ptr
+
+
+def overlap(a: NDArray, b: NDArray) -> bool:
+    """Tell whether two dense activations share memory, without a question to a GPU."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return bool(np.shares_memory(a, b))
+    first, second = sorted((a, b), key=address)
+    step, apart = pixel_stride(first), address(second) - address(first)
+    if not first.size or not second.size or apart >= step * (first.size // first.shape[3] - 1) + first.shape[3] * first.itemsize:
+        return False
+    beside = first.shape[3] * first.itemsize <= apart % step <= step - second.shape[3] * second.itemsize
+    return step != pixel_stride(second) or not beside  # channels of a buffer's pixels, and others of the same
+
+
+def joined(left: NDArray, right: NDArray) -> NDArray | None:
+    """Return the array whose channels are left's and then right's, if they lie so in one buffer; else None."""
+    wide = left.shape[3] + right.shape[3]
+    adjacent = address(right) - address(left) == left.shape[3] * left.itemsize and left.strides == right.strides
+    dense = left.strides[2] == wide * left.itemsize  # nothing but these two in each pixel
+    if left.base is None or left.base is not right.base or not (adjacent and dense):
+        return None
+    shape = (*left.shape[:3], wide)
+    if isinstance(left, np.ndarray):
+        return as_strided(left, shape, left.strides)
+    return left.base if left.base.shape == shape and address(left.base) == address(left) else None
 
 
 def imagined(shape: Shape, dtype: DTypeLike) -> NDArray:

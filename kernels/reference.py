@@ -19,6 +19,11 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return np.empty(shape, dtype)
 
 
+def asarray(a: Array) -> Array:
+    """The array itself."""
+    return np.asarray(a)
+
+
 def im2col(x: Array, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
     """Lay each receptive field out as a row: (N, H, W, C) -> (N*P*Q, R*S*C)."""
     n, _, _, c = x.shape
@@ -138,9 +143,12 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer], weights: A
 
 
 def sgd_update(
-    param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float
-) -> None:
-    """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
+    param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float,
+    loss: Array | None = None,
+) -> None:  # fmt: skip
+    """v = momentum v + (g + weight_decay p); p = p - learning_rate v. Nothing where the loss is not finite."""
+    if loss is not None and not np.isfinite(loss):
+        return
     velocity *= momentum
     velocity += grad + weight_decay * param
     param -= learning_rate * velocity
@@ -148,9 +156,11 @@ def sgd_update(
 
 def adam_update(
     param: Array, grad: Array, m: Array, v: Array, *, learning_rate: float, beta1: float, beta2: float,
-    epsilon: float, weight_decay: float, t: int,
+    epsilon: float, weight_decay: float, t: int, loss: Array | None = None,
 ) -> None:  # fmt: skip
     """Adam (Kingma and Ba 2015, algorithm 1) with decoupled weight decay (Loshchilov and Hutter 2019)."""
+    if loss is not None and not np.isfinite(loss):
+        return
     m *= beta1
     m += (1 - beta1) * grad
     v *= beta2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,26 @@ def pytest_addoption(parser):
     parser.addoption("--proof-counts", action="store_true", help="print how many cases tests/proof executed; fail if too few")
 
 
+def pytest_collection_modifyitems(items):
+    """Mark what runs on a real GPU, by its row in the proof."""
+    for item in items:
+        params = getattr(item, "callspec", None)
+        if params and any(getattr(value, "backend", None) == "cuda" for value in params.params.values()):
+            item.add_marker("gpu")
+
+
+# What proves the CUDA sources without a GPU: a gate must not open because that was skipped where compilers are.
+WITHOUT_A_GPU = ("tests/cuda_on_cpu/", "tests/kernels/gpu/")
+MAY_SKIP = "test_the_table_is_of_this_nvcc"  # nvcc counts registers as its version likes
+
+
 def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [report.nodeid for report in reporter.stats.get("skipped", ())] if reporter else []
+    left_out = [name for name in skipped if name.startswith(WITHOUT_A_GPU) and MAY_SKIP not in name]
+    if os.environ.get("CI") and left_out and shutil.which("nvcc") and shutil.which("g++"):
+        reporter.write_line(f"\nskipped, although nvcc and g++ are here: {', '.join(left_out)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if session.config.getoption("--proof-counts") and counting.missing() and not session.exitstatus:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

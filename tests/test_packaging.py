@@ -99,6 +99,8 @@ def test_the_wheel_holds_each_file_once(built):
         for name, source in shipped_files().items():
             assert wheel.read(name) == (ROOT / source).read_bytes(), name
     assert "minunet/py.typed" in names
+    sources = {path.name for path in (ROOT / "kernels" / "gpu").glob("*.cu*")}
+    assert "common.cuh" in sources and {f"minunet/kernels/gpu/{name}" for name in sources} <= set(names)
 
 
 def test_the_sdist_holds_each_file_once(built):

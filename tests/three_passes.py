@@ -20,17 +20,17 @@ def sliced(a, room=ROOM):
     return wide[..., room:-room]
 
 
-def into_a_slice(kernel, shape, dtype, *args, **options):
+def into_a_slice(kernel, room, shape, dtype, *args, **options):
     """Return what the kernel writes into a slice of channels, once nothing beside the slice has changed."""
-    wide = np.full((*shape[:3], shape[3] + 2 * ROOM), 7, dtype)
-    kernel(*args, **options, out=wide[..., ROOM:-ROOM])
-    assert (wide[..., :ROOM] == 7).all()
-    assert (wide[..., -ROOM:] == 7).all()
-    return wide[..., ROOM:-ROOM]
+    wide = np.full((*shape[:3], shape[3] + 2 * room), 7, dtype)
+    kernel(*args, **options, out=wide[..., room:-room])
+    assert (wide[..., :room] == 7).all()
+    assert (wide[..., -room:] == 7).all()
+    return wide[..., room:-room]
 
 
-def assert_exact(backend, g: Geometry, seed=0, dtype=np.float32, algorithm="direct"):
-    """Compute all passes of g, plain and with everything fused, from arrays and from slices of channels."""
+def assert_exact(backend, g: Geometry, seed=0, dtype=np.float32, algorithm="direct", room=ROOM):
+    """Compute all passes of g, plain and with everything fused, from arrays and from slices of channels with so much beside."""
     rng = np.random.default_rng(seed)
     x, w, dy = (strategies.integers(rng, shape, dtype) for shape in (g.x_shape, g.w_shape, g.y_shape))
     b, back = (strategies.integers(rng, (size,), dtype) for size in (g.k, g.x_shape[3]))
@@ -39,16 +39,16 @@ def assert_exact(backend, g: Geometry, seed=0, dtype=np.float32, algorithm="dire
     plain = reference.conv2d(x, w, **g.options)
     y = reference.relu(plain + b)
     assert_same(backend.conv2d(x, w, **options), plain)
-    assert_same(into_a_slice(backend.conv2d, y.shape, dtype, sliced(x), w, b, relu=True, **options), y)
+    assert_same(into_a_slice(backend.conv2d, room, y.shape, dtype, sliced(x, room), w, b, relu=True, **options), y)
 
     counted = np.where(y > 0, dy, dtype(0))
     dx = reference.conv2d_input_grad(counted, w, g.x_shape, **g.options)
     assert_same(backend.conv2d_input_grad(counted, w, g.x_shape, **options), dx)
-    given = {"mask": sliced(y, 1), "b": back, "relu": True} | options
-    found = into_a_slice(backend.conv2d_input_grad, g.x_shape, dtype, sliced(dy), w, g.x_shape, **given)
+    given = {"mask": sliced(y, room + 4), "b": back, "relu": True} | options
+    found = into_a_slice(backend.conv2d_input_grad, room, g.x_shape, dtype, sliced(dy, room), w, g.x_shape, **given)
     assert_same(found, reference.relu(dx + back))
 
     expected = reference.conv2d_weight_grad(x, counted, g.w_shape, **g.options)
     assert_all_same(backend.conv2d_weight_grad(x, counted, g.w_shape, **options), expected)
-    fused = backend.conv2d_weight_grad(sliced(x), sliced(dy), g.w_shape, mask=sliced(y, 1), **options)
+    fused = backend.conv2d_weight_grad(sliced(x, room), sliced(dy, room), g.w_shape, mask=sliced(y, room + 4), **options)
     assert_all_same(fused, expected)

@@ -17,6 +17,8 @@ result (or of a sum whose parts are added in order), so the threads decide nothi
 number of them. docs/kernels.md tells why it is as it is, with measurements.
 """
 
+from numpy import asarray
+
 from ..buffers import empty
 from .columns import col2im, im2col
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
@@ -27,6 +29,6 @@ from .pooling import max_pool2d, max_pool2d_grad
 from .updates import adam_update, sgd_update
 
 __all__ = [
-    "adam_update", "bias_grad", "col2im", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "empty",
+    "adam_update", "asarray", "bias_grad", "col2im", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "empty",
     "im2col", "max_pool2d", "max_pool2d_grad", "probe", "relu", "relu_grad", "sgd_update", "softmax_cross_entropy",
 ]  # fmt: skip

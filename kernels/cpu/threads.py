@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import n_threads
+from ..geometry import address
 
 _local = threading.local()
 
@@ -37,11 +37,6 @@ def launch(kernel: Any, n_jobs: int, scratch_bytes: int, *arguments: Any) -> Non
     for helper in helpers:
         if not helper.cancelled():
             helper.result()
-
-
-def address(a: NDArray) -> int:
-    """Return where an array's first element lies. The caller keeps the array alive."""
-    return a.__array_interface__["data"][0]
 
 
 def scratch(size: int) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 import oracles
 import pytest
 from hypothesis import example, given, settings
-from proof.rows import EVERY_ROW, ROWS
+from proof.rows import DIFFERENCED, EVERY_ROW, NETWORKS, ROWS
 
-from minunet import ops
+from minunet import kernels, ops
 from minunet.testing import strategies
 from minunet.testing.strategies import CONVOLUTIONS, FEW_CHANNELS, POOLINGS, UP_CONVOLUTIONS, Geometry
 
@@ -103,16 +103,19 @@ OPS = [
 
 def each(ops_of, rows):
     """Run a test for each op on each row. Algorithms are of convolutions: the other ops run once on each backend."""
-    pairs = [(row, op) for op in ops_of for row in rows if op.has_algorithms or row.algorithm == "auto"]
+    plain = ("auto", "float32")
+    pairs = [(row, op) for op in ops_of for row in rows if op.has_algorithms or (row.algorithm, row.precision) == plain]
     named = [pytest.param(row, op, id=f"{op} on {row}") for row, op in pairs]
     return pytest.mark.parametrize(("row", "op"), named, indirect=["row"])
 
 
 each_op = each(OPS, ROWS)
+each_differenced_op = each(OPS, DIFFERENCED)
 each_op_on_every_row = each(OPS, EVERY_ROW)
 each_op_on_images = each([op for op in OPS if op.batched], EVERY_ROW)
 every_row = pytest.mark.parametrize("row", EVERY_ROW, ids=str, indirect=True)
-BACKENDS = [row for row in ROWS if row.algorithm == "auto"]
+each_network = pytest.mark.parametrize("row", NETWORKS, ids=str, indirect=True)
+BACKENDS = [row for row in ROWS if (row.algorithm, row.precision) == ("auto", "float32")]
 each_backend = pytest.mark.parametrize("row", BACKENDS, ids=str, indirect=True)
 
 SMALL = {"most": 4, "channels": FEW_CHANNELS, "empty": False}  # for full Jacobians
@@ -128,7 +131,7 @@ def over(geometries, named, times=1.0):
         drawn = given(g=geometries, seed=oracles.seeds)(prove)
         for seed, g in enumerate(named.values()):
             drawn = example(g=g, seed=seed)(drawn)
-        settings(max_examples=int(times * settings.default.max_examples))(drawn)()
+        settings(max_examples=n_examples(times))(drawn)()
 
     return decorate
 
@@ -137,9 +140,14 @@ def over_seeds(times=1.0):
     """Like `over`, for what has no geometry."""
 
     def decorate(prove):
-        settings(max_examples=int(times * settings.default.max_examples))(given(seed=oracles.seeds)(prove))()
+        settings(max_examples=n_examples(times))(given(seed=oracles.seeds)(prove))()
 
     return decorate
+
+
+def n_examples(times=1.0):
+    """Return how many cases to draw: so many times the profile's number, and the share of the row that serves."""
+    return max(1, int(times * settings.default.max_examples * getattr(kernels.for_array(None), "share", 1)))
 
 
 def drawn_dtype(rng, dtypes=(np.float32, np.float64)):

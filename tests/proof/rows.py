@@ -9,25 +9,38 @@ what it chooses in either, and kernels/cpu/test_winograd.py has the numbers on w
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 import numpy as np
+from cuda_on_cpu.door import emulated
 
 from minunet import kernels
+from minunet.kernels.gpu import device
 
+Kernel = Callable[..., Any]
 WITH_ALGORITHM = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A backend that computes everything by one algorithm. It has the kernels of the contract, so it is a backend itself."""
+    """A backend that computes everything by one algorithm. It has the kernels of the contract, so it is a backend itself.
+
+    "gpu" runs the CUDA sources on the processor, "cuda" on a GPU; both take and give NumPy arrays, as the others do.
+    """
 
     backend: str
     algorithm: str = "auto"
+    precision: str = "float32"
+
+    @property
+    def share(self) -> float:
+        """How many of the drawn cases it runs: a fiber for each thread takes time. Geometries with a name it always runs."""
+        return 0.2 if self.backend == "gpu" else 1.0
 
     @property
     def exact_dtypes(self) -> list[type]:
@@ -35,25 +48,59 @@ class Row:
         return [np.float64] if (self.backend, self.algorithm) == ("cpu", "auto") else [np.float32, np.float64]
 
     def __str__(self) -> str:
-        return self.backend if self.algorithm == "auto" else f"{self.backend}, {self.algorithm}"
+        named = [self.backend, *(n for n in (self.algorithm, self.precision) if n not in ("auto", "float32"))]
+        return ", ".join(named)
 
     def __getattr__(self, name: str) -> Any:
-        kernel = getattr(importlib.import_module(f"minunet.kernels.{self.backend}"), name)
-        if name not in WITH_ALGORITHM:
-            return kernel
+        module = "gpu" if self.backend == "cuda" else self.backend
+        kernel = getattr(importlib.import_module(f"minunet.kernels.{module}"), name)
+        if name in WITH_ALGORITHM:
+            kernel = self._by_algorithm(name, kernel)
+        return {"gpu": self._emulated, "cuda": self._on_device}.get(self.backend, lambda kernel: kernel)(kernel)
 
-        def by_algorithm(*args: Any, **options: Any) -> Any:
+    def _by_algorithm(self, name: str, kernel: Kernel) -> Kernel:
+        def run(*args: Any, **options: Any) -> Any:
             w_shape = args[2] if name == "conv2d_weight_grad" else args[1].shape
             served = not self.algorithm.startswith("winograd") or (w_shape[:2], options["stride"]) == ((3, 3), (1, 1))
             return kernel(*args, **options | {"algorithm": self.algorithm if served else "auto"})
 
-        return by_algorithm
+        return run
+
+    def _emulated(self, kernel: Kernel) -> Kernel:
+        def run(*args: Any, **options: Any) -> Any:
+            with emulated(), kernels.precision(self.precision):
+                return kernel(*args, **options)
+
+        return run
+
+    def _on_device(self, kernel: Kernel) -> Kernel:
+        """Copy NumPy arrays to the GPU, and back what may have been written and what is returned."""
+
+        def run(*args: Any, **options: Any) -> Any:
+            there = [device.asarray(a) if isinstance(a, np.ndarray) else a for a in (*args, *options.values())]
+            named = dict(zip(options, there[len(args) :], strict=True))
+            with kernels.precision(self.precision):
+                results = kernel(*there[: len(args)], **named)
+            for here, copy in zip((*args, *options.values()), there, strict=True):
+                if isinstance(here, np.ndarray) and here.flags.writeable:
+                    here[...] = copy.get()
+            if isinstance(results, tuple):
+                return tuple(kernels.to_host(a) for a in results)
+            return kernels.to_host(results) if results is not None else None
+
+        return run
 
 
 ROUNDS = {"winograd4x4"}
-EVERY_ROW = [Row("reference"), *(Row("cpu", algorithm) for algorithm in kernels.ALGORITHMS)]
+GPU_ROWS = [Row("gpu"), Row("gpu", "im2col"), Row("gpu", precision="tf32")] if shutil.which("g++") else []
+GPU_ROWS += [Row("cuda"), Row("cuda", precision="tf32")] if device.trouble() is None else []
+EVERY_ROW = [Row("reference"), *(Row("cpu", algorithm) for algorithm in kernels.ALGORITHMS), *GPU_ROWS]
 ROWS = [row for row in EVERY_ROW if row.algorithm not in ROUNDS]
 SPECIFICATION = ROWS[0]
+# Differences are taken in float64, where the CPU's "auto" is direct, and a GPU has one precision; they take many runs, which are
+# slow where a GPU is emulated. Whole networks run on each backend, and on Winograd's kernels.
+NETWORKS = [row for row in ROWS if row.precision == "float32" and row.algorithm in ("auto", "winograd2x2")]
+DIFFERENCED = [row for row in ROWS if row in NETWORKS or str(row) == "cpu, im2col"]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 from hypothesis import given, settings
 from proof.counting import count
-from proof.optable import every_row
+from proof.optable import each_network, n_examples
 from proof.rows import serving
 
 from minunet import losses
@@ -85,11 +85,11 @@ class Problem:
         return None
 
 
-@every_row
+@each_network
 def test_every_gradient_of_a_random_unet_agrees_with_finite_differences(row):
     seen = []
 
-    @settings(max_examples=settings.default.max_examples * 2 // 3)  # each has some 20 gradients
+    @settings(max_examples=n_examples(1 / 2))  # each has some 20 gradients
     @given(case=strategies.unets(), seed=oracles.seeds)
     def prove(case, seed):
         problem = Problem(row, case, seed)
@@ -113,9 +113,9 @@ def test_every_gradient_of_a_random_unet_agrees_with_finite_differences(row):
     assert sum(seen) > 0.95 * len(seen)  # the guard gives up on hardly any
 
 
-@every_row
+@each_network
 def test_float64_is_kept_and_what_goes_in_is_left_as_it_was(row):
-    @settings(max_examples=settings.default.max_examples // 2)
+    @settings(max_examples=n_examples(1 / 2))
     @given(case=strategies.unets(), seed=oracles.seeds)
     def prove(case, seed):
         for dtype in ("float64", "float32"):

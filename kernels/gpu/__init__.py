@@ -1,0 +1,25 @@
+"""The GPU backend: CUDA C++ compiled at run time through CuPy.
+
+    device.py       the one door to CUDA: memory, sources, launches; cuda.py is CuPy behind it
+    convolution.py  the three convolutions: implicit.py launches conv.cu, which builds no matrix; explicit.py builds it
+    plan.py         which variant of conv.cu, in how many blocks, its sum in how many parts; working.py: with what memory
+    layout.py       how activations are handed to kernels
+    columns.py, pointwise.py, pooling.py, loss.py, updates.py       what is not a product: each launches what its .cu holds
+    common.cuh      what all sources share, and every instruction that C++ has no word for behind one function each
+
+A kernel has a thread for each 16 bytes of its result where all arrays allow that, else for each element; sums are cut by
+shape alone and added in a fixed order, in float64. So no result depends on the device, or on what else it does.
+"""
+
+from .columns import col2im, im2col
+from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from .device import asarray, empty
+from .loss import softmax_cross_entropy
+from .pointwise import bias_grad, relu, relu_grad
+from .pooling import max_pool2d, max_pool2d_grad
+from .updates import adam_update, sgd_update
+
+__all__ = [
+    "adam_update", "asarray", "bias_grad", "col2im", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "empty",
+    "im2col", "max_pool2d", "max_pool2d_grad", "relu", "relu_grad", "sgd_update", "softmax_cross_entropy",
+]  # fmt: skip

@@ -1,0 +1,127 @@
+"""The one door to CUDA: memory, compiled sources and launches, through CuPy.
+
+Everything else in this folder is arithmetic on shapes, and CUDA C++. So the tests put another door into `door`'s place, which
+runs the same sources on the processor (tests/cuda_on_cpu), and all the rest is the same code.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+HERE = Path(__file__).parent
+BLOCK = 256  # threads, where a kernel has no reason for another number
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A `extern "C" __global__` function of one of the .cu files, compiled with REAL as the type of its numbers."""
+
+    file: str
+    name: str
+    real: str = "float"  # or "double"
+    options: tuple[str, ...] = ()  # what else the source is told: NAME=value
+
+    @property
+    def source(self) -> str:
+        """The file behind common.cuh, in one text: the cache of compiled code knows a source by its text, not by its includes."""
+        return (HERE / "common.cuh").read_text() + (HERE / self.file).read_text()
+
+    @property
+    def defines(self) -> tuple[str, ...]:
+        """What the compiler is told about this source's types, and by its options."""
+        return (f"-DREAL={self.real}", f"-DDOUBLE={int(self.real == 'double')}", *(f"-D{option}" for option in self.options))
+
+
+def real(dtype: DTypeLike) -> str:
+    """Return the name in C++ of float32 or float64."""
+    return {"float32": "float", "float64": "double"}[np.dtype(dtype).name]
+
+
+class Door(Protocol):
+    """What the kernels' launchers need of a device."""
+
+    count: int  # of devices
+    capability: int  # of the current one, 10 major + minor: 90 is Hopper
+    processors: int  # its streaming multiprocessors
+
+    def on(self, index: int) -> AbstractContextManager:
+        """Return a context in which device `index` is the current one."""
+
+    def free_bytes(self) -> int:
+        """Return how much memory could be taken now, what CuPy's pool holds unused included."""
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+        """Return a fresh array on the device, with anything in it."""
+
+    def asarray(self, a: Any) -> Any:
+        """Return a, copied onto the device if it is not there."""
+
+    def upload(self, sources: Sequence[Any], targets: Sequence[Any]) -> None:
+        """Copy host arrays into device arrays, on their way while the device still works on what it was given before."""
+
+    def capture(self, run: Callable[[], Any]) -> tuple[Any, Callable[[], object]]:
+        """Record the launches of `run`, which must wait for nothing; return its result, and what fills it by one launch."""
+
+    def launch(self, kernel: Kernel, grid: int | tuple[int, int, int], block: int, arguments: Sequence[Any], shared: int) -> None:
+        """Run `grid` blocks of `block` threads each, with that many bytes of shared memory."""
+
+
+def launch(kernel: Kernel, grid: int | tuple[int, int, int], block: int, *arguments: Any, shared: int = 0) -> None:
+    """Run a kernel. Arrays go as addresses, None as a null pointer, whole numbers as long long, others as double.
+
+    A grid without blocks is no launch.
+    """
+    if (grid if isinstance(grid, int) else min(grid)) > 0:
+        door().launch(kernel, grid, block, arguments, shared)
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    """Return a fresh array with anything in it, from CuPy's pool."""
+    return door().empty(shape, dtype)
+
+
+def asarray(a: Any) -> Any:
+    """Return a, copied onto the device if it is not there."""
+    return door().asarray(a)
+
+
+def blocks(n: int, each: int = BLOCK) -> int:
+    """Return how many blocks of `each` do n things."""
+    return -(-n // each)
+
+
+def door() -> Door:
+    """Return the door to the devices; RuntimeError says what is missing where there is none."""
+    if missing := trouble():
+        raise RuntimeError(missing)
+    return _cuda()
+
+
+@functools.cache
+def trouble() -> str | None:
+    """Return why no GPU can be used here, and what would help; None if one can."""
+    if not find_spec("cupy"):
+        return f"CuPy is not installed: {_INSTALL}"
+    try:
+        return _cuda().trouble()
+    except Exception as error:  # a broken CuPy fails in many ways
+        return f"CuPy does not work here ({type(error).__name__}: {error}): {_INSTALL}"
+
+
+@functools.cache
+def _cuda() -> Any:
+    from .cuda import Cuda  # CuPy is imported here
+
+    return Cuda()
+
+
+_INSTALL = "pip install 'minunet[cuda13]' (drivers from 580 on), or 'minunet[cuda12]' (from 525 on)"

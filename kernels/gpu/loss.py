@@ -1,0 +1,43 @@
+"""Softmax cross-entropy and its gradient in one pass over the pixels: three launches, and nothing waits for the sums."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .device import BLOCK, Kernel, asarray, blocks, empty, launch, real
+from .layout import pixel
+
+FILE = "loss.cu"
+
+MOST_PARTS = 2**10  # of a sum over pixels: enough to fill any device, few enough for each block to add them
+SHARED = BLOCK // 32 * np.dtype(np.float64).itemsize  # bytes: each warp's sum
+
+
+def softmax_cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
+    """Return sum(w l) / sum(w) over pixels, l = -log softmax(logits)[label], and its gradient. labels, weights: also NumPy's."""
+    kind, k, pixels = real(logits.dtype), logits.shape[3], math.prod(logits.shape[:3])
+    labels, weights = _on_device(labels, np.int32), _on_device(weights, logits.dtype)
+    n = parts(pixels)
+    weight_sums, losses = empty((n,), np.float64), empty((n,), np.float64)
+    loss, dlogits = empty((), logits.dtype), empty(logits.shape, logits.dtype)
+    launch(Kernel(FILE, "sum_weights", kind), n, BLOCK, weights, pixels, weight_sums, shared=SHARED)
+    launch(
+        Kernel(FILE, "cross_entropy", kind), n, BLOCK, logits, pixel(logits), labels, weights, pixels, k, weight_sums, n,
+        dlogits, losses, shared=SHARED,
+    )  # fmt: skip
+    launch(Kernel(FILE, "sum_losses", kind), 1, BLOCK, losses, n, loss, shared=SHARED)
+    return loss, dlogits
+
+
+def parts(pixels: int) -> int:
+    """Return into how many parts a sum over pixels is cut, by their number alone: it decides how the sum is rounded."""
+    return max(1, min(MOST_PARTS, blocks(pixels)))
+
+
+def _on_device(a: Any, dtype: DTypeLike) -> Any:
+    """Return a there, dense. A label that does not fit has weight 0: it may change."""
+    return asarray(a.astype(dtype, order="C", copy=False))

@@ -1,0 +1,38 @@
+"""Max-pooling, any window and stride, overlapping too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..geometry import Pair, output_hw
+from .device import BLOCK, Kernel, blocks, empty, launch, real
+from .layout import pixel, unit
+
+FILE = "pooling.cu"
+
+
+def max_pool2d(x: Any, window: Pair, stride: Pair) -> tuple[Any, Any]:
+    """Return the largest element of each window and its row-major place in it; the first of equals, or of NaNs."""
+    n, h, w, c = x.shape
+    p, q = output_hw(x.shape, window, stride, (0, 0))
+    y, argmax = empty((n, p, q, c), x.dtype), empty((n, p, q, c), np.uint8)
+    width = unit(x)
+    launch(
+        Kernel(FILE, "max_pool", real(x.dtype)), blocks(y.size // width), BLOCK, x, pixel(x), y, argmax, y.size // width,
+        h, w, c // width, p, q, *window, *stride, width,
+    )  # fmt: skip
+    return y, argmax
+
+
+def max_pool2d_grad(dy: Any, argmax: Any, x_shape: tuple[int, ...], window: Pair, stride: Pair) -> Any:
+    """Let each pixel gather dy from the windows in which it was the largest."""
+    _, h, w, c = x_shape
+    dx = empty(x_shape, dy.dtype)
+    width = unit(dy)
+    launch(
+        Kernel(FILE, "max_pool_grad", real(dy.dtype)), blocks(dx.size // width), BLOCK, dy, pixel(dy), argmax, dx,
+        dx.size // width, h, w, c // width, *dy.shape[1:3], *window, *stride, width,
+    )  # fmt: skip
+    return dx

@@ -1,0 +1,226 @@
+"""The kernels beside the convolutions, on the emulated device: what proof/, whose rows are all backends, does not ask."""
+
+import math
+
+import numpy as np
+import oracles
+import pytest
+from cuda_on_cpu.door import compiler, emulated
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import assert_same
+
+from minunet.kernels import gpu, reference
+from minunet.kernels.gpu.loss import MOST_PARTS
+from minunet.kernels.gpu.pointwise import COLUMNS, Cut, add_bias_relu
+from minunet.testing import strategies
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="the emulated device needs a C++ compiler: g++, or $CXX")
+
+DTYPES = st.sampled_from([np.float32, np.float64])
+UNITS = st.sampled_from([1, 3, 4, 8])  # channels: of float32, 4 are a unit
+SIZES = st.tuples(st.integers(0, 2), st.integers(1, 7), st.integers(1, 7))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def device():
+    with emulated(seed=1) as door:
+        yield door
+
+
+def at_stride(a, before, behind):
+    """Return a copy of a (N, H, W, C) as a channel slice of an array of the device that is so much wider; 7 is around it."""
+    wide = gpu.empty((*a.shape[:3], before + a.shape[3] + behind), a.dtype)
+    wide[...] = 7
+    wide[..., before : before + a.shape[3]] = a
+    return wide[..., before : before + a.shape[3]]
+
+
+ANY_UNITS = given(size=SIZES, c=UNITS, before=UNITS, behind=UNITS, seed=oracles.seeds, dtype=DTYPES)
+
+
+def drawn_geometry(size, seed):
+    """Return a window and a stride, smaller or larger than it."""
+    return (min(2, size[1]), min(3, size[2])), (1 + seed % 2, 1 + seed % 4)
+
+
+@ANY_UNITS
+def test_relu_equals_the_specification_with_whole_units_or_not_at_any_pixel_stride(size, c, before, behind, seed, dtype):
+    rng = np.random.default_rng(seed)
+    x, dy = strategies.extremes(rng, (*size, c), dtype), rng.standard_normal((*size, c)).astype(dtype)
+    assert_same(gpu.relu(at_stride(x, before, behind)), reference.relu(x))
+    found = gpu.relu_grad(at_stride(dy, before, behind), at_stride(x, behind, before))
+    assert_same(found, reference.relu_grad(dy, x))
+
+
+@ANY_UNITS
+def test_columns_equal_the_specification_with_whole_units_or_not_at_any_pixel_stride(size, c, before, behind, seed, dtype):
+    """Where taps are added too, to the bit: in the same order."""
+    rng = np.random.default_rng(seed)
+    kernel, stride = drawn_geometry(size, seed)
+    geometry = {"stride": stride, "padding": (seed % kernel[0], seed % kernel[1])}
+    x = rng.standard_normal((*size, c)).astype(dtype)
+    cols = reference.im2col(x, kernel, **geometry)
+    assert_same(gpu.im2col(at_stride(x, before, behind), kernel, **geometry), cols)
+    cols = rng.standard_normal(cols.shape).astype(dtype)
+    assert_same(gpu.col2im(cols, x.shape, kernel, **geometry), reference.col2im(cols, x.shape, kernel, **geometry))
+
+
+@ANY_UNITS
+def test_pooling_equals_the_specification_with_whole_units_or_not_at_any_pixel_stride(size, c, before, behind, seed, dtype):
+    """Where windows overlap too, to the bit: in the same order."""
+    rng = np.random.default_rng(seed)
+    window, stride = drawn_geometry(size, seed)
+    x = strategies.extremes(rng, (*size, c), dtype)
+    y, argmax = gpu.max_pool2d(at_stride(x, before, behind), window, stride)
+    expected, places = reference.max_pool2d(x, window, stride)
+    assert_same(y, expected)
+    assert_same(argmax, places)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    dx = gpu.max_pool2d_grad(at_stride(dy, before, behind), argmax, x.shape, window, stride)
+    assert_same(dx, reference.max_pool2d_grad(dy, argmax, x.shape, window, stride))
+
+
+@given(size=SIZES, c=UNITS, before=UNITS, behind=UNITS, seed=oracles.seeds, dtype=DTYPES, relu=st.booleans())
+def test_bias_and_relu_in_place_write_what_one_after_the_other_gives_and_nothing_beside_it(
+    size, c, before, behind, seed, dtype, relu
+):
+    rng = np.random.default_rng(seed)
+    x, b = strategies.extremes(rng, (*size, c), dtype), rng.standard_normal(c).astype(dtype)
+    for bias in (b, None):
+        expected = x if bias is None else x + bias
+        expected = reference.relu(expected) if relu else expected
+        out = at_stride(x, before, behind)
+        assert add_bias_relu(out, bias, relu=relu, out=out) is out
+        assert_same(out, expected)
+        assert (out.base[..., :before] == 7).all()
+        assert (out.base[..., before + c :] == 7).all()
+        assert_same(add_bias_relu(x, bias, relu=relu, out=gpu.empty(x.shape, dtype)), expected)
+
+
+@given(size=SIZES, c=st.integers(1, 2 * COLUMNS + 3), before=UNITS, seed=oracles.seeds, dtype=DTYPES)
+def test_only_gradients_where_the_mask_is_positive_count_for_the_bias(size, c, before, seed, dtype):
+    rng = np.random.default_rng(seed)
+    plain_dy, plain_y = (strategies.integers(rng, (*size, c), dtype) for _ in range(2))
+    expected = reference.bias_grad(reference.relu_grad(plain_dy, plain_y))
+    plain_dy[plain_y <= 0] = np.nan
+    assert_same(gpu.bias_grad(plain_dy, plain_y), expected)
+    assert_same(gpu.bias_grad(at_stride(plain_dy, before, 0), at_stride(plain_y, 0, before)), expected)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 6e-8), (np.float64, 1e-15)])
+@pytest.mark.parametrize("c", [1, 3, COLUMNS + 1])
+def test_the_sum_over_many_pixels_is_the_true_one_to_the_last_digit(c, dtype, tolerance):
+    dy = 1 + np.random.default_rng(0).random((1, 300, 101, c), dtype)  # of one sign: a plain float32 sum loses 3 digits
+    assert Cut.of(300 * 101, c).chunks > 1
+    exact = [math.fsum(column) for column in dy.reshape(-1, c).T.tolist()]  # NumPy's own sum is off by 1e-14
+    np.testing.assert_allclose(gpu.bias_grad(dy), exact, rtol=tolerance, atol=0)
+
+
+def drawn_loss(dtype, shape, k):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 4, (*shape, k)).astype(dtype), rng.integers(0, k, shape)
+    return logits, labels, rng.choice([0, 0.25, 1, 3], shape).astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-14)])
+@pytest.mark.parametrize(("shape", "k"), [((2, 9, 11), 5), ((1, 300, 1001), 2)])
+def test_the_loss_is_as_near_to_the_specification_as_its_type_can_be(dtype, tolerance, shape, k):
+    logits, labels, weights = drawn_loss(dtype, shape, k)
+    assert labels.size > MOST_PARTS * 256 or k > 2
+    loss, dlogits = gpu.softmax_cross_entropy(logits, labels, weights)
+    expected, dexpected = reference.softmax_cross_entropy(logits.astype(np.float64), labels, weights.astype(np.float64))
+    assert (loss.shape, loss.dtype, dlogits.dtype) == ((), dtype, dtype)
+    np.testing.assert_allclose(loss, expected, rtol=tolerance)
+    np.testing.assert_allclose(dlogits, dexpected, rtol=0, atol=tolerance * np.abs(dexpected).max())
+
+
+def test_a_pixel_without_weight_may_have_any_label_and_one_with_weight_makes_the_loss_nan_if_its_label_is_none():
+    logits, labels, weights = drawn_loss(np.float64, (1, 5, 5), 3)
+    weights[0, 0, :2] = 0, 1
+    before = gpu.softmax_cross_entropy(logits, labels, weights)
+    labels[0, 0, 0], logits[0, 0, 0] = 2**40 + 1, np.nan
+    for found, expected in zip(gpu.softmax_cross_entropy(logits, labels, weights), before, strict=True):
+        assert_same(found, expected)
+    labels[0, 0, 1] = 3
+    assert np.isnan(gpu.softmax_cross_entropy(logits, labels, weights)[0])
+
+
+def test_logits_of_any_size_neither_overflow_nor_lose_the_loss():
+    logits = np.array([[[[1000.0, -1000.0]]]])
+    for label, expected in ((0, 0), (1, 2000)):
+        loss, _ = gpu.softmax_cross_entropy(logits, np.array([[[label]]]), np.ones((1, 1, 1)))
+        assert loss == expected
+
+
+def test_where_no_pixel_has_weight_or_there_is_none_the_loss_is_0():
+    for shape in ((2, 3, 4), (0, 3, 4)):
+        logits, labels, weights = drawn_loss(np.float32, shape, 3)
+        loss, dlogits = gpu.softmax_cross_entropy(logits, labels, 0 * weights)
+        assert_same(loss, np.zeros((), np.float32))
+        assert_same(dlogits, np.zeros_like(logits))
+
+
+def drawn_update(size, dtype, offset=0):
+    """Return four arrays of the device, all positive, each starting so many elements behind an aligned address."""
+    rng = np.random.default_rng(0)
+    arrays = [gpu.empty((offset + size,), dtype)[offset:] for _ in range(4)]
+    for array in arrays:
+        array[...] = rng.random(size)
+    return arrays
+
+
+def update(backend, param, grad, m, v, loss=None):
+    options = {"learning_rate": 0.1, "weight_decay": 0.01, "loss": loss}
+    backend.sgd_update(param, grad, m, momentum=0.9, **options)
+    backend.adam_update(param, grad, m, v, beta1=0.9, beta2=0.99, epsilon=1e-8, t=3, **options)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-14)])
+@pytest.mark.parametrize(("size", "offset"), [(1, 0), (2, 0), (1024, 0), (1025, 0), (1024, 1), (4, 4)])
+def test_updates_equal_the_specification_and_leave_all_as_it_was_where_the_loss_is_not_finite(dtype, tolerance, size, offset):
+    arrays = drawn_update(size, dtype, offset)
+    before, expected = ([a.copy() for a in arrays] for _ in range(2))
+    for value in (np.nan, np.inf, -np.inf):
+        update(gpu, *arrays, loss=gpu.asarray(np.array(value, dtype)))
+        for found, old in zip(arrays, before, strict=True):
+            assert_same(found, old)
+    update(gpu, *arrays, loss=gpu.asarray(np.array(1e30, dtype)))
+    update(reference, *expected)
+    for found, new in zip(arrays, expected, strict=True):
+        np.testing.assert_allclose(found, new, rtol=tolerance, atol=tolerance)
+
+
+def test_no_order_of_threads_changes_a_bit():
+    rng = np.random.default_rng(0)
+    dy = rng.standard_normal((1, 60, 70, 17)).astype(np.float32)
+
+    def everything(seed):
+        with emulated(seed=seed):
+            return [gpu.bias_grad(dy), *gpu.softmax_cross_entropy(*drawn_loss(np.float32, (1, 60, 70), 4))]
+
+    first = everything(0)
+    for seed in (1, 2, 3):
+        for one, other in zip(everything(seed), first, strict=True):
+            assert_same(one, other)
+
+
+def test_only_labels_and_weights_may_come_from_the_host():
+    plain_x, labels, weights = drawn_loss(np.float32, (2, 4, 6), 4)
+    geometry = {"stride": (2, 2), "padding": (0, 0)}
+    update_arrays = [np.ones(7, np.float32) for _ in range(4)]
+    with emulated(strict=True):
+        x, *arrays = (gpu.asarray(a) for a in (plain_x, *update_arrays))
+        loss, dx = gpu.softmax_cross_entropy(x, labels, weights)
+        again, _ = gpu.softmax_cross_entropy(x, gpu.asarray(labels), gpu.asarray(weights))
+        update(gpu, *arrays, loss=loss)
+        y, argmax = gpu.max_pool2d(x, (2, 2), (2, 2))
+        found = [
+            gpu.relu(x), gpu.relu_grad(dx, x), gpu.bias_grad(dx, x), y, gpu.max_pool2d_grad(y, argmax, x.shape, (2, 2), (2, 2)),
+            gpu.col2im(gpu.im2col(x, (2, 2), **geometry), x.shape, (2, 2), **geometry), loss, again, *arrays,
+        ]  # fmt: skip
+        assert {type(a) for a in found} == {type(x)}
+        with pytest.raises((TypeError, ValueError)):
+            gpu.relu_grad(plain_x, x)
+        assert float(loss) == float(again)
+        assert_same(gpu.relu(x).get(), reference.relu(plain_x))
