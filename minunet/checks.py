@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.geometry import Pair, is_dense
+from .kernels import place
+from .kernels.geometry import Pair, is_aligned, is_dense, overlap
 
 Array = NDArray[np.floating]
 
@@ -39,7 +40,8 @@ def weight(w: Array, x: Array) -> Array:
     require(w.ndim == 4, "w", f"an array of shape {w.shape}", axes)
     require(w.size > 0, "w", w.shape, f"{axes}, none empty")
     require(w.dtype == x.dtype, "w", f"of dtype {w.dtype}", f"x's dtype, {x.dtype}")
-    return np.require(w, requirements=("C", "ALIGNED"))
+    beside("w", w, x)
+    return _contiguous(w)
 
 
 def bias(b: Array | None, k: int, x: Array) -> Array | None:
@@ -48,20 +50,33 @@ def bias(b: Array | None, k: int, x: Array) -> Array | None:
         return None
     require(b.shape == (k,), "b", f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
     require(b.dtype == x.dtype, "b", f"of dtype {b.dtype}", f"x's dtype, {x.dtype}")
-    return np.require(b, requirements=("C", "ALIGNED"))
+    beside("b", b, x)
+    return _contiguous(b)
 
 
-def gradient(dy: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return dy in the kernels' layout if it has the shape and dtype of what the forward pass gave."""
+def beside(name: str, a: Array, x: Array) -> None:
+    """Refuse an array that does not lie where x lies: on the CPU, or on the same GPU."""
+    require(place(a) == place(x), name, f"an array on {place(a)}", f"one on {place(x)}, where x lies")
+
+
+def _contiguous(a: Array) -> Array:
+    return a if a.flags.c_contiguous and is_aligned(a) else a.copy(order="C")
+
+
+def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = None) -> Array:
+    """Return dy in the kernels' layout if it has the shape and dtype of what the forward pass gave, and lies where x lies."""
     fits = dy.shape == shape and dy.dtype == dtype
     require(fits, "dy", f"a {dy.dtype} array {dy.shape}", f"what the forward pass gave: {dtype}, {shape}")
+    if x is not None:
+        beside("dy", dy, x)
     return activation("dy", dy)
 
 
 def check_out(out: Array | None, shape: tuple[int, ...], x: Array) -> None:
     """Refuse an `out` that y could not be written into."""
     if out is not None:
-        fits = out.shape == shape and out.dtype == x.dtype and is_dense(out) and out.flags.writeable
+        fits = out.shape == shape and out.dtype == x.dtype and is_dense(out) and getattr(out.flags, "writeable", True)
         takes = f"a writable {x.dtype} array {shape} with dense pixels"
+        beside("out", out, x)
         require(fits, "out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)
-        require(not np.shares_memory(out, x), "out", "memory that x lies in", "memory of its own")
+        require(not overlap(out, x), "out", "memory that x lies in", "memory of its own")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import kernels
 from .checks import Array, activation
@@ -28,23 +28,28 @@ def softmax_cross_entropy(
 
     logits (N, P, Q, K), labels (N, P, Q) whole numbers in 0 .. K-1. A pixel's weight w is weights[n, p, q] times
     class_weight[label], both 1 unless given, and 0 where the label is ignore_index. With all weights 0 the loss is 0.
-    The loss is a 0-d array. Ronneberger et al. 2015, equation 1.
+    The loss is a 0-d array. Labels and weights are looked at on the CPU: NumPy's serve logits on a GPU best.
+    Ronneberger et al. 2015, equation 1.
     """
-    labels, logits = np.asarray(labels), activation("logits", logits)
-    if labels.shape != logits.shape[:3]:
-        raise ValueError(f"labels has shape {labels.shape}; with logits {logits.shape} it takes {logits.shape[:3]}")
+    logits = activation("logits", logits)
+    labels, w = labels_and_weights(
+        labels, logits.shape, logits.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index
+    )
+    return kernels.for_array(logits).softmax_cross_entropy(logits, labels, w)
+
+
+def labels_and_weights(
+    labels: NDArray[np.integer], shape: tuple[int, ...], dtype: DTypeLike, *, class_weight: ArrayLike | None = None,
+    weights: ArrayLike | None = None, ignore_index: int | None = None,
+) -> tuple[NDArray[np.integer], Array]:  # fmt: skip
+    """Return what the loss of logits of this shape and dtype takes: labels, and a weight for each pixel. Or a ValueError."""
+    labels = np.ascontiguousarray(kernels.to_host(labels))
+    if labels.shape != shape[:3]:
+        raise ValueError(f"labels has shape {labels.shape}; with logits {shape} it takes {shape[:3]}")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels is of dtype {labels.dtype}; it takes whole numbers, the index of each pixel's class")
-    w = _pixel_weights(labels, logits, class_weight, weights, ignore_index)
-    return kernels.for_array(logits).softmax_cross_entropy(logits, np.ascontiguousarray(labels), w)
-
-
-def _pixel_weights(
-    labels: NDArray[np.integer], logits: Array, class_weight: ArrayLike | None, weights: ArrayLike | None,
-    ignore_index: int | None,
-) -> Array:  # fmt: skip
-    k = logits.shape[3]
-    w = np.ones(labels.shape, logits.dtype)
+    k = shape[3]
+    w = np.ones(labels.shape, dtype)
     if weights is not None:
         w *= _non_negative("weights", weights, labels.shape)
     if ignore_index is not None:
@@ -56,12 +61,12 @@ def _pixel_weights(
             f"labels{list(where)} is {labels[where]}; with {k} logits a pixel it takes 0 to {k - 1}, or ignore_index"
         )
     if class_weight is not None:
-        w *= _non_negative("class_weight", class_weight, (k,)).astype(logits.dtype)[np.where(w != 0, labels, 0)]
-    return w
+        w *= _non_negative("class_weight", class_weight, (k,)).astype(dtype)[np.where(w != 0, labels, 0)]
+    return labels, w
 
 
 def _non_negative(name: str, given: ArrayLike, shape: tuple[int, ...]) -> NDArray:
-    array = np.asarray(given)
+    array = np.asarray(kernels.to_host(given))
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; it takes {shape}")
     if not (np.isfinite(array).all() and (array >= 0).all()):

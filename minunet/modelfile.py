@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from . import kernels
 from .files import atomic_write
 from .network import Network, parameter_shapes
 
@@ -35,7 +36,8 @@ def save(path: str | os.PathLike[str], network: Network, metadata: dict[str, Any
 
     Weights that are not finite are a ValueError: no file of them could be used, and the old one stays.
     """
-    for name, weights in network.parameters.items():
+    tensors = {name: kernels.to_host(weights).copy() for name, weights in network.parameters.items()}
+    for name, weights in tensors.items():
         if not np.isfinite(weights).all():
             raise ValueError(f"{name} holds values that are not finite: training diverged, and {path} was not written")
     text = {
@@ -44,7 +46,7 @@ def save(path: str | os.PathLike[str], network: Network, metadata: dict[str, Any
         "network": json.dumps(network.config, default=_plain),
         "model": json.dumps(metadata, default=_plain),
     }
-    atomic_write(path, safetensors.numpy.save({k: v.copy() for k, v in network.parameters.items()}, text))
+    atomic_write(path, safetensors.numpy.save(tensors, text))
 
 
 def _plain(value: Any) -> Any:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import kernels, ops
-from .checks import Array, gradient
+from . import devices, kernels, ops
+from .checks import Array, beside, gradient
+from .kernels.geometry import address
 from .layers import Conv2d, ConvTranspose2d, Dropout, Layer, MaxPool2d, ReLU, Sequential
 
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
@@ -142,7 +143,7 @@ class Network:
         """Return dx and the gradients, views of one fresh flat array like `parameters`. The cache is used up."""
         if not cache:
             raise ValueError("cache is empty: a backward has used it up, so that its memory could go; run forward again")
-        dlogits = gradient(dlogits, cache[-1], self.dtype)  # refused before anything is used up
+        dlogits = gradient(dlogits, cache[-1], self.dtype, self.flat)  # refused before anything is used up
         cache.pop()
         found: dict[str, Array] = {}
 
@@ -169,6 +170,19 @@ class Network:
         for name, grad in found.items():  # at the end: only now is there memory that nothing else needs
             grads[name][...] = grad
         return dx, grads
+
+    def to(self, device: str) -> Network:
+        """Return this network with its parameters on a device, "cpu", "gpu" or "gpu:1": itself, if they are there.
+
+        On a GPU it takes and gives CuPy arrays. ValueError says what is missing where there is no such device.
+        """
+        target = devices.resolve(device)
+        if target == kernels.place(self.flat):
+            return self
+        network = _rebuilt(self.config, kernels.to_host(self.flat))
+        with devices.using(target):
+            network.parameters = network._gather_parameters(devices.backend(target))
+        return network
 
     @property
     def flat(self) -> Array:
@@ -208,6 +222,14 @@ class Network:
                 )
         return h - 2 * self.margin, w - 2 * self.margin
 
+    def logits_shape(self, x: Array) -> tuple[int, int, int, int]:
+        """Return the shape of the logits of x (N, H, W, in_channels); ValueError where x is not what the network takes."""
+        if x.ndim != 4 or x.shape[3] != self.in_channels:
+            raise ValueError(f"x has shape {x.shape}; this network takes (N, H, W, {self.in_channels})")
+        if x.dtype != self.dtype:
+            raise ValueError(f"x is of dtype {x.dtype}; this network computes in {self.dtype}: x.astype({self.dtype.name!r})")
+        return (x.shape[0], *self.output_size(*x.shape[1:3]), self.out_channels)
+
     def fitting_output(self, size: int) -> int:
         """Return the least output side of at least `size` that some input gives."""
         return next(s for s in range(size, size + 2 ** (self.depth + 1) + 1) if self._fits(s + 2 * self.margin))
@@ -226,11 +248,8 @@ class Network:
         return size > 0
 
     def _check_input(self, x: Array) -> None:
-        if x.ndim != 4 or x.shape[3] != self.in_channels:
-            raise ValueError(f"x has shape {x.shape}; this network takes (N, H, W, {self.in_channels})")
-        if x.dtype != self.dtype:
-            raise ValueError(f"x is of dtype {x.dtype}; this network computes in {self.dtype}: x.astype({self.dtype.name!r})")
-        self.output_size(*x.shape[1:3])
+        self.logits_shape(x)
+        beside("x", x, self.flat)
 
     def _skip_halves(self, x: Array, encoder: Sequential) -> tuple[Array | None, Array | None]:
         """Return the two halves of a buffer for one skip, for the encoder and the up-convolution to write into.
@@ -243,12 +262,12 @@ class Network:
         buffer = kernels.for_array(x).empty((*x.shape[:3], 2 * k), x.dtype)
         return buffer[..., :k], buffer[..., k:]
 
-    def _gather_parameters(self) -> ParameterViews:
+    def _gather_parameters(self, backend: Any = np) -> ParameterViews:
         """Move all parameters into one flat array, in the order in which backward produces their gradients."""
-        views = ParameterViews(parameter_shapes(**self.config), self.dtype)
+        views = ParameterViews(parameter_shapes(**self.config), self.dtype, backend.empty)
         for name, layer in self._convolutions().items():
             for key, p in layer.parameters.items():
-                views[f"{name}.{key}"][...] = p
+                views[f"{name}.{key}"][...] = backend.asarray(p)
                 layer.parameters[key] = views[f"{name}.{key}"]
         return views
 
@@ -259,8 +278,8 @@ class Network:
         return found | {f"decoder.{i}.up": up for i, up in enumerate(self.up)} | {"head": self.head}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles are built anew, so that their parameters are views of one array of their own."""
-        return _rebuilt, (self.config, self.flat)
+        """Copies and pickles are built anew, so that their parameters are views of one array of their own, on the CPU."""
+        return _rebuilt, (self.config, kernels.to_host(self.flat))
 
     def __repr__(self) -> str:
         tree: list[tuple[str, Layer]] = []
@@ -336,5 +355,5 @@ def _aligned(size: int, dtype: DTypeLike, empty: Callable[..., Array]) -> Array:
     """Return an uninitialised array whose first element lies at a multiple of ALIGNMENT bytes."""
     itemsize = np.dtype(dtype).itemsize
     raw = empty((size * itemsize + ALIGNMENT,), np.uint8)
-    start = -raw.__array_interface__["data"][0] % ALIGNMENT
+    start = -address(raw) % ALIGNMENT
     return raw[start : start + size * itemsize].view(dtype)

@@ -17,11 +17,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from . import kernels
-from .checks import Array, activation, bias, check_out, gradient, pair, require, weight
-from .kernels.geometry import Pair, output_hw
+from .checks import Array, activation, beside, bias, check_out, gradient, pair, require, weight
+from .kernels.geometry import Pair, joined, output_hw
 from .kernels.geometry import output_size as _output_size
 
 Cache = tuple[Any, ...]
@@ -84,7 +83,7 @@ def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tupl
     Proof: <dx, v> = <dy, conv2d(v, w)>, <dw, u> = <dy, conv2d(x, u)>, <db, a> = <dy, a> for every image v, kernel u, bias a.
     """
     x, w, y, stride, padding, algorithm = cache
-    dy = gradient(dy, (x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), w.shape[3]), x.dtype)
+    dy = gradient(dy, (x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), w.shape[3]), x.dtype, x)
     kernel = kernels.for_array(x)
     options = {"stride": stride, "padding": padding, "mask": y, "algorithm": algorithm}
     dw, db = kernel.conv2d_weight_grad(x, dy, w.shape, **options)
@@ -130,7 +129,7 @@ def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Ar
     v, u, a. And <conv2d(v, w), x> = <v, conv_transpose2d(x, w)>, without b, at the same stride and padding.
     """
     x, w, y_shape, stride, padding = cache
-    dy = gradient(dy, y_shape, x.dtype)
+    dy = gradient(dy, y_shape, x.dtype, x)
     kernel = kernels.for_array(x)
     dw, _ = kernel.conv2d_weight_grad(dy, x, w.shape, stride=stride, padding=padding)
     return kernel.conv2d(dy, w, stride=stride, padding=padding), dw, kernel.bias_grad(dy)
@@ -160,7 +159,7 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> tuple[Array]:
     Proof: <dx, v> = <dy, max_pool2d(x + v) - max_pool2d(x)> for every v that changes no window's largest element.
     """
     x_shape, dtype, argmax, window, stride = cache
-    dy = gradient(dy, argmax.shape, dtype)
+    dy = gradient(dy, argmax.shape, dtype, argmax)
     return (kernels.for_array(dy).max_pool2d_grad(dy, argmax, x_shape, window, stride),)
 
 
@@ -176,7 +175,7 @@ def relu_backward(dy: Array, cache: Cache) -> tuple[Array]:
     Proof: <dx, v> = <dy, relu(x + v) - relu(x)> for every v that changes no element's sign.
     """
     (y,) = cache
-    return (kernels.for_array(y).relu_grad(gradient(dy, y.shape, y.dtype), y),)
+    return (kernels.for_array(y).relu_grad(gradient(dy, y.shape, y.dtype, y), y),)
 
 
 def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cache]:
@@ -186,7 +185,8 @@ def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cac
     """
     require(0 <= rate < 1, "rate", rate, "0 <= rate < 1")
     x = activation("x", x)
-    keep = (rng.random(x.shape, np.float32) >= rate).astype(x.dtype) / x.dtype.type(1 - rate)
+    drawn = (rng.random(x.shape, np.float32) >= rate).astype(x.dtype) / x.dtype.type(1 - rate)
+    keep = kernels.for_array(x).asarray(drawn)
     return x * keep, (keep,)
 
 
@@ -196,7 +196,7 @@ def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
     Proof: <dx, v> = <dy, v * keep> for every v.
     """
     (keep,) = cache
-    return (gradient(dy, keep.shape, keep.dtype) * keep,)
+    return (gradient(dy, keep.shape, keep.dtype, keep) * keep,)
 
 
 def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
@@ -207,13 +207,14 @@ def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
     """
     skip, up = activation("skip", skip), activation("up", up)
     require(skip.dtype == up.dtype, "skip", f"of dtype {skip.dtype}", f"up's dtype, {up.dtype}")
+    beside("skip", skip, up)
     _, p, q, _ = up.shape
     top, left = (skip.shape[1] - p) // 2, (skip.shape[2] - q) // 2
     fits = skip.shape[0] == up.shape[0] and top >= 0 and left >= 0
     require(fits, "skip", skip.shape, f"{up.shape[0]} images of at least {p} x {q} pixels, the size of up")
     cropped = skip[:, top : top + p, left : left + q]
-    joined = _joined(cropped, up)
-    y = np.concatenate((cropped, up), axis=3) if joined is None else joined
+    buffer = joined(cropped, up)
+    y = np.concatenate((cropped, up), axis=3) if buffer is None else buffer
     return y, (skip.shape, y.shape, y.dtype, top, left)
 
 
@@ -228,17 +229,6 @@ def concat_skip_backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
     dcropped, dup = dy[..., : skip_shape[3]], dy[..., skip_shape[3] :]
     if skip_shape[1:3] == (p, q):
         return dcropped, dup
-    dskip = np.zeros(skip_shape, dy.dtype)
+    dskip = np.zeros_like(dy, shape=skip_shape)
     dskip[:, top : top + p, left : left + q] = dcropped
     return dskip, dup
-
-
-def _joined(left: Array, right: Array) -> Array | None:
-    """Return the array whose channels are left's and then right's, if they lie so in one buffer; else None."""
-    wide = left.shape[3] + right.shape[3]
-    (start, _), (middle, _) = (a.__array_interface__["data"] for a in (left, right))
-    adjacent = middle - start == left.shape[3] * left.itemsize and left.strides == right.strides
-    dense = left.strides[2] == wide * left.itemsize  # nothing but these two in each pixel
-    if left.base is None or left.base is not right.base or not (adjacent and dense):
-        return None
-    return as_strided(left, (*left.shape[:3], wide), left.strides)

@@ -18,19 +18,19 @@ class Optimizer:
         self.n_updates = 0
         self.moments: tuple[Array, ...] = ()
 
-    def update(self, flat: Array, flat_gradient: Array) -> None:
-        """Move flat, in place, one step down the gradient."""
+    def update(self, flat: Array, flat_gradient: Array, *, loss: Array | None = None) -> None:
+        """Move flat, in place, one step down the gradient; not at all where a loss is given and is not finite."""
         if flat_gradient.shape != flat.shape or flat_gradient.dtype != flat.dtype:
             given = f"a {flat_gradient.dtype} array {flat_gradient.shape}"
             raise ValueError(f"flat_gradient is {given}; it takes {flat.dtype}, {flat.shape}, like the parameters")
         if not self.moments:
             self.moments = tuple(np.zeros_like(flat) for _ in range(self._n_moments))
         self.n_updates += 1
-        self._apply(flat, flat_gradient)
+        self._apply(flat, flat_gradient, loss)
 
     _n_moments = 0
 
-    def _apply(self, flat: Array, flat_gradient: Array) -> None:
+    def _apply(self, flat: Array, flat_gradient: Array, loss: Array | None) -> None:
         raise TypeError(f"{type(self).__name__} has no rule; use SGD or Adam")
 
 
@@ -46,9 +46,11 @@ class SGD(Optimizer):
         super().__init__(learning_rate, weight_decay)
         self.momentum = momentum
 
-    def _apply(self, flat: Array, flat_gradient: Array) -> None:
-        options = {"learning_rate": self.learning_rate, "momentum": self.momentum, "weight_decay": self.weight_decay}
-        kernels.for_array(flat).sgd_update(flat, flat_gradient, *self.moments, **options)
+    def _apply(self, flat: Array, flat_gradient: Array, loss: Array | None) -> None:
+        kernels.for_array(flat).sgd_update(
+            flat, flat_gradient, *self.moments, learning_rate=self.learning_rate, momentum=self.momentum,
+            weight_decay=self.weight_decay, loss=loss,
+        )  # fmt: skip
 
 
 class Adam(Optimizer):
@@ -68,8 +70,9 @@ class Adam(Optimizer):
         super().__init__(learning_rate, weight_decay)
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
-    def _apply(self, flat: Array, flat_gradient: Array) -> None:
+    def _apply(self, flat: Array, flat_gradient: Array, loss: Array | None) -> None:
         kernels.for_array(flat).adam_update(
             flat, flat_gradient, *self.moments, learning_rate=self.learning_rate, beta1=self.beta1, beta2=self.beta2,
             epsilon=self.epsilon, weight_decay=self.weight_decay, t=self.n_updates,
+            loss=loss,
         )  # fmt: skip

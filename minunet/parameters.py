@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .kernels import ALGORITHMS
+from .devices import precision_at, resolve
+from .kernels import ALGORITHMS, PRECISIONS
 
 if TYPE_CHECKING:
     from .unet import UNet
@@ -17,8 +18,8 @@ CHOICES = {
     "loss": ("cross_entropy",),
     "optimizer": ("adam", "sgd"),
     "normalize": ("image", "dataset"),
-    "device": ("auto", "cpu"),
     "algorithm": ALGORITHMS,
+    "precision": ("auto", *PRECISIONS),
 }
 _WHOLE = {
     "base_channels": 1, "depth": 0, "batch_size": 1, "patch_size": 1, "max_epochs": 1, "n_threads": 1, "random_state": 0,
@@ -34,6 +35,7 @@ def check_parameters(unet: UNet) -> None:
     given = {name: value for name, value in unet.get_params().items() if not (value is None and name in _MAY_BE_NONE)}
     for name, choices in CHOICES.items():
         _require(given[name] in choices, name, given[name], " or ".join(map(repr, choices)))
+    precision_at(resolve(given["device"]), given["precision"])
     for name in (name for name in _WHOLE if name in given):
         value, least = given[name], _WHOLE[name]
         _require(_is_whole(value) and value >= least, name, value, f"a whole number from {least} up")

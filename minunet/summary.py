@@ -35,6 +35,7 @@ class Summary:
     steps: list[Step]
     training_bytes: int
     inference_bytes: int
+    where: str = ""  # on which device, and how exactly
 
     @property
     def n_parameters(self) -> int:
@@ -65,10 +66,10 @@ class Summary:
             f"memory: about {training} at the peak of training, {inference} in prediction\n"
             "(GFLOP: two for each multiply-add. Sees: the side of the square of input pixels that an output pixel depends on.)"
         )
-        return "\n".join([lines[0], rule, *lines[1:], rule, totals])
+        return "\n".join([lines[0], rule, *lines[1:], rule, totals, *([self.where] if self.where else [])])
 
 
-def summarize(network: Network, shape: tuple[int, ...]) -> Summary:
+def summarize(network: Network, shape: tuple[int, ...], where: str = "") -> Summary:
     """Return the steps of the network for images of shape (H, W), (N, H, W) or (N, H, W, C), computed, not run.
 
     ValueError names the nearest sizes where these do not fit.
@@ -76,7 +77,7 @@ def summarize(network: Network, shape: tuple[int, ...]) -> Summary:
     n, h, w, c = _image_shape(shape, network.in_channels)
     network.output_size(h, w)
     steps = _Walk(network, n, h, w).steps
-    return Summary((n, h, w, c), steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w))
+    return Summary((n, h, w, c), steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w), where)
 
 
 def padded_shape(network: Network, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import kernels, modelfile
+from . import devices, kernels, modelfile
 from .data import labels as label_codes
 from .data.inputs import Images, read_images, read_masks, read_weights
 from .data.normalize import Normalizer
@@ -25,6 +26,7 @@ from .optim import SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters
 from .summary import Summary, padded_shape, summarize
 from .training.loop import Loop
+from .training.memory import require_memory
 from .training.progress import Progress
 from .training.schedule import Schedule, steps_per_epoch
 
@@ -60,9 +62,11 @@ class UNet:
     validation_fraction : share of the images, with fewer than 10 of each image, held out to report loss and Dice.
     random_state : a whole number gives the same model each time, at any number of threads (for max_epochs; where
         max_minutes ends it, the clock has its say). None draws one, kept as random_state_.
-    device : "auto" or "cpu".
+    device : "cpu", "gpu" (an NVIDIA one, with CuPy: pip install 'minunet[cuda13]') or "gpu:1"; "auto" takes a GPU if it can.
     n_threads : None uses all cores.
     algorithm : of the 3 x 3 convolutions. "auto" is the fastest for each size; "direct", the plain sum, rounds least.
+    precision : of products on a GPU. "tf32", 11 bits of each factor on tensor cores, or "float32", several times slower;
+        "auto" is "tf32" on a GPU and "float32" on the CPU, which has no other. Sums and weights are float32 always.
     verbose : 0 is silent.
 
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
@@ -75,7 +79,8 @@ class UNet:
         momentum: float = 0.9, weight_decay: float = 0.0, batch_size: int = 4, patch_size: int = 256,
         max_epochs: int = 100, max_minutes: float | None = None, augment: bool = True, normalize: str = "image",
         validation_fraction: float = 0.1, random_state: int | None = None, device: str = "auto",
-        n_threads: int | None = None, algorithm: str = "auto", verbose: int = 1,
+        n_threads: int | None = None, algorithm: str = "auto", precision: str = "auto",
+        verbose: int = 1,
     ) -> None:  # fmt: skip
         self.base_channels = base_channels
         self.depth = depth
@@ -98,6 +103,7 @@ class UNet:
         self.device = device
         self.n_threads = n_threads
         self.algorithm = algorithm
+        self.precision = precision
         self.verbose = verbose
 
     @classmethod
@@ -158,8 +164,11 @@ class UNet:
         network = Network(
             images.n_channels, len(class_values), self.base_channels, self.depth, self.padding, self.dropout, seed,
             algorithm=self.algorithm,
-        )  # fmt: skip
+        ).to(self.device)  # fmt: skip
+        if self.verbose and self.device == "auto":
+            devices.say_if_unused(kernels.place(network.flat))
         patch_size = fitting_patch(network, self.patch_size, training)
+        require_memory(network, self.batch_size, *[patch_size + 2 * network.margin] * 2)
         # From here on nothing about the input can fail: now the old model may go.
         self.classes_, self.n_channels_in_, self.channel_axis_ = class_values, images.n_channels, images.channel_axis
         self.normalizer_, self.random_state_, self.network_ = normalizer, seed, network
@@ -205,7 +214,9 @@ class UNet:
         if network is None:
             check_parameters(self)
             network = Network(1, 2, self.base_channels, self.depth, self.padding, self.dropout, algorithm=self.algorithm)
-        return summarize(network, padded_shape(network, shape))
+            network = network.to(self.device)
+        where = devices.described(kernels.place(network.flat), self.precision)
+        return summarize(network, padded_shape(network, shape), where)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all. `minunet.load` reads it."""
@@ -247,7 +258,7 @@ class UNet:
         weight = self.class_weight
         if isinstance(weight, dict):
             weight = [weight.get(value) for value in self.classes_.tolist()]
-        return self.get_params() | {"class_weight": weight}
+        return self.get_params() | {"class_weight": weight, "device": "auto", "precision": "auto"}  # these are a machine's
 
     def __repr__(self) -> str:
         signature = inspect.signature(UNet.__init__).parameters
@@ -280,7 +291,7 @@ class UNet:
         for callback in callbacks:
             if hasattr(callback, "set_model"):
                 callback.set_model(self)
-        with kernels.threads(self.n_threads):
+        with self._computing():
             loop = Loop(
                 network, self._optimizer(), sampler, schedule, batch_size=self.batch_size, class_weight=class_weight,
                 random_state=seed, validate=lambda: loss_and_dice(network, validation), callbacks=callbacks,
@@ -311,10 +322,16 @@ class UNet:
     def _probabilities(self, images: Images) -> Iterator[NDArray[np.floating]]:
         """Yield those of each image (H, W, K): of many large images, all at once would not fit."""
         pool = Pool()
+        self.network_ = self.network_.to(self.device)
         for image in images.arrays:
-            with kernels.threads(self.n_threads), pooled(pool):
+            with self._computing(), pooled(pool):
                 probabilities = predict_proba(self.network_, self.normalizer_(image))
             yield probabilities
+
+    def _computing(self) -> AbstractContextManager[None]:
+        """Return a context that computes where the network lies, with this estimator's threads and precision."""
+        place = kernels.place(self.network_.flat)
+        return devices.computing(place, precision=self.precision, n_threads=self.n_threads)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each part of minunet imports from its own line and from those above it, never from one below.
 ORDER = (
     "kernels",
-    "_version files checks",
+    "_version files checks devices",
     "data losses optim",
     "ops",
     "layers",
@@ -35,6 +35,7 @@ RANK = {part: rank for rank, line in enumerate(ORDER) for part in line.split()}
 
 # What not everyone has installed, or what takes long to load: imported by the function that needs it.
 OPTIONAL = {"cupy", "dask", "hypothesis", "jax", "matplotlib", "mpi4py", "onnx", "pandas", "skimage", "sklearn", "torch"}
+BEHIND_A_DOOR = {"minunet.kernels.gpu.cuda": {"cupy"}}  # what only functions import may import more at its top
 DISTRIBUTIONS = {"Pillow": "PIL"}  # where the name on the index is not the name that is imported
 
 
@@ -102,6 +103,13 @@ def test_import_minunet_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_gpu_backend_loads_without_cupy():
+    """Plans and launchers are plain Python; CuPy comes in by the one door, when that is opened."""
+    program = "import sys, minunet.kernels.gpu, minunet.kernels.gpu.device, minunet.devices; print('cupy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("name", minunet.__all__)
 def test_each_public_name_resolves(name):
     assert getattr(minunet, name) is not None
@@ -148,7 +156,13 @@ def test_what_is_imported_at_the_top_is_a_dependency():
     assert not declared & OPTIONAL
     for name in modules():
         used = {other.split(".")[0] for other in imports(name, nested=False)} - sys.stdlib_module_names - {"minunet"}
-        assert used <= declared, f"{name} imports at its top what `pip install minunet` does not bring"
+        allowed = declared | BEHIND_A_DOOR.get(name, set())
+        assert used <= allowed, f"{name} imports at its top what `pip install minunet` does not bring"
+
+
+def test_only_functions_import_what_stands_behind_a_door():
+    for name in modules():
+        assert not own_imports(name, nested=False) & set(BEHIND_A_DOOR), f"{name}: import it where it is used"
 
 
 def test_the_kernels_are_imported_under_their_own_name():

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import kernels
+from .. import devices, kernels
 from ..data.folders import Matched, Matching, Pair, match, names, read_pair
 from ..data.images import ImageFileError, shown
 from ..data.labels import resolve_class_weight
@@ -23,7 +23,7 @@ from ..data.sampling import Example, split
 from ..data.survey import LEVELS, Finding, Survey, survey
 from ..network import Network
 from ..summary import size_text
-from ..training.memory import available_memory, training_bytes
+from ..training.memory import free_memory, training_bytes
 from ..training.pace import seconds_per_step
 from ..training.schedule import Schedule, steps_per_epoch
 from ..unet import UNet, fitting_patch
@@ -139,13 +139,14 @@ def _plan(unet: UNet, pairs: Sequence[Pair], found: Survey) -> tuple[Plan | None
     (n_channels,) = found.channels
     network = Network(
         n_channels, len(found.classes), unet.base_channels, unet.depth, unet.padding, unet.dropout, algorithm=unet.algorithm
-    )
+    ).to(unet.device)
     training, _ = split([Example(pair.image, pair.mask, None) for pair in pairs], unet.validation_fraction, 0)
     patch_size = fitting_patch(network, unet.patch_size, training)
     steps = steps_per_epoch(sum(example.label.size for example in training), unet.batch_size, patch_size)
     schedule = Schedule(unet.learning_rate, steps, unet.max_epochs, unet.max_minutes)
-    data_bytes = sum(4 * (pair.image.size + pair.mask.size) for pair in pairs)  # float32 and int32
-    plan = Plan(network, unet.batch_size, patch_size, schedule, data_bytes, available_memory())
+    beside = kernels.place(network.flat) == "cpu"  # the images, as float32 and int32, lie in the same memory
+    data_bytes = sum(4 * (pair.image.size + pair.mask.size) for pair in pairs) if beside else 0
+    plan = Plan(network, unet.batch_size, patch_size, schedule, data_bytes, free_memory(network))
     return plan, [] if plan.fits else [_lacking(plan)]
 
 
@@ -212,7 +213,8 @@ def _print_cost(plan: Plan, unet: UNet) -> None:
         return
     if sys.stderr.isatty():
         print("timing training steps ...", end="\r", file=sys.stderr, flush=True)
-    with kernels.threads(unet.n_threads):
+    place = kernels.place(plan.network.flat)
+    with devices.computing(place, precision=unet.precision, n_threads=unet.n_threads):
         seconds = seconds_per_step(plan.network, plan.batch_size, plan.patch_size)
     print(f"{'time':10} {_time(plan.schedule, seconds)}")
 

@@ -42,6 +42,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     flags.add_data_flags(parser)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores here, a row an image and one for all")
     parser.add_argument("--force", action="store_true", help="replace a FILE that is there")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
     parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
     flags.add_output_flags(parser, verbose="print a row an image, too")
     return parser
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.csv.is_file() and not arguments.force:
             raise FileExistsError(f"{arguments.csv} is there already; --force replaces it")
         files.require_writable(arguments.csv)
-    unet = load(arguments.model).set_params(n_threads=arguments.n_threads)
+    unet = load(arguments.model).set_params(n_threads=arguments.n_threads, device=arguments.device)
     pairs = read_pairs(arguments.images, arguments.masks, **flags.pairing(arguments))
     truths = _truths(unet, pairs, arguments.classes)
     predictions = []

@@ -58,7 +58,7 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
         else:
             types = [t for t in (int, float, str) if t in getattr(hints[name], "__args__", (hints[name],))]
             options |= {"type": types[0], "choices": CHOICES.get(name)}
-            options |= {} if name in CHOICES else {"metavar": "N"}
+            options |= {} if name in CHOICES else {"metavar": "NAME" if types[0] is str else "N"}
         group.add_argument(f"--{name.replace('_', '-')}", **options)
 
 

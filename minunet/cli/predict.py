@@ -46,6 +46,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="write OUT/<stem>_probabilities.tif too: a page a class, float32, in the order of the classes",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace what is in OUT")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
     parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
     flags.add_output_flags(parser, verbose="tell each image's shares of the classes")
     return parser
@@ -53,7 +54,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict image after image; one that cannot be read is told, and the rest goes on. Return 1 if there was one."""
-    unet = load(arguments.model).set_params(n_threads=arguments.n_threads)
+    unet = load(arguments.model).set_params(n_threads=arguments.n_threads, device=arguments.device)
     paths = _gather(arguments.inputs)
     _require_output(arguments.output, arguments.inputs)
     targets = _targets(paths, arguments)

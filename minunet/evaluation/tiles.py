@@ -12,12 +12,12 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import losses
+from .. import devices, kernels, losses
 from ..checks import require
 from ..data.mirror import mirror
 from ..kernels.buffers import pooled
 from ..network import Network
-from ..training.memory import available_memory, inference_bytes
+from ..training.memory import free_memory, inference_bytes
 
 LEAST_SIDE = 32  # pixels of a tile that are kept: fewer would save little memory, and the halo's work would never end
 
@@ -34,9 +34,9 @@ def predict_proba(
     """
     require(image.ndim == 3 and image.size > 0, "image", f"an array of shape {image.shape}", "(H, W, C), none of them 0")
     h, w, _ = image.shape
-    side = tile_side(network, h, w, available_memory() / 4 if max_bytes is None else max_bytes)
+    side = tile_side(network, h, w, free_memory(network) / 4 if max_bytes is None else max_bytes)
     out = np.empty((h, w, network.out_channels), network.dtype)
-    with pooled():
+    with pooled(), devices.using(kernels.place(network.flat)):
         for (p0, p1), (q0, q1) in itertools.product(_spans(network, h, side), _spans(network, w, side)):
             out[p0:p1, q0:q1] = _predict_tile(network, image, (p0, p1), (q0, q1))
     return out
@@ -93,8 +93,8 @@ def _predict_tile(network: Network, image: NDArray[np.floating], rows: Span, col
     h, w, _ = image.shape
     (top, above), (left, before) = _input_indices(network, rows, h), _input_indices(network, cols, w)
     tile = image[np.ix_(mirror(top, h), mirror(left, w))][None].astype(network.dtype, copy=False)
-    logits = network(tile)[0, above : above + rows[1] - rows[0], before : before + cols[1] - cols[0]]
-    return losses.softmax(logits)
+    logits = network(kernels.for_array(network.flat).asarray(tile))
+    return losses.softmax(kernels.to_host(logits[0, above : above + rows[1] - rows[0], before : before + cols[1] - cols[0]]))
 
 
 def _input_indices(network: Network, span: Span, size: int) -> tuple[NDArray[np.intp], int]:

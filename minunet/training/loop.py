@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import kernels
 from ..data.rng import generator
 from ..data.sampling import PatchSampler
 from ..kernels.buffers import pooled
 from ..network import Network
 from ..optim import Optimizer
+from .graph import forget_graphs
 from .interrupt import StopOnInterrupt
 from .progress import Progress
 from .schedule import Schedule
@@ -37,6 +40,9 @@ class Loop:
         self.history: History = {}
         self.interrupted = False
         self.n_steps = 0
+        self._late = 0 if kernels.place(network.flat) == "cpu" else 1  # a GPU's loss is read when it has its next step to do
+        self._unread: deque[tuple[int, Any]] = deque()
+        self._losses: list[float] = []
         self._started = time.perf_counter()
         self._paused = 0.0
 
@@ -56,20 +62,22 @@ class Loop:
             raise
         finally:
             self.progress.close()
+            forget_graphs(self.network)
         self.interrupted = interrupt.requested
         if self.interrupted:
             warnings.warn(f"interrupted after {self.n_steps} steps; the model is usable as it is", UserWarning, stacklevel=4)
         return self.history
 
     def _epoch(self, epoch: int, interrupt: StopOnInterrupt) -> None:
-        losses = []
+        self._losses = []
         for index in range(self.schedule.steps_per_epoch):
-            losses.append(self._step(epoch, index))
+            self._step(epoch, index)
             if interrupt.requested or self._spent() >= 1:
                 break
+        self._read(epoch, 0)
         if not np.isfinite(self.network.flat).all():  # the last update may have overflowed where its loss did not
-            raise FloatingPointError(self._diverged(epoch, "the weights are not finite"))
-        logs = {"loss": float(np.mean(losses)), **self.validate()}
+            raise FloatingPointError(self._diverged(epoch, "the weights are not finite", self.n_steps))
+        logs = {"loss": float(np.mean(self._losses)), **self.validate()}
         logs |= {"learning_rate": self.optimizer.learning_rate, "seconds": self._seconds(), "steps": self.n_steps}
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
@@ -79,23 +87,28 @@ class Loop:
             callback.on_epoch_end(epoch, logs)
         self._paused += time.perf_counter() - paused  # a callback's time is not the training's
 
-    def _step(self, epoch: int, index: int) -> float:
+    def _step(self, epoch: int, index: int) -> None:
         x, labels, weights = self.sampler.batch(epoch, index, self.batch_size)
         self.optimizer.learning_rate = self.schedule.learning_rate_at(self._spent())
         rng = generator(self.random_state, "dropout", epoch, index)
-        loss = float(
-            step(self.network, self.optimizer, x, labels, weights=weights, class_weight=self.class_weight, rng=rng)
-        )
+        loss = step(self.network, self.optimizer, x, labels, weights=weights, class_weight=self.class_weight, rng=rng)
         self.n_steps += 1
-        if not np.isfinite(loss):
-            raise FloatingPointError(self._diverged(epoch, f"the loss is {loss}"))
-        self.progress.on_step(self.n_steps, self._seconds(), loss)
-        return loss
+        self._unread.append((self.n_steps, loss))
+        self._read(epoch, self._late)
 
-    def _diverged(self, epoch: int, what: str) -> str:
+    def _read(self, epoch: int, unread: int) -> None:
+        """Read losses until so many are left; wait for them, where a GPU has not got them yet."""
+        while len(self._unread) > unread:
+            n, loss = self._unread.popleft()
+            self._losses.append(float(loss))
+            if not np.isfinite(self._losses[-1]):
+                raise FloatingPointError(self._diverged(epoch, f"the loss is {self._losses[-1]}", n))
+            self.progress.on_step(n, self._seconds(), self._losses[-1])
+
+    def _diverged(self, epoch: int, what: str, step: int) -> str:
         kept = f"the weights from the end of epoch {epoch}" if epoch else "its initial weights"
         return (
-            f"{what} at step {self.n_steps} (epoch {epoch + 1}): training diverged. The model keeps {kept}. "
+            f"{what} at step {step} (epoch {epoch + 1}): training diverged. The model keeps {kept}. "
             f"A learning_rate below {self.schedule.learning_rate:g} may help."
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from types import ModuleType
 
-from .. import kernels
+from .. import devices, kernels
 from ..kernels.buffers import SMALL, best_fit
 from ..network import Network, parameter_shapes
 
@@ -25,6 +26,7 @@ def training_bytes(network: Network, n: int, h: int, w: int) -> int:
     """
     book = _Book(network, n, h, w)
     book.keep("moments", 2 * network.flat.nbytes)
+    book.array("weights", book.output, 1, pooled=False)
     book.forward()
     book.loss()
     book.backward()
@@ -36,6 +38,23 @@ def inference_bytes(network: Network, n: int, h: int, w: int) -> int:
     book = _Book(network, n, h, w, training=False)
     book.forward()
     return book.peak + kernels.n_threads() * book.scratch
+
+
+def free_memory(network: Network) -> int:
+    """Return the bytes that could be taken now where the network lies: of the machine's memory, or of the GPU's."""
+    place = kernels.place(network.flat)
+    return available_memory() if place == "cpu" else devices.free_bytes(place)
+
+
+def require_memory(network: Network, n: int, h: int, w: int) -> None:
+    """Raise a ValueError where a GPU has not the memory for a training step of n images of h x w: it has no swap to save it."""
+    place = kernels.place(network.flat)
+    takes, free = training_bytes(network, n, h, w), free_memory(network)
+    if place != "cpu" and takes > free:
+        raise ValueError(
+            f"a training step of {n} patches of {h} x {w} takes about {takes / 2**30:.2f} GB, and {place} has {free / 2**30:.2f} "
+            "GB free: reduce batch_size, patch_size or base_channels"
+        )
 
 
 def available_memory() -> int:
@@ -165,9 +184,8 @@ class _Book:
             self.drop(*names)
 
     def loss(self) -> None:
-        self.array("weights", self.output, 1, pooled=False)
         self.array("dlogits", self.output, self.network.out_channels)
-        self.drop("weights", "logits")
+        self.drop("logits")
 
     def backward(self) -> None:
         self._convolution("head", self.output, "d", self.network.base_channels)
@@ -216,10 +234,9 @@ class _Book:
 
     def _work(self, kernel: str, name: str, into: Size) -> None:
         """Enter what a kernel takes beyond its results, as "working"; the reference backend's take nothing worth a plan."""
-        if "cpu" not in kernels.available():
+        working = _working(kernels.place(self.network.flat))
+        if working is None:
             return
-        from ..kernels.cpu import working  # Numba is imported here
-
         w_shape = self.weights[f"{name}.weight"]
         plain = w_shape[0] == 3
         padding, stride = (1 if self.same and plain else 0), (2 if name.endswith("up") else 1)
@@ -229,6 +246,19 @@ class _Book:
         )  # fmt: skip
         self.scratch = max(self.scratch, scratch)
         self.hold("working", arrays)
+
+
+def _working(place: str) -> ModuleType | None:
+    """Return the module that foretells what the kernels at this place take beyond their results; imported here, with Numba."""
+    if place != "cpu":
+        from ..kernels.gpu import working as of_gpu
+
+        return of_gpu
+    if "cpu" not in kernels.available():
+        return None
+    from ..kernels.cpu import working as of_cpu
+
+    return of_cpu
 
 
 def _sizes(network: Network, h: int, w: int) -> tuple[list[Sizes], list[Sizes]]:

@@ -7,10 +7,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import losses
+from .. import devices, kernels, losses
 from ..kernels.buffers import Pool, pooled
 from ..network import Network
 from ..optim import Optimizer
+from .graph import graph_of
+
+Array = NDArray[np.floating]
 
 _pools: WeakKeyDictionary[Network, Pool] = WeakKeyDictionary()  # what one step used, the next one finds
 
@@ -22,17 +25,36 @@ def step(
 ) -> NDArray[np.floating]:  # fmt: skip
     """Run x forward, the loss backward, and update the network. Return the loss (0-d) before the update.
 
-    x (N, H, W, C), labels (N, P, Q); the weights are those of `losses.softmax_cross_entropy`; rng is for dropout.
+    x (N, H, W, C), labels (N, P, Q), NumPy arrays also where the network lies on a GPU; the weights are those of
+    `losses.softmax_cross_entropy`; rng is for dropout.
     Where the loss is not finite, the network is left as it was: the caller decides what to do.
     The network's next step uses this one's memory again; it is given back with the network, or at the end of `fit`.
+    On a GPU the step is under way when this returns: `float(loss)` waits for it.
     """
-    with pooled(_pools.setdefault(network, Pool())):
-        logits, cache = network.forward(x, training=True, rng=rng)
-        loss, dlogits = losses.softmax_cross_entropy(
-            logits, labels, class_weight=class_weight, weights=weights, ignore_index=ignore_index
+    place = kernels.place(network.flat)
+    with pooled(_pools.setdefault(network, Pool())), devices.using(place):
+        labels, pixel_weights = losses.labels_and_weights(
+            labels, network.logits_shape(x), network.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index
         )
-        del logits
-        if np.isfinite(loss):
-            _, grads = network.backward(dlogits, cache, input_grad=False)
-            optimizer.update(network.flat, grads.flat)
+        if place == "cpu" or network.dropout:  # which is drawn on the CPU, so that a graph would repeat it
+            loss, gradient = passes(network, kernels.for_array(network.flat).asarray(x), labels, pixel_weights, rng)
+        else:
+            loss, gradient = graph_of(network, passes, x, labels)(x, labels, pixel_weights)
+        if gradient is not None:
+            optimizer.update(network.flat, gradient, loss=loss)
     return loss
+
+
+def passes(
+    network: Network, x: Array, labels: NDArray[np.integer], weights: Array, rng: np.random.Generator | None = None
+) -> tuple[Array, Array | None]:
+    """Run x forward and the loss backward. Return the loss and the flat gradient; None where the loss is seen to be no number.
+
+    On a GPU it is not looked at: to ask would be to wait. The update asks there.
+    """
+    logits, cache = network.forward(x, training=True, rng=rng)
+    loss, dlogits = kernels.for_array(logits).softmax_cross_entropy(logits, labels, weights)
+    del logits
+    if kernels.place(loss) == "cpu" and not np.isfinite(loss):
+        return loss, None
+    return loss, network.backward(dlogits, cache, input_grad=False)[1].flat

@@ -366,7 +366,7 @@ def test_masks_with_rare_values_between_frequent_ones_are_refused_or_snapped():
         ("max_epochs", 0), ("verbose", "yes"), ("verbose", -1), ("augment", "no"), ("class_weight", {0: 1e300, 1: 1.0}),
         ("max_minutes", 0), ("learning_rate", -1e-3), ("learning_rate", float("nan")),
         ("momentum", 1.0), ("weight_decay", -1), ("dropout", 1.0), ("validation_fraction", 1.5), ("n_threads", 0),
-        ("optimizer", "adamw"), ("padding", "full"), ("loss", "mse"), ("normalize", "none"), ("device", "gpu"),
+        ("optimizer", "adamw"), ("padding", "full"), ("loss", "mse"), ("normalize", "none"), ("device", "tpu"),
         ("algorithm", "fft"),
         ("random_state", -1), ("class_weight", "uniform"), ("class_weight", {0: 1.0}), ("class_weight", {0: 1.0, 1: -1.0}),
     ],
@@ -392,7 +392,7 @@ def test_a_large_image_is_predicted_in_tiles_of_a_quarter_of_free_memory(fitted,
     from minunet.evaluation import tiles
 
     calls = []
-    monkeypatch.setattr(tiles, "available_memory", lambda: 4 * 2**20)
+    monkeypatch.setattr(tiles, "free_memory", lambda network: 4 * 2**20)
     monkeypatch.setattr(tiles, "_predict_tile", lambda *args, _tile=tiles._predict_tile: calls.append(args) or _tile(*args))
     image = np.tile(discs()[0][0], (8, 8))
     tiled = fitted.predict_proba(image)

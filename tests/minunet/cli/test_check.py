@@ -164,7 +164,7 @@ def test_wrong_use_exits_with_2(data, checked):
 
 
 def test_too_little_memory_is_a_warning_with_what_fits(data, checked, monkeypatch):
-    monkeypatch.setattr(check, "available_memory", lambda: 8 * 2**20)
+    monkeypatch.setattr(check, "free_memory", lambda network: 8 * 2**20)
     status, out = checked("images", "masks", *SMALL, "--base-channels", "4", "--batch-size", "500")
     assert status == 0
     assert "warning: training takes about " in out
@@ -172,7 +172,7 @@ def test_too_little_memory_is_a_warning_with_what_fits(data, checked, monkeypatc
     fitting = int(out.split("--batch-size ")[1].split(" fits")[0])
     assert 1 <= fitting < 500
     assert f"--batch-size {fitting} " in last_line(out)
-    monkeypatch.setattr(check, "available_memory", lambda: 1000)
+    monkeypatch.setattr(check, "free_memory", lambda network: 1000)
     _, out = checked("images", "masks", *SMALL)
     assert "only 0 MB are free; reduce --patch-size or --base-channels" in out
 
@@ -249,6 +249,7 @@ def test_every_parameter_can_be_handed_on(data, checked):
         "optimizer": "sgd", "learning_rate": 0.25, "momentum": 0.5, "weight_decay": 0.125, "batch_size": 1, "patch_size": 12,
         "max_epochs": 2, "max_minutes": 1.5, "augment": False, "normalize": "dataset", "validation_fraction": 0.25,
         "random_state": 5, "device": "cpu", "n_threads": 1, "algorithm": "direct",
+        "precision": "float32",
     }  # fmt: skip
     assert set(given) == set(UNet().get_params()) - {"verbose", "loss"}  # of losses there is one
     words = check._command("check", argparse.Namespace(images="images", masks="masks", **given), {})

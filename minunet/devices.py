@@ -1,0 +1,99 @@
+"""Where a network computes: the CPU, or one of this machine's GPUs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import ModuleType
+
+from . import kernels
+
+
+def resolve(device: str) -> str:
+    """Return "cpu" or "gpu:0", "gpu:1", ... for "auto" (a GPU, if one can be used), "cpu", "gpu" (the first) or "gpu:1".
+
+    ValueError says what is missing, and how to get it, where there is no such device.
+    """
+    check_name(device)
+    if device == "cpu":
+        return "cpu"
+    trouble = _gpu().trouble()
+    if device == "auto":
+        return "cpu" if trouble else "gpu:0"
+    if trouble:
+        raise ValueError(f"device is {device!r}, but {trouble}")
+    count, index = _gpu().door().count, int(device.partition(":")[2] or 0)
+    if index >= count:
+        raise ValueError(f"device is {device!r}; this machine has {count}: gpu:0{f' to gpu:{count - 1}' if count > 1 else ''}")
+    return f"gpu:{index}"
+
+
+def check_name(device: object) -> None:
+    """Raise a ValueError unless device is a name that `resolve` takes."""
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|gpu(:\d+)?", device):
+        raise ValueError(f"device is {device!r}; it takes 'auto', 'cpu', 'gpu' or 'gpu:1'")
+
+
+def using(place: str) -> AbstractContextManager:
+    """Return a context in which what is allocated and launched on a GPU goes to the one at this place; none for "cpu"."""
+    return nullcontext() if place == "cpu" else _gpu().door().on(_index(place))
+
+
+def precision_at(place: str, precision: str) -> str:
+    """Return the precision that "auto" means at this place, or the one given; ValueError where that is not to be had."""
+    if place == "cpu" and precision not in ("auto", "float32"):
+        raise ValueError(f"precision is {precision!r}; on the CPU it takes 'auto' or 'float32'")
+    return ("float32" if place == "cpu" else "tf32") if precision == "auto" else precision
+
+
+def described(place: str, precision: str) -> str:
+    """Return a line on where and how exactly a network computes; nothing of the CPU."""
+    if place == "cpu":
+        return ""
+    digits = {"tf32": "11 bits of each factor; precision='float32' keeps 24, several times slower", "float32": "24 bits"}
+    exact = precision_at(place, precision)
+    return f"on {place}, products in {exact} ({digits[exact]})"
+
+
+@contextmanager
+def computing(place: str, *, precision: str, n_threads: int | None) -> Iterator[None]:
+    """Compute at this place in the `with` block, with those threads, in that precision."""
+    with kernels.threads(n_threads), using(place), kernels.precision(precision_at(place, precision)):
+        yield
+
+
+def backend(place: str) -> ModuleType:
+    """Return the kernels that serve arrays at this place."""
+    return kernels.for_array(None) if place == "cpu" else _load_gpu()
+
+
+def free_bytes(place: str) -> int:
+    """Return how much of a GPU's memory could be taken now."""
+    with using(place):
+        return _gpu().door().free_bytes()
+
+
+def say_if_unused(place: str) -> None:
+    """Print a line where "auto" took the CPU although an NVIDIA GPU seems to be here."""
+    trouble = _gpu().trouble()
+    if place == "cpu" and trouble and shutil.which("nvidia-smi"):
+        print(f"minunet: training on the CPU, for {trouble}", file=sys.stderr)
+
+
+def _index(place: str) -> int:
+    return int(place.partition(":")[2])
+
+
+def _gpu() -> ModuleType:
+    from .kernels.gpu import device
+
+    return device
+
+
+def _load_gpu() -> ModuleType:
+    from .kernels import gpu
+
+    return gpu

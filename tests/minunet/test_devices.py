@@ -1,0 +1,212 @@
+"""A network on a GPU: the same as on the CPU. The device is a stand-in, which runs the same CUDA sources on the processor.
+
+Its arrays refuse to meet NumPy's, as CuPy's do: what passes here never mixes the two.
+"""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from cuda_on_cpu.door import emulated
+from cuda_on_cpu.strict import DeviceArray
+
+import minunet
+from minunet import Network, UNet, devices, kernels, losses, ops, optim
+from minunet.kernels.gpu import device
+from minunet.training import step
+
+CONFIG = {"base_channels": 4, "depth": 2, "random_state": 3}
+
+
+@pytest.fixture
+def gpu():
+    """A machine with two GPUs."""
+    with emulated(strict=True, count=2) as door:
+        yield door
+
+
+@pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
+def any_gpu(request):
+    """A machine with a GPU, or one with two of which it is pretended."""
+    if request.param == "cuda":
+        if trouble := device.trouble():
+            pytest.skip(f"no GPU to run on: {trouble}")
+        yield device.door()
+    else:
+        with emulated(strict=True, count=2) as door:
+            yield door
+
+
+def batch(network, side=16, n=2, dtype=np.float32):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((n, side, side, 1)).astype(dtype)
+    return x, rng.integers(0, 2, (n, *network.output_size(side, side)))
+
+
+@pytest.mark.parametrize(("side", "padding"), [(16, "same"), (44, "valid")])
+def test_forward_and_backward_are_those_of_the_cpu(any_gpu, side, padding):
+    network = Network(**CONFIG, padding=padding, dtype="float64")
+    there = network.to("gpu")
+    assert kernels.place(there.flat) == "gpu:0" and there.to("gpu") is there
+    x, labels = batch(network, side, dtype=np.float64)
+    results = []
+    for net in (network, there):
+        on_device = kernels.for_array(net.flat).asarray(x)
+        logits, cache = net.forward(on_device, training=True)
+        loss, dlogits = losses.softmax_cross_entropy(logits, labels)
+        dx, grads = net.backward(dlogits, cache)
+        results.append([kernels.to_host(a) for a in (logits, loss, dx, grads.flat)])
+    for here, found in zip(*results, strict=True):
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, here, rtol=1e-11, atol=1e-13 * max(1, np.abs(here).max()))
+
+
+@pytest.mark.parametrize("make", [optim.Adam, lambda: optim.SGD(0.05, weight_decay=1e-3)])
+def test_twenty_steps_are_those_of_the_cpu(any_gpu, make):
+    here = Network(**CONFIG)
+    there = here.to("gpu")
+    x, labels = batch(here)
+    curves = []
+    for network in (here, there):
+        optimizer = make()
+        curves.append([float(step(network, optimizer, x, labels)) for _ in range(20)])
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+    assert curves[1][-1] < curves[1][0]
+
+
+@pytest.mark.parametrize("precision", kernels.PRECISIONS)
+def test_steps_again_give_the_same_bits(any_gpu, precision):
+    x, labels = batch(Network(**CONFIG), 32)
+    found = set()
+    with kernels.precision(precision):
+        for _ in range(2 if hasattr(any_gpu, "free") else 20):
+            network, optimizer = Network(**CONFIG).to("gpu"), optim.Adam()
+            for _ in range(2):
+                step(network, optimizer, x, labels)
+            found.add(network.flat.get().tobytes())
+    assert len(found) == 1
+
+
+def test_a_step_waits_for_nothing(gpu):
+    network, optimizer = Network(**CONFIG).to("gpu"), optim.Adam()
+    data = batch(network)
+    step(network, optimizer, *data)
+    before = DeviceArray.waits
+    losses_ = [step(network, optimizer, *data) for _ in range(3)]
+    assert DeviceArray.waits == before
+    assert len({float(loss) for loss in losses_}) == 3  # each its own, though a graph fills the same buffer again
+    assert DeviceArray.waits == before + 3
+
+
+def test_a_graph_repeats_the_launches_on_the_next_batch(gpu, monkeypatch, caplog):
+    """What a graph must not do: keep a batch, weights or a learning rate from when it was recorded."""
+
+    def refuse(run):
+        raise RuntimeError("no graph today")
+
+    runs = []
+    for recorded in (True, False):
+        network, optimizer = Network(**CONFIG).to("gpu"), optim.Adam()
+        if not recorded:
+            monkeypatch.setattr(gpu, "capture", refuse)
+        rng = np.random.default_rng(0)
+        for i in range(4):
+            x, labels = rng.standard_normal((2, 16, 16, 1), np.float32), rng.integers(0, 2, (2, 16, 16))
+            optimizer.learning_rate = 0.01 / (i + 1)
+            weights = rng.random((2, 16, 16)).astype(np.float32)
+            loss = float(step(network, optimizer, x, labels, weights=weights))
+        runs.append((loss, network.flat.get().tobytes()))
+    assert runs[0] == runs[1]
+    assert "no CUDA graph, each kernel is launched by itself: RuntimeError: no graph today" in caplog.text
+
+
+def test_a_loss_that_is_not_finite_changes_nothing(any_gpu):
+    network, optimizer = Network(**CONFIG).to("gpu"), optim.Adam()
+    x, labels = batch(network)
+    step(network, optimizer, x, labels)
+    before = [a.get().tobytes() for a in (network.flat, *optimizer.moments)]
+    assert np.isnan(float(step(network, optimizer, np.full_like(x, np.nan), labels)))
+    assert [a.get().tobytes() for a in (network.flat, *optimizer.moments)] == before
+
+
+def test_a_model_trained_on_one_device_predicts_on_the_other(any_gpu, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.random((3, 24, 24))
+    y = (x > 0.5).astype(np.uint8)
+    settings = {"base_channels": 4, "depth": 1, "patch_size": 16, "max_epochs": 1, "verbose": 0, "random_state": 0}
+    unet = UNet(**settings, device="gpu", precision="float32", dropout=0.1).fit(x, y)
+    assert kernels.place(unet.network_.flat) == "gpu:0" and isinstance(unet.predict(x), np.ndarray)
+    unet.save(tmp_path / "model.safetensors")
+    loaded = minunet.load(tmp_path / "model.safetensors").set_params(device="cpu")
+    np.testing.assert_allclose(loaded.predict_proba(x), unet.predict_proba(x), atol=1e-5)
+    assert kernels.place(loaded.network_.flat) == "cpu"
+    copy = pickle.loads(pickle.dumps(unet))
+    assert kernels.place(copy.network_.flat) == "cpu"
+    np.testing.assert_array_equal(copy.predict_proba(x), unet.predict_proba(x))
+    assert kernels.place(copy.network_.flat) == "gpu:0"
+
+
+def test_auto_takes_the_gpu_and_tf32_there(gpu):
+    assert devices.resolve("auto") == "gpu:0"
+    assert devices.precision_at("gpu:0", "auto") == "tf32" and devices.precision_at("cpu", "auto") == "float32"
+    assert "tf32" in str(UNet(device="gpu").summary((32, 32)))
+
+
+def test_the_second_gpu(gpu):
+    assert devices.resolve("gpu:1") == "gpu:1"
+    with pytest.raises(ValueError, match=r"device is 'gpu:2'; this machine has 2: gpu:0 to gpu:1"):
+        devices.resolve("gpu:2")
+    network = Network(**CONFIG).to("gpu:1")
+    assert kernels.place(network.flat) == "gpu:1"
+    assert np.isfinite(float(step(network, optim.Adam(), *batch(network))))
+
+
+@pytest.mark.parametrize("name", ["cuda", "gpu:", "gpu:one", 0, None])
+def test_a_device_that_is_none(name):
+    with pytest.raises(ValueError, match=r"device is .*; it takes 'auto', 'cpu', 'gpu' or 'gpu:1'"):
+        UNet(device=name).fit(np.zeros((8, 8)), np.eye(8, dtype=int))
+
+
+def test_without_a_gpu_auto_is_the_cpu_and_gpu_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(device, "trouble", lambda: "CuPy is not installed: pip install it")
+    assert devices.resolve("auto") == "cpu"
+    with pytest.raises(ValueError, match=r"device is 'gpu', but CuPy is not installed: pip install"):
+        UNet(device="gpu").fit(np.zeros((8, 8)), np.eye(8, dtype=int))
+    with pytest.raises(ValueError, match=r"precision is 'tf32'; on the CPU it takes"):
+        UNet(precision="tf32").fit(np.zeros((8, 8)), np.eye(8, dtype=int))
+
+
+def test_auto_says_so_where_a_gpu_lies_idle(monkeypatch, capsys):
+    monkeypatch.setattr(device, "trouble", lambda: "CuPy is not installed: pip install it")
+    monkeypatch.setattr(devices.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    devices.say_if_unused("cpu")
+    assert capsys.readouterr().err == "minunet: training on the CPU, for CuPy is not installed: pip install it\n"
+
+
+def test_arrays_of_two_places_do_not_meet(any_gpu):
+    x, w = np.ones((1, 4, 4, 2), np.float32), np.ones((3, 3, 2, 3), np.float32)
+    there = any_gpu.asarray(x)
+    with pytest.raises(ValueError, match=r"w is an array on cpu; it takes one on gpu:0, where x lies"):
+        ops.conv2d(there, w)
+    with pytest.raises(ValueError, match=r"w is an array on gpu:0; it takes one on cpu"):
+        ops.conv2d(x, any_gpu.asarray(w))
+    _, cache = ops.conv2d(there, any_gpu.asarray(w))
+    with pytest.raises(ValueError, match=r"dy is an array on cpu; it takes one on gpu:0"):
+        ops.conv2d_backward(np.ones((1, 2, 2, 3), np.float32), cache)
+    with pytest.raises(ValueError, match=r"x is an array on cpu; it takes one on gpu:0"):
+        Network(**CONFIG).to("gpu")(np.ones((1, 4, 4, 1), np.float32))
+    with minunet.use_backend("reference"), pytest.raises(ValueError, match=r"x lies on gpu:0; the reference backend"):
+        ops.relu(there)
+
+
+def test_a_batch_that_does_not_fit_is_refused_before_the_first_step(gpu):
+    x = np.random.default_rng(0).random((2, 32, 32))
+    y = (x > 0.5).astype(int)
+    unet = UNet(base_channels=2, depth=1, patch_size=32, batch_size=1, max_epochs=1, verbose=0, device="gpu").fit(x, y)
+    before = unet.network_.flat.get()
+    gpu.free = 2**18
+    with pytest.raises(ValueError, match=r"a training step of 8 patches of 32 x 32 takes about .* GB, and gpu:0 has 0\.00 GB"):
+        unet.set_params(batch_size=8).fit(x, y)
+    np.testing.assert_array_equal(unet.network_.flat.get(), before)
