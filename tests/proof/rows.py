@@ -40,7 +40,7 @@ class Row:
     @property
     def share(self) -> float:
         """How many of the drawn cases it runs: a fiber for each thread takes time. Geometries with a name it always runs."""
-        return 0.2 if self.backend == "gpu" else 1.0
+        return 0.1 if self.backend == "gpu" else 1.0
 
     @property
     def exact_dtypes(self) -> list[type]:

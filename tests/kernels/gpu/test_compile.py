@@ -126,9 +126,11 @@ def in_table(build: Kernel) -> bool:
 
 
 def chosen_builds() -> list[Kernel]:
-    """Return the builds that a test makes by default: in double, whose code differs by the type alone, one convolution."""
-    every = settings.default is settings.get_profile("nightly")
-    return [build for build in builds() if every or build.real == "float" or "VECTOR=2" in title(build)]
+    """Return the builds that a test makes by default: every file in float, and of the convolutions the ends and one in double."""
+    if settings.default is settings.get_profile("nightly"):
+        return builds()
+    convolutions = [build for build in variants() if "VECTOR=2" in title(build)] + [variants()[0], variants()[-1]]
+    return [build for build in builds() if (build in convolutions if build.file == "conv.cu" else build.real == "float")]
 
 
 @pytest.mark.skipif(not nvcc(), reason=NO_NVCC)
