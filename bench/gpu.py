@@ -26,12 +26,12 @@ from measure import Config
 
 from minunet import Network, devices, kernels, optim
 from minunet.kernels.gpu import device as gpu
+from minunet.summary import summarize
 from minunet.training import step
 from minunet.training.memory import training_bytes
 
 CONFIGS: list[Config] = [(1, 512, 64), (8, 512, 64), (16, 512, 64), (16, 256, 32)]
 LAYERS: Config = (8, 512, 64)
-IMAGE_FLOPS = 1.154e12  # of a step at 512 x 512, base 64: notes of docs/kernels.md
 DIGITS = {  # what minunet's precisions are compared with
     "float32": ("PyTorch float32 NCHW", "PyTorch float32 channels-last"),
     "tf32": ("PyTorch TF32 NCHW", "PyTorch TF32 channels-last", "PyTorch TF32 compiled"),
@@ -135,7 +135,7 @@ def time_steps(
 ) -> dict[str, float]:
     """Time one training step of each, one library after the other so that each has the memory; print a table."""
     batch, side, base = config
-    flops = IMAGE_FLOPS * batch * (side / 512) ** 2 * (base / 64) ** 2
+    flops = 3 * summarize(Network(1, 2, base), (batch, side, side)).flops  # the forward pass, and two gradients of its like
     seconds, memory = {}, {}
     for name, made in {**minunet_steps(config), **(torch_steps(config) if with_torch else {})}.items():
         try:

@@ -56,11 +56,6 @@ class Cuda:
         """10 major + minor."""
         return int(cupy.cuda.Device().compute_capability)
 
-    @property
-    def processors(self) -> int:
-        """The device's streaming multiprocessors."""
-        return int(cupy.cuda.Device().attributes["MultiProcessorCount"])
-
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """Return a fresh array from CuPy's pool."""
         self._require_no_fork()

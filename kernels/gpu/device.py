@@ -51,7 +51,6 @@ class Door(Protocol):
 
     count: int  # of devices
     capability: int  # of the current one, 10 major + minor: 90 is Hopper
-    processors: int  # its streaming multiprocessors
 
     def on(self, index: int) -> AbstractContextManager:
         """Return a context in which device `index` is the current one."""

@@ -50,10 +50,10 @@ class Emulated:
     """The Door of one or more devices of that capability, on which threads take turns in an order drawn from the seed."""
 
     def __init__(
-        self, *, capability: int = 90, processors: int = 4, count: int = 1, free: int = 2**33, seed: int | None = None,
+        self, *, capability: int = 90, count: int = 1, free: int = 2**33, seed: int | None = None,
         strict: bool = False,
     ) -> None:  # fmt: skip
-        self.capability, self.processors, self.count, self.free, self.strict = capability, processors, count, free, strict
+        self.capability, self.count, self.free, self.strict = capability, count, free, strict
         self.seed = int(os.environ.get("MINUNET_THREAD_ORDER", 0)) if seed is None else seed
         self.current = 0
         self.launched: Counter[str] = Counter()
