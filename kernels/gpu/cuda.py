@@ -126,16 +126,15 @@ def _copies(device: int) -> Any:
 @functools.cache
 def _compiled(kernel: Kernel, device: int, shared: int) -> Any:
     """Return the function; a module belongs to a device."""
-    function = _module(kernel.source, kernel.defines, device).get_function(kernel.name)
+    function = _module(kernel.source, kernel.flags, device).get_function(kernel.name)
     if shared > FREE_SHARED:
         function.max_dynamic_shared_size_bytes = shared
     return function
 
 
 @functools.cache
-def _module(source: str, defines: tuple[str, ...], device: int) -> Any:
-    # NVRTC takes a generic lambda for a function of the host, inside a kernel too, unless everything is the device's.
-    return cupy.RawModule(code=source, options=("-std=c++17", "--device-as-default-execution-space", *defines))
+def _module(source: str, flags: tuple[str, ...], device: int) -> Any:
+    return cupy.RawModule(code=source, options=flags)
 
 
 def _version(number: int) -> str:

@@ -40,6 +40,11 @@ class Kernel:
         """What the compiler is told about this source's types, and by its options."""
         return (f"-DREAL={self.real}", f"-DDOUBLE={int(self.real == 'double')}", *(f"-D{option}" for option in self.options))
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What CuPy is to tell NVRTC. It adds the architecture, -ftz=true and --device-as-default-execution-space itself."""
+        return ("-std=c++17", *self.defines)
+
 
 def real(dtype: DTypeLike) -> str:
     """Return the name in C++ of float32 or float64."""

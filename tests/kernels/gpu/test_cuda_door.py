@@ -90,6 +90,14 @@ def test_arrays_of_other_places_are_no_arguments(cupy):
     assert argument(None, 0) == 0 and argument(7, 0).dtype == np.int64 and argument(0.5, 0).dtype == np.float64
 
 
+def test_cupy_is_given_the_flags_that_the_compile_gate_uses(cupy):
+    given = []
+    cupy.RawModule = lambda **module: given.append(module) or SimpleNamespace(get_function=str.upper)
+    kernel = device.Kernel("pointwise.cu", "relu", "double")
+    assert cuda()._compiled(kernel, device=0, shared=0) == "RELU"
+    assert given == [{"code": kernel.source, "options": kernel.flags}]
+
+
 def test_without_cupy(monkeypatch):
     device.trouble.cache_clear()
     monkeypatch.setattr(device, "find_spec", lambda name: None)
