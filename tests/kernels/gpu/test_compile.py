@@ -1,5 +1,7 @@
 """The compile gate: nvcc builds each source for each capability, and no kernel spills or takes more registers than it did.
 
+And NVRTC takes each as CuPy will hand it over where there is a GPU: no headers, and nothing that is the host's.
+
 Run as a program, it writes the table of registers anew: `PYTHONPATH=tests python tests/kernels/gpu/test_compile.py`.
 """
 
@@ -14,6 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import nvrtc
 import pytest
 from cuda_on_cpu.cache import cached
 from hypothesis import settings
@@ -27,6 +30,9 @@ COLLECTIVES = OWN.parents[1] / "cuda_on_cpu" / "collectives.cu"
 UNUSED = "-diag-suppress=177"  # not every source uses all of common.cuh
 WRITE = "`PYTHONPATH=tests python tests/kernels/gpu/test_compile.py` writes the table anew"
 NO_NVCC = "there is no nvcc here to build the CUDA sources with"
+NO_NVRTC = "there is no libnvrtc here to compile the CUDA sources with: pip install nvidia-cuda-nvrtc"
+# What CuPy adds (cupy/cuda/compiler.py, 14.0 to 14.2), but for folders of headers, of which no source needs any.
+OF_CUPY = ("-ftz=true", "--device-as-default-execution-space")
 
 Spills = tuple[int, ...]  # bytes of stack, of spilled stores and of spilled loads
 Found = dict[str, dict[int, tuple[int, Spills]]]  # registers and spills, by a kernel's name and by capability
@@ -40,6 +46,9 @@ def nvcc() -> str | None:
     """Return the path of nvcc: that of CUDA_HOME, or the first of PATH."""
     home = os.environ.get("CUDA_HOME")
     return shutil.which("nvcc", path=f"{home}/bin" if home else None)
+
+
+LIBRARY = nvrtc.find(nvcc())
 
 
 @cache
@@ -81,7 +90,7 @@ def capabilities(build: Kernel) -> tuple[int, ...]:
 def compiled(build: Kernel, capabilities: tuple[int, ...] = CAPABILITIES) -> Found:
     """Compile to what a processor runs, or find what nvcc said of the same text before."""
     targets = [f"-gencode=arch=compute_{of},code=sm_{of}" for of in capabilities]
-    options = ["-fatbin", "-std=c++17", "-ftz=true", "-Xptxas=-v", "-Werror=all-warnings", UNUSED, *build.defines, *targets]
+    options = ["-fatbin", "-ftz=true", "-Xptxas=-v", "-Werror=all-warnings", UNUSED, *build.flags, *targets]
 
     def run(said: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -162,6 +171,45 @@ def test_only_tensor_cores_are_left_out_and_only_before_ampere():
         _, build, _, turing, *later = line.split()
         assert (turing == "-") == ("TENSOR=1" in build), line
         assert "-" not in later, line
+
+
+def as_cupy_compiles(build: Kernel, capability: int) -> None:
+    """Compile with NVRTC, or find that it took the same text before."""
+    options = (*build.flags, *OF_CUPY, f"-arch=sm_{capability}")
+
+    def run(taken: Path) -> None:
+        nvrtc.compile(LIBRARY, build.source, options)
+        taken.touch()
+
+    cached(("NVRTC", nvrtc.version(LIBRARY), *options, build.source), run)
+
+
+@pytest.mark.skipif(not LIBRARY, reason=NO_NVRTC)
+@pytest.mark.parametrize("build", chosen_builds(), ids=lambda build: f"{Path(build.file).name}-{title(build)}")
+def test_nvrtc_takes_a_source_as_cupy_hands_it_over(build):
+    for capability in capabilities(build):
+        as_cupy_compiles(build, capability)
+
+
+@pytest.mark.skipif(not LIBRARY, reason=NO_NVRTC)
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("#include <cstdint>", 'could not open source file "cstdint"'),  # which nvcc finds
+        ("__global__ void k(float* a) { __shared__ float b[16384]; b[threadIdx.x] = *a; *a = b[9]; }", "too much shared data"),
+    ],
+)
+def test_nvrtc_refuses(text, says, tmp_path):
+    source = tmp_path / "wrong.cu"
+    source.write_text(text)
+    with pytest.raises(nvrtc.CompileError, match=says):
+        as_cupy_compiles(Kernel(str(source), ""), 80)
+
+
+def test_nvrtc_is_given_no_option_twice():  # an error to that of CUDA 12.2
+    for build in builds():
+        options = [*build.flags, *OF_CUPY]
+        assert len(set(options)) == len(options), title(build)
 
 
 def write_table() -> None:
