@@ -19,7 +19,6 @@ from pathlib import Path
 import nvrtc
 import pytest
 from cuda_on_cpu.cache import cached
-from hypothesis import settings
 
 from minunet.kernels.gpu.device import HERE, Kernel
 
@@ -29,6 +28,7 @@ TABLE = OWN / "registers.txt"  # a line a kernel: file, build, name, and registe
 COLLECTIVES = OWN.parents[1] / "cuda_on_cpu" / "collectives.cu"
 UNUSED = "-diag-suppress=177"  # not every source uses all of common.cuh
 WRITE = "`PYTHONPATH=tests python tests/kernels/gpu/test_compile.py` writes the table anew"
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"  # the environment, not Hypothesis: a program has no conftest.py
 NO_NVCC = "there is no nvcc here to build the CUDA sources with"
 NO_NVRTC = "there is no libnvrtc here to compile the CUDA sources with: pip install nvidia-cuda-nvrtc"
 # What CuPy adds (cupy/cuda/compiler.py, 14.0 to 14.2), but for folders of headers, of which no source needs any.
@@ -84,7 +84,7 @@ def capabilities(build: Kernel) -> tuple[int, ...]:
     """
     ends = [tile.options for tile in (variants()[0], variants()[-1])]
     first = build.real == "float" and (build.file != "conv.cu" or build.options in ends)
-    return CAPABILITIES if first or settings.default is settings.get_profile("nightly") else CAPABILITIES[1:2]
+    return CAPABILITIES if first or NIGHTLY else CAPABILITIES[1:2]
 
 
 def compiled(build: Kernel, capabilities: tuple[int, ...] = CAPABILITIES) -> Found:
@@ -136,7 +136,7 @@ def in_table(build: Kernel) -> bool:
 
 def chosen_builds() -> list[Kernel]:
     """Return the builds that a test makes by default: every file in float, and of the convolutions the ends and one in double."""
-    if settings.default is settings.get_profile("nightly"):
+    if NIGHTLY:
         return builds()
     convolutions = [build for build in variants() if "VECTOR=2" in title(build)] + [variants()[0], variants()[-1]]
     return [build for build in builds() if (build in convolutions if build.file == "conv.cu" else build.real == "float")]
