@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ LAYERS: Config = (8, 512, 64)
 DIGITS = {  # what minunet's precisions are compared with
     "float32": ("PyTorch float32 NCHW", "PyTorch float32 channels-last"),
     "tf32": ("PyTorch TF32 NCHW", "PyTorch TF32 channels-last", "PyTorch TF32 compiled"),
+    "bf16": ("PyTorch bf16 NCHW", "PyTorch bf16 channels-last", "PyTorch bf16 compiled"),
 }
 Run = Callable[[], object]
 
@@ -144,14 +146,16 @@ def time_steps(
             report.note(f"{name}, {measure.name_of(*config)}: {type(error).__name__}: {str(error)[:80]}")
     report.table(measure.name_of(*config), ["one step", "ms", "images/s", "TFLOP/s", "of ceiling", "GiB", "minunet is"])
     for name, s in seconds.items():
-        digits = next((d for d, peers in DIGITS.items() if name in peers or name.endswith(d)), "bf16")
+        digits = next(d for d, peers in DIGITS.items() if name in peers or name.endswith(d))
         ours = seconds.get(f"minunet {digits}")
         share = f"{flops / s / ceilings[digits]:.0%}" if digits in ceilings else ""
         faster = f"{s / ours:.2f} x as fast" if ours and not name.startswith("minunet") else ""
         gib = f"{memory[name] / 2**30:.2f}"
         report.row(name, f"{1e3 * s:.1f}", f"{batch / s:.1f}", f"{flops / s / 1e12:.0f}", share, gib, faster)
-    needs = training_bytes(Network(1, 2, base).to("gpu"), batch, side, side)
-    report.note(f"training needs {needs / 2**30:.2f} GiB, by the estimate")
+    for precision in kernels.PRECISIONS:
+        with kernels.precision(precision):
+            needs = training_bytes(Network(1, 2, base).to("gpu"), batch, side, side)
+        report.note(f"training in {precision} needs {needs / 2**30:.2f} GiB, by the estimate")
     return seconds
 
 
@@ -237,38 +241,46 @@ def torch_steps(config: Config) -> dict[str, Callable[[], Run]]:
 
 
 def time_layers(report: measure.Report, repeat: int, with_torch: bool) -> None:
-    """Print TFLOP/s of each convolution and pass, in each precision, beside cuDNN's TF32."""
-    names = [*(f"minunet {p}" for p in kernels.PRECISIONS), *(["cuDNN TF32"] if with_torch else [])]
+    """Print TFLOP/s of each convolution and pass, in each precision, beside cuDNN's TF32 and bf16.
+
+    None has a mask: in a step, relu's gradient is a pass of its own.
+    """
+    names = [*(f"minunet {p}" for p in kernels.PRECISIONS), *(["cuDNN TF32", "cuDNN bf16"] if with_torch else [])]
     report.table(f"convolutions of {measure.name_of(*LAYERS)}: TFLOP/s", ["layer, pass", *names], width=44)
     for layer in layers.layers_of(LAYERS, 4):
         host = layers.arrays_of(layer)
-        arrays = layers.Arrays(*(None if a is None else gpu.asarray(a) for a in vars(host).values()))
+        x, w, b, dy = (gpu.asarray(of) for of in (host.x, host.w, host.b, host.dy))
+        arrays = layers.Arrays(x, w, b, dy, None)
         for which in layer.passes:
-            ours = layers.minunet_pass(layer, which, arrays, "auto")
-            runs = {f"minunet {p}": in_precision(p, ours) for p in kernels.PRECISIONS}
+            runs = {f"minunet {p}": our_pass(layer, which, arrays, p) for p in kernels.PRECISIONS}
             if with_torch:
-                runs["cuDNN TF32"] = cudnn_pass(layer, which, host)
+                runs |= {"cuDNN TF32": cudnn_pass(layer, which, host), "cuDNN bf16": cudnn_pass(layer, which, host, bf16=True)}
             seconds = medians(runs, repeat)
             report.row(f"{layer}, {which}", *(f"{layer.flops / s / 1e12:.1f}" for s in seconds.values()))
 
 
-def in_precision(precision: str, run: Run) -> Run:
-    """Return the run inside `kernels.precision`."""
+def our_pass(layer: layers.Layer, which: str, a: layers.Arrays, precision: str) -> Run:
+    """Return minunet's pass in that precision, on activations as it keeps them."""
 
-    def within() -> object:
+    def in_precision() -> object:
         with kernels.precision(precision):
             return run()
 
-    return within
+    with kernels.precision(precision):
+        x, dy = (kernels.cast(of, kernels.stored_dtype(np.dtype(np.float32), kernels.place(of))) for of in (a.x, a.dy))
+    run = layers.minunet_pass(layer, which, replace(a, x=x, dy=dy), "auto")
+    return in_precision
 
 
-def cudnn_pass(layer: layers.Layer, which: str, a: layers.Arrays) -> Run:
-    """Return PyTorch's pass in TF32, channels-last: without relu and mask, which cost it kernels of their own."""
+def cudnn_pass(layer: layers.Layer, which: str, a: layers.Arrays, bf16: bool = False) -> Run:
+    """Return PyTorch's pass in TF32 or bf16, channels-last: without relu and mask, which cost it kernels of their own."""
     import torch
     from torch_unet import from_numpy
 
-    x, dy, bias = from_numpy(a.x).cuda(), from_numpy(a.dy).cuda(), torch.from_numpy(a.b).cuda()
-    w = torch.from_numpy(np.ascontiguousarray(a.w.transpose(3, 2, 0, 1))).cuda().contiguous(memory_format=torch.channels_last)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    x, dy, bias = (of.cuda().to(dtype) for of in (from_numpy(a.x), from_numpy(a.dy), torch.from_numpy(a.b)))
+    w = torch.from_numpy(np.ascontiguousarray(a.w.transpose(3, 2, 0, 1))).cuda().to(dtype)
+    w = w.contiguous(memory_format=torch.channels_last)
     stride, padding = layer.geometry["stride"], layer.geometry["padding"]
     forward = torch.nn.functional.conv_transpose2d if layer.transposed else torch.nn.functional.conv2d
     wanted = [which == "input grad", which == "weight grad", which == "weight grad"]

@@ -10,6 +10,7 @@ outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (he
     conv2d(x, w, b=None, *, stride, padding, relu=False, out=None, algorithm="auto") -> y
     conv2d_input_grad(dy, w, x_shape, *, stride, padding, mask=None, b=None, relu=False, out=None, algorithm="auto") -> dx
     conv2d_weight_grad(x, dy, w_shape, *, stride, padding, mask=None, algorithm="auto") -> dw, db
+    conv2d_grads(x, dy, w, *, stride, padding, mask=None, input_grad=True, algorithm="auto") -> dx, dw, db
     bias_grad(dy) -> db
     relu(x) -> y
     relu_grad(dy, y) -> dx                                     dy where y > 0, else 0
@@ -22,13 +23,14 @@ outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (he
 The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everything else is derived from it.
 
 * Arrays: float32 or float64, all of one dtype and in one place; labels and weights of the loss may be NumPy's for any backend.
-  NumPy in, NumPy out; CuPy in, CuPy out. Activations (N, H, W, C) with unit channel stride and dense pixels at
-  a pixel stride >= C (so a channel slice of a wider buffer is legal); weights (R, S, C, K) contiguous. `ops` sees to
-  all of this at its door; kernels check nothing.
+  On a GPU activations may be bfloat16: beside them parameters and their gradients are float32, and so may be the `out` of
+  conv2d, and its dy. NumPy in, NumPy out; CuPy in, CuPy out. Activations (N, H, W, C) with unit channel stride and dense
+  pixels at a pixel stride >= C (so a channel slice of a wider buffer is legal); weights (R, S, C, K) contiguous. `ops`
+  sees to all of this at its door; kernels check nothing.
 * Nothing passed in is written but `out` and the parameters and moments of the updates. What is returned is fresh:
   inside `buffers.pooled` its memory may have served before, but only arrays that nobody sees any more.
 * `algorithm` says how, for those that have several ways: convolution.py of a backend tells what each is and takes.
-* `precision` says in how many digits a GPU multiplies float32 numbers; sums, and everything else, are float32 always.
+* `precision` says in how many digits a GPU multiplies float32 numbers, and keeps a network's activations; sums are float32.
 * `mask` is the output of a convolution with relu fused: dy counts only where mask > 0.
 * `b` and `relu` of the input gradient serve the transposed convolution, whose forward it is.
 * Where the `loss` of an update is given and not finite, nothing is changed: so a GPU need not be asked before.
@@ -50,8 +52,10 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 ALGORITHMS = ("auto", "direct", "winograd2x2", "winograd4x4", "im2col")
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32", "bf16")
 _BACKENDS = ("reference", "cpu")  # those that take NumPy arrays
 
 _backend: ContextVar[str | None] = ContextVar("backend", default=None)
@@ -112,7 +116,8 @@ def use_backend(name: str) -> Iterator[None]:
 def precision(name: str) -> Iterator[None]:
     """Multiply float32 numbers on a GPU in this precision inside the `with` block.
 
-    "float32", 24 bits, or "tf32": 11 bits of each factor, on tensor cores, several times as fast. The CPU has float32.
+    "float32", 24 bits, or "tf32": 11 bits of each factor, on tensor cores, several times as fast. In "bf16" networks keep
+    their activations in bfloat16 too, 8 bits: half the memory, and twice as fast again. The CPU has float32.
     """
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}; it takes {' or '.join(PRECISIONS)}")
@@ -126,6 +131,25 @@ def precision(name: str) -> Iterator[None]:
 def precision_in_use() -> str:
     """Return that of `precision`, else "float32"."""
     return _precision.get()
+
+
+def stored_dtype(dtype: np.dtype, place: str) -> np.dtype:
+    """Return the dtype in which a network of this one keeps activations there, in the precision in use: "bf16" halves them."""
+    if precision_in_use() != "bf16" or place == "cpu" or dtype != np.float32:
+        return dtype
+    from ml_dtypes import bfloat16  # the extras for a GPU bring it
+
+    return np.dtype(bfloat16)
+
+
+def cast(a: Any, dtype: np.dtype) -> Any:
+    """Return a (dense) as float32 where it is bfloat16, or the other way round: itself where it is of that dtype."""
+    return a if a.dtype == dtype else _load("gpu").cast(a, dtype)
+
+
+def parameter_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of parameters beside activations of this one: float32 beside bfloat16."""
+    return np.dtype(np.float32) if dtype.name == "bfloat16" else dtype
 
 
 @contextmanager

@@ -5,6 +5,8 @@ It is the oracle of the other backends, and serves where they cannot run. Nothin
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
@@ -77,6 +79,14 @@ def conv2d_weight_grad(
     dy = dy if mask is None else relu_grad(dy, mask)
     cols = im2col(x, (r, s), stride=stride, padding=padding)
     return (cols.T @ dy.reshape(-1, k)).reshape(w_shape), bias_grad(dy)  # (R*S*C, N*P*Q) @ (N*P*Q, K)
+
+
+def conv2d_grads(
+    x: Array, dy: Array, w: Array, *, input_grad: bool = True, **options: Any
+) -> tuple[Array | None, Array, Array]:
+    """Return dx, dw, db."""
+    dw, db = conv2d_weight_grad(x, dy, w.shape, **options)
+    return conv2d_input_grad(dy, w, x.shape, **options) if input_grad else None, dw, db
 
 
 def _finish(y: Array, b: Array | None, with_relu: bool, out: Array | None) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import place
+from .kernels import parameter_dtype, place
 from .kernels.geometry import Pair, is_aligned, is_dense, overlap
 
 Array = NDArray[np.floating]
@@ -30,16 +30,17 @@ def pair(name: str, value: int | Pair, least: int) -> Pair:
 def activation(name: str, x: Array) -> Array:
     """Return x if it has the kernels' layout (unit channel stride, dense pixels), else one copy that has."""
     require(x.ndim == 4, name, f"an array of shape {x.shape}", "shape (N, H, W, C)")
-    require(x.dtype in (np.float32, np.float64), name, f"of dtype {x.dtype}", "float32 or float64")
+    known = x.dtype in (np.float32, np.float64) or (x.dtype.name == "bfloat16" and place(x) != "cpu")
+    require(known, name, f"of dtype {x.dtype}", "float32 or float64; on a GPU bfloat16 too")
     return x if is_dense(x) else x.copy(order="C")
 
 
 def weight(w: Array, x: Array) -> Array:
-    """Return w, contiguous, if it has 4 axes, none of them empty, and x's dtype."""
+    """Return w, contiguous, if it has 4 axes, none of them empty, and the dtype of parameters beside x."""
     axes = "4 axes: (R, S, C, K), or transposed (R, S, K out, C in)"
     require(w.ndim == 4, "w", f"an array of shape {w.shape}", axes)
     require(w.size > 0, "w", w.shape, f"{axes}, none empty")
-    require(w.dtype == x.dtype, "w", f"of dtype {w.dtype}", f"x's dtype, {x.dtype}")
+    _require_parameter("w", w, x)
     beside("w", w, x)
     return _contiguous(w)
 
@@ -49,9 +50,14 @@ def bias(b: Array | None, k: int, x: Array) -> Array | None:
     if b is None:
         return None
     require(b.shape == (k,), "b", f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
-    require(b.dtype == x.dtype, "b", f"of dtype {b.dtype}", f"x's dtype, {x.dtype}")
+    _require_parameter("b", b, x)
     beside("b", b, x)
     return _contiguous(b)
+
+
+def _require_parameter(name: str, p: Array, x: Array) -> None:
+    takes = parameter_dtype(x.dtype)
+    require(p.dtype == takes, name, f"of dtype {p.dtype}", f"{'x' if takes == x.dtype else 'a parameter'}'s dtype, {takes}")
 
 
 def beside(name: str, a: Array, x: Array) -> None:
@@ -73,9 +79,10 @@ def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = No
 
 
 def check_out(out: Array | None, shape: tuple[int, ...], x: Array) -> None:
-    """Refuse an `out` that y could not be written into."""
+    """Refuse an `out` that y could not be written into: it is of x's dtype, or of the parameters' beside x."""
     if out is not None:
-        fits = out.shape == shape and out.dtype == x.dtype and is_dense(out) and getattr(out.flags, "writeable", True)
+        right = out.shape == shape and out.dtype in (x.dtype, parameter_dtype(x.dtype))
+        fits = right and is_dense(out) and getattr(out.flags, "writeable", True)
         takes = f"a writable {x.dtype} array {shape} with dense pixels"
         beside("out", out, x)
         require(fits, "out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
 from types import ModuleType
 
 from . import kernels
@@ -46,6 +47,8 @@ def precision_at(place: str, precision: str) -> str:
     """Return the precision that "auto" means at this place, or the one given; ValueError where that is not to be had."""
     if place == "cpu" and precision not in ("auto", "float32"):
         raise ValueError(f"precision is {precision!r}; on the CPU it takes 'auto' or 'float32'")
+    if precision == "bf16" and not find_spec("ml_dtypes"):
+        raise ValueError("precision is 'bf16', and the package ml_dtypes, which has that type, is missing: pip install ml_dtypes")
     return ("float32" if place == "cpu" else "tf32") if precision == "auto" else precision
 
 
@@ -53,7 +56,10 @@ def described(place: str, precision: str) -> str:
     """Return a line on where and how exactly a network computes; nothing of the CPU."""
     if place == "cpu":
         return ""
-    digits = {"tf32": "11 bits of each factor; precision='float32' keeps 24, several times slower", "float32": "24 bits"}
+    digits = {
+        "tf32": "11 bits of each factor; precision='float32' keeps 24, several times slower", "float32": "24 bits",
+        "bf16": "8 bits of each factor, in which activations are kept too",
+    }  # fmt: skip
     exact = precision_at(place, precision)
     return f"on {place}, products in {exact} ({digits[exact]})"
 

@@ -108,6 +108,7 @@ class Network:
 
     def _forward(self, x: Array, tape: list[Any], training: bool, rng: np.random.Generator | None) -> Array:
         self._check_input(x)
+        logits_shape, x = self.logits_shape(x), kernels.cast(x, kernels.stored_dtype(self.dtype, kernels.place(x)))
 
         def run(layer: Layer, x: Array, **options: Any) -> Array:
             y, cache = layer.forward(x, training=training, rng=rng, **options)
@@ -133,7 +134,7 @@ class Network:
             tape.append(cache)
             del skip, right
             x = run(decoder, x)
-        logits = run(self.head, x)
+        logits = run(self.head, x, out=kernels.for_array(x).empty(logits_shape, self.dtype))
         tape.append(logits.shape)
         return logits
 
@@ -169,7 +170,7 @@ class Network:
         grads = ParameterViews(parameter_shapes(**self.config), self.dtype, kernels.for_array(dlogits).empty)
         for name, grad in found.items():  # at the end: only now is there memory that nothing else needs
             grads[name][...] = grad
-        return dx, grads
+        return (None if dx is None else kernels.cast(dx, self.dtype)), grads
 
     def to(self, device: str) -> Network:
         """Return this network with its parameters on a device, "cpu", "gpu" or "gpu:1": itself, if they are there.

@@ -69,7 +69,7 @@ def conv2d(
     y = kernels.for_array(x).conv2d(
         x, w, b, stride=stride, padding=padding, relu=relu, out=out, algorithm=algorithm
     )
-    return y, (x, w, y if relu else None, stride, padding, algorithm)
+    return y, (x, w, y if relu else None, y.dtype, stride, padding, algorithm)
 
 
 def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
@@ -82,13 +82,10 @@ def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tupl
     Where relu was fused, dy counts only where y > 0. `input_grad=False` gives None for dx: the first layer needs none.
     Proof: <dx, v> = <dy, conv2d(v, w)>, <dw, u> = <dy, conv2d(x, u)>, <db, a> = <dy, a> for every image v, kernel u, bias a.
     """
-    x, w, y, stride, padding, algorithm = cache
-    dy = gradient(dy, (x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), w.shape[3]), x.dtype, x)
-    kernel = kernels.for_array(x)
-    options = {"stride": stride, "padding": padding, "mask": y, "algorithm": algorithm}
-    dw, db = kernel.conv2d_weight_grad(x, dy, w.shape, **options)
-    dx = kernel.conv2d_input_grad(dy, w, x.shape, **options) if input_grad else None
-    return dx, dw, db
+    x, w, y, dtype, stride, padding, algorithm = cache
+    dy = gradient(dy, (x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), w.shape[3]), dtype, x)
+    options = {"stride": stride, "padding": padding, "mask": y, "input_grad": input_grad, "algorithm": algorithm}
+    return kernels.for_array(x).conv2d_grads(x, dy, w, **options)
 
 
 def conv_transpose2d(

@@ -64,6 +64,12 @@ def conv2d_weight_grad(
     return module.conv2d_weight_grad(x, dy, w_shape, stride=stride, padding=padding, mask=mask)
 
 
+def conv2d_grads(x: Array, dy: Array, w: Array, *, input_grad: bool = True, **options: Any) -> tuple[Array | None, Array, Array]:
+    """Return dx, dw, db: each pass applies the mask as it loads dy."""
+    dw, db = conv2d_weight_grad(x, dy, w.shape, **options)
+    return conv2d_input_grad(dy, w, x.shape, **options) if input_grad else None, dw, db
+
+
 def chosen(algorithm: str, pixels: Pair, c: int, k: int, kernel: Pair, stride: Pair, dtype: DTypeLike) -> str:
     """Return the algorithm that computes c to k channels onto `pixels` a side; ValueError where it cannot."""
     check_algorithm(algorithm, kernel, stride)

@@ -2,7 +2,7 @@
 
 // Each unit of the matrix fetches its own: 0 where its tap lies outside the image.
 extern "C" __global__ void __launch_bounds__(BLOCK)
-im2col(const REAL* x, i64 x_pixel, REAL* cols, i64 count, i64 h_size, i64 w_size, i64 c_size, i64 r_size, i64 s_size, i64 p_size,
+im2col(const STORE* x, i64 x_pixel, STORE* cols, i64 count, i64 h_size, i64 w_size, i64 c_size, i64 r_size, i64 s_size, i64 p_size,
        i64 q_size, i64 stride_h, i64 stride_w, i64 pad_h, i64 pad_w, i64 width) {
     const i64 at = thread();
     if (at >= count) return;
@@ -19,22 +19,23 @@ im2col(const REAL* x, i64 x_pixel, REAL* cols, i64 count, i64 h_size, i64 w_size
 
 // Each unit of x sums its copies: of tap after tap, as the specification does, so that both round alike.
 extern "C" __global__ void __launch_bounds__(BLOCK)
-col2im(const REAL* cols, REAL* x, i64 count, i64 h_size, i64 w_size, i64 c_size, i64 r_size, i64 s_size, i64 p_size, i64 q_size,
+col2im(const STORE* cols, STORE* x, i64 count, i64 h_size, i64 w_size, i64 c_size, i64 r_size, i64 s_size, i64 p_size, i64 q_size,
        i64 stride_h, i64 stride_w, i64 pad_h, i64 pad_w, i64 width) {
     const i64 at = thread();
     if (at >= count) return;
     i64 n = at;
     const i64 c = last_index(n, c_size), w = last_index(n, w_size) + pad_w, h = last_index(n, h_size) + pad_h;
-    by_units(width, [&](auto sum) {
+    by_units(width, [&](auto unit) {
+        Unit<REAL, unit.size> sum{};
         for (i64 r = h % stride_h, p = h / stride_h; r < r_size && p >= 0; r += stride_h, p--) {
             if (p >= p_size) continue;
             for (i64 s = w % stride_w, q = w / stride_w; s < s_size && q >= 0; s += stride_w, q--) {
                 if (q >= q_size) continue;
                 const i64 tap = (((n * p_size + p) * q_size + q) * r_size + r) * s_size + s;
-                const auto copy = load<decltype(sum)>(cols, tap * c_size + c);
+                const auto copy = load<decltype(unit)>(cols, tap * c_size + c);
                 for (int j = 0; j < sum.size; j++) sum.of[j] += copy.of[j];
             }
         }
-        store(x, at, sum);
+        store(x, at, unit_of<STORE>(sum));
     });
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..geometry import Pair, output_hw
-from .device import BLOCK, Kernel, blocks, empty, launch, real
+from .device import BLOCK, Kernel, blocks, empty, launch, store
 from .layout import pixel, unit
 
 FILE = "columns.cu"
@@ -18,7 +18,7 @@ def im2col(x: Any, kernel: Pair, *, stride: Pair, padding: Pair) -> Any:
     cols = empty((n * p * q, kernel[0] * kernel[1] * c), x.dtype)
     width = unit(x)
     launch(
-        Kernel(FILE, "im2col", real(x.dtype)), blocks(cols.size // width), BLOCK, x, pixel(x), cols, cols.size // width,
+        Kernel(FILE, "im2col", store(x.dtype)), blocks(cols.size // width), BLOCK, x, pixel(x), cols, cols.size // width,
         h, w, c // width, *kernel, p, q, *stride, *padding, width,
     )  # fmt: skip
     return cols
@@ -31,7 +31,7 @@ def col2im(cols: Any, x_shape: tuple[int, ...], kernel: Pair, *, stride: Pair, p
     x = empty(x_shape, cols.dtype)
     width = unit(cols.reshape(-1, c))
     launch(
-        Kernel(FILE, "col2im", real(x.dtype)), blocks(x.size // width), BLOCK, cols, x, x.size // width, h, w, c // width,
+        Kernel(FILE, "col2im", store(x.dtype)), blocks(x.size // width), BLOCK, cols, x, x.size // width, h, w, c // width,
         *kernel, p, q, *stride, *padding, width,
     )  # fmt: skip
     return x

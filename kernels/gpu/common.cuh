@@ -3,6 +3,9 @@
 // Every instruction that C++ has no word for is one function here, in inline PTX. The tests run the same sources on the
 // processor (MINUNET_ON_CPU), where these functions are written out lane by lane as NVIDIA's "PTX ISA" describes them; the names
 // in parentheses are its headings. cp.async, tf32 and bf16 exist from sm_80 on.
+//
+// A source is compiled for one type of numbers: REAL is what it computes with, and what parameters are; STORE what activations are
+// stored as, the same or bf16 (which makes it NARROW).
 
 typedef long long i64;
 typedef unsigned char u8;
@@ -77,6 +80,18 @@ __device__ __forceinline__ void mma_bf16(float (&d)[4], const unsigned (&a)[4], 
 #endif  // sm_80
 #endif  // MINUNET_ON_CPU
 
+// The upper half of a float: its sign, its exponent, and 8 significant bits, rounded to the nearest, of two to the even one.
+struct bf16 {
+    unsigned short bits;
+
+    bf16() = default;
+    __device__ __forceinline__ bf16(float v) {
+        const unsigned u = __float_as_uint(v);
+        bits = v != v ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16;
+    }
+    __device__ __forceinline__ operator float() const { return __uint_as_float(unsigned(bits) << 16); }
+};
+
 // The number of this thread in the launch: a thread from the number of things on does nothing.
 __device__ __forceinline__ i64 thread() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 
@@ -90,12 +105,18 @@ template <typename T, int N> struct alignas(N * sizeof(T)) Unit {
     T of[N];
 };
 
-// Run the body with a unit of that many elements, all 0.
+// Run the body with a unit of that many numbers as they are stored, all 0.
 template <typename Body> __device__ __forceinline__ void by_units(i64 size, Body body) {
     if (size == 1)
-        body(Unit<REAL, 1>{});
+        body(Unit<STORE, 1>{});
     else
-        body(Unit<REAL, 16 / sizeof(REAL)>{});
+        body(Unit<STORE, 16 / sizeof(STORE)>{});
+}
+
+template <typename T, typename U> __device__ __forceinline__ Unit<T, U::size> unit_of(const U& from) {
+    Unit<T, U::size> unit;
+    for (int j = 0; j < U::size; j++) unit.of[j] = from.of[j];
+    return unit;
 }
 
 template <typename U, typename T> __device__ __forceinline__ U load(const T* start, i64 i) {

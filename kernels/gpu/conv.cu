@@ -30,7 +30,8 @@
 // not on the width of tiles or loads, and those of y and dx not on how many images there are.
 //
 // The compiler is told what to make:
-//     TENSOR     1: tensor cores, factors rounded to TF32 (11 bits), sums in float32. 0: multiply-adds in REAL
+//     STORE      what images lie in memory as, and w: REAL, or bf16, of which products are exact in REAL
+//     TENSOR     1: tensor cores, factors rounded to TF32 (11 bits) or bf16 as they are, sums in float. 0: multiply-adds in REAL
 //     COLUMNS    of a tile
 //     VECTOR     numbers that are loaded at once: 16 bytes where all addresses and channel counts allow it, else 1 number
 
@@ -42,16 +43,18 @@
 
 #if !TENSOR || __CUDA_ARCH__ >= 800 || defined(MINUNET_ON_CPU)
 
+template <bool FIRST, typename A, typename B> struct Either { typedef A type; };
+template <typename A, typename B> struct Either<false, A, B> { typedef B type; };
+
+typedef Either<bool(TENSOR), STORE, REAL>::type Factor;  // a number in shared memory
+
 constexpr int ROWS = DOUBLE ? 64 : 128;
-constexpr int DEPTH = 16;
+constexpr int DEPTH = TENSOR && NARROW ? 32 : 16;
+constexpr int PIECE = 16 / sizeof(Factor);  // numbers that ldmatrix and the tensor cores' fragments take together
 constexpr int HALVES = 2;  // of a chunk: while one is multiplied, a half of a later chunk is in registers at most
 constexpr int STAGES = TENSOR ? 4 : 2;  // chunks in shared memory: one is multiplied, the others are on their way
 constexpr int RESIDENT = VECTOR > 1 ? 2 : 1;  // blocks on a multiprocessor, for which registers must suffice
 constexpr int NOWHERE = -(1 << 30);  // above any image: sizes are below 2^30
-
-template <int N> using Vector = Unit<REAL, N>;
-
-template <int N> __device__ __forceinline__ Vector<N> load(const REAL* from) { return load<Vector<N>>(from, 0); }
 
 // ---- Indices: a window (n, p, q) or a tap (i, j, c), digit by digit ----
 
@@ -84,14 +87,12 @@ struct Tap {  // how far from there a tap lies, and its channel
 };
 
 struct Columns {
-    const REAL* a;
+    const STORE* a;
     int step;  // numbers from a pixel to the next
     int h, w;
     int n, p, q;  // windows
     int i, j, c;  // taps and channels
     int step_h, step_w, tap_h, tap_w, first_h, first_w;
-    const REAL* mask = nullptr;  // a counts where this image of the same pixels is > 0; null: everywhere
-    int mask_step = 0;
 
     __device__ __forceinline__ Place place(Digits window) const {
         if (window.high >= n) return {0, NOWHERE, 0};
@@ -106,13 +107,13 @@ struct Columns {
 };
 
 // 1 x 1 windows of N images: as a matrix, the images as they lie.
-__device__ __forceinline__ Columns points(const REAL* a, i64 step, int n, int h, int w, int c) {
+__device__ __forceinline__ Columns points(const STORE* a, i64 step, int n, int h, int w, int c) {
     return {a, int(step), h, w, n, h, w, 1, 1, c, 1, 1, 1, 1, 0, 0};
 }
 
 // ---- Tiles in shared memory ----
 
-// BY_ROWS: a row's DEPTH numbers in turn, in four pieces of 16 bytes that change places from row to row, so that eight rows of
+// BY_ROWS: a row's DEPTH numbers in turn, 64 bytes in four pieces that change places from row to row, so that eight rows of
 // one piece (what ldmatrix reads) lie in all 32 banks, as do the two whole rows that eight threads write. Otherwise all rows'
 // numbers of one depth in turn, and so much space between depths that 4 depths of 8 rows (what the lanes of a warp read for
 // mma) lie in all banks too, or vectors along the depth (which multiply-adds want across it) meet in few when they are written.
@@ -122,45 +123,35 @@ template <int WIDE, bool BY_ROWS> struct Tile {
     static constexpr int DEPTH_STEP = BY_ROWS ? 1 : LINE;
 
     __device__ __forceinline__ static int at(int row, int depth) {
-        if (BY_ROWS) return row * DEPTH + (depth / 4 ^ (row / 2 & 3)) * 4 + depth % 4;
+        if (BY_ROWS) return row * DEPTH + (depth / PIECE ^ (row / 2 & 3)) * PIECE + depth % PIECE;
         return depth * LINE + row;
     }
 };
 
 // ---- From memory into a tile ----
 
-enum Route { STRAIGHT, REGISTERS, MASKED };  // MASKED: through registers too
+struct Parcel {  // one vector on its way: straight into shared memory for tensor cores, else through registers
+    Unit<STORE, VECTOR> value;
 
-constexpr Route PLAIN = TENSOR ? STRAIGHT : REGISTERS;
-
-template <Route ROUTE> struct Parcel {  // one vector on its way
-    Vector<VECTOR> value, mask;
-
-    __device__ __forceinline__ void fetch(const Columns& of, Place place, Tap tap, REAL* to) {
+    __device__ __forceinline__ void fetch(const Columns& of, Place place, Tap tap, Factor* to) {
         const int y = place.y + tap.y, x = place.x + tap.x;
         const bool inside = unsigned(y) < unsigned(of.h) && unsigned(x) < unsigned(of.w);
         const i64 pixel = inside ? place.pixel + tap.pixel : 0;
-        const REAL* from = of.a + pixel * of.step + tap.c;
-        if constexpr (ROUTE == STRAIGHT) {
+        const STORE* from = of.a + pixel * of.step + tap.c;
 #if TENSOR
-            if constexpr (VECTOR == 4) cp_async_16(to, from, inside);
-            if constexpr (VECTOR == 1) cp_async_4(to, from, inside);
+        if constexpr (sizeof value == 16)
+            cp_async_16(to, from, inside);
+        else
+            cp_async_4(to, from, inside);
+#else
+        value = inside ? load<decltype(value)>(from, 0) : decltype(value){};
 #endif
-        } else {
-            value = inside ? load<VECTOR>(from) : Vector<VECTOR>{};
-        }
-        if constexpr (ROUTE == MASKED) {
-            mask = value;
-            if (inside && of.mask) mask = load<VECTOR>(of.mask + pixel * of.mask_step + tap.c);
-        }
     }
 
     // Step: from one number of the vector to the next, in the tile.
-    template <int STEP> __device__ __forceinline__ void put(const Columns& of, REAL* to) const {
-        if constexpr (ROUTE == STRAIGHT) return;
-        Vector<VECTOR> v = value;
-        if constexpr (ROUTE == MASKED)
-            for (int e = 0; e < VECTOR; ++e) v.of[e] = !of.mask || mask.of[e] > 0 ? v.of[e] : REAL(0);
+    template <int STEP> __device__ __forceinline__ void put(Factor* to) const {
+        if constexpr (TENSOR) return;
+        const auto v = unit_of<Factor>(value);
         if constexpr (STEP == 1)
             store(to, 0, v);
         else
@@ -173,7 +164,7 @@ template <Route ROUTE> struct Parcel {  // one vector on its way
 // The first of a half's parcels, of so many that a thread has of a chunk.
 __device__ constexpr int first_of(int each, int half) { return half < HALVES ? half * ((each + 1) / HALVES) : each; }
 
-template <int WIDE, Route ROUTE> struct AlongTaps {
+template <int WIDE> struct AlongTaps {
     using Layout = Tile<WIDE, bool(TENSOR)>;  // multiply-adds want the rows in turn
     static constexpr int ACROSS = DEPTH / VECTOR, PASS = BLOCK / ACROSS, EACH = WIDE / PASS;
 
@@ -181,7 +172,7 @@ template <int WIDE, Route ROUTE> struct AlongTaps {
     const int row = threadIdx.x / ACROSS, depth = threadIdx.x % ACROSS * VECTOR;
     Place places[EACH];
     Digits taps, step;
-    Parcel<ROUTE> parcels[first_of(EACH, 1)];
+    Parcel parcels[first_of(EACH, 1)];
 
     __device__ __forceinline__ AlongTaps(const Columns& of, i64 first_row) : of(of) {
 #pragma unroll
@@ -189,21 +180,21 @@ template <int WIDE, Route ROUTE> struct AlongTaps {
         taps = digits(depth, of.j, of.c);
         step = digits(DEPTH, of.j, of.c);
     }
-    template <int HALF> __device__ __forceinline__ void begin(REAL* tile) {
+    template <int HALF> __device__ __forceinline__ void begin(Factor* tile) {
         const Tap tap = of.tap(taps);
 #pragma unroll
         for (int e = first_of(EACH, HALF); e < first_of(EACH, HALF + 1); ++e)
             parcels[e - first_of(EACH, HALF)].fetch(of, places[e], tap, tile + Layout::at(row + e * PASS, depth));
         if (HALF == HALVES - 1) taps = sum(taps, step, of.j, of.c);
     }
-    template <int HALF> __device__ __forceinline__ void end(REAL* tile) const {
+    template <int HALF> __device__ __forceinline__ void end(Factor* tile) const {
 #pragma unroll
         for (int e = first_of(EACH, HALF); e < first_of(EACH, HALF + 1); ++e)
-            parcels[e - first_of(EACH, HALF)].template put<Layout::DEPTH_STEP>(of, tile + Layout::at(row + e * PASS, depth));
+            parcels[e - first_of(EACH, HALF)].template put<Layout::DEPTH_STEP>(tile + Layout::at(row + e * PASS, depth));
     }
 };
 
-template <int WIDE, Route ROUTE> struct AlongWindows {
+template <int WIDE> struct AlongWindows {
     using Layout = Tile<WIDE, false>;
     static constexpr int ACROSS = WIDE / VECTOR, PASS = BLOCK / ACROSS, EACH = DEPTH / PASS;
 
@@ -211,24 +202,24 @@ template <int WIDE, Route ROUTE> struct AlongWindows {
     const int row = threadIdx.x % ACROSS * VECTOR, depth = threadIdx.x / ACROSS;
     Tap tap;
     Digits window, step;
-    Parcel<ROUTE> parcels[first_of(EACH, 1)];
+    Parcel parcels[first_of(EACH, 1)];
 
     __device__ __forceinline__ AlongWindows(const Columns& of, i64 first_row, i64 first_depth) : of(of) {
         tap = of.tap(digits(first_row + row, of.j, of.c));
         window = digits(first_depth + depth, of.p, of.q);
         step = digits(PASS, of.p, of.q);
     }
-    template <int HALF> __device__ __forceinline__ void begin(REAL* tile) {
+    template <int HALF> __device__ __forceinline__ void begin(Factor* tile) {
 #pragma unroll
         for (int e = first_of(EACH, HALF); e < first_of(EACH, HALF + 1); ++e) {
             parcels[e - first_of(EACH, HALF)].fetch(of, of.place(window), tap, tile + Layout::at(row, depth + e * PASS));
             window = sum(window, step, of.p, of.q);
         }
     }
-    template <int HALF> __device__ __forceinline__ void end(REAL* tile) const {
+    template <int HALF> __device__ __forceinline__ void end(Factor* tile) const {
 #pragma unroll
         for (int e = first_of(EACH, HALF); e < first_of(EACH, HALF + 1); ++e)
-            parcels[e - first_of(EACH, HALF)].template put<1>(of, tile + Layout::at(row, depth + e * PASS));
+            parcels[e - first_of(EACH, HALF)].template put<1>(tile + Layout::at(row, depth + e * PASS));
     }
 };
 
@@ -237,8 +228,8 @@ template <int WIDE, Route ROUTE> struct AlongWindows {
 #if TENSOR
 
 // Eight warps, each of TILES x 4 products of 16 x 8, whose fragments common.cuh tells: lane 4 g + t has rows g and g + 8 of the
-// left factor at depths t and t + 4, column g of the right one at the same, and rows g and g + 8 of the sums at columns 2 t and
-// 2 t + 1.
+// left factor, column g of the right one, and rows g and g + 8 of the sums at columns 2 t and 2 t + 1. Of the depth, it has t and
+// t + 4 of eight in TF32; in bf16, the pairs from 2 t and 2 t + 8 on of sixteen.
 struct Sums {
     static constexpr int WARPS_ACROSS = COLUMNS / 32, WARPS_DOWN = BLOCK / 32 / WARPS_ACROSS;
     static constexpr int TILES = ROWS / WARPS_DOWN / 16;
@@ -247,7 +238,7 @@ struct Sums {
     const int row = warp / WARPS_ACROSS * TILES * 16, column = warp % WARPS_ACROSS * 32;
     float sums[TILES][4][4] = {};
 
-    template <class A, class B> __device__ __forceinline__ void add(const float* a, const float* b, int depth) {
+    template <class A, class B> __device__ __forceinline__ void add(const Factor* a, const Factor* b, int depth) {
         unsigned left[TILES][4], right[2][4];
 #pragma unroll
         for (int j = 0; j < 2; ++j) quad<B>(right[j], b, column + 16 * j, depth);
@@ -258,23 +249,29 @@ struct Sums {
 #pragma unroll
             for (int j = 0; j < 4; ++j) {  // of 16 columns' quad, eight are at places 0 and 2, eight at 1 and 3
                 const unsigned pair[2] = {right[j / 2][j % 2], right[j / 2][j % 2 + 2]};
-                mma_tf32(sums[i][j], left[i], pair);
+                if constexpr (NARROW)
+                    mma_bf16(sums[i][j], left[i], pair);
+                else
+                    mma_tf32(sums[i][j], left[i], pair);
             }
     }
 
-    // (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4) of the tile's rows and depths from there. A pair of 16-bit numbers of
-    // ldmatrix is one of ours, and a row of its matrix is four.
+    // Of the tile's rows and depths from there: rows g and g + 8 of the first half of the depth, and the same of the second.
+    // A row of ldmatrix's is a piece; a pair of its 16-bit numbers is a pair of bf16, or one number of TF32.
     template <class Layout>
-    __device__ __forceinline__ void quad(unsigned (&out)[4], const float* tile, int row, int depth) const {
+    __device__ __forceinline__ void quad(unsigned (&out)[4], const Factor* tile, int row, int depth) const {
         if constexpr (Layout::DEPTH_STEP == 1) {
-            ldmatrix_x4(out, tile + Layout::at(row + lane % 16, depth + lane / 16 * 4));
+            ldmatrix_x4(out, tile + Layout::at(row + lane % 16, depth + lane / 16 * PIECE));
+        } else if constexpr (NARROW) {  // matrices are of 8 depths x 8 rows
+            ldmatrix_x4_trans(out, tile + Layout::at(row + lane / 8 % 2 * 8, depth + lane / 16 * 8 + lane % 8));
         } else {
-            const float* from = tile + Layout::at(row + lane / 4, depth + lane % 4);
+            const Factor* from = tile + Layout::at(row + lane / 4, depth + lane % 4);
 #pragma unroll
             for (int e = 0; e < 4; ++e) out[e] = __float_as_uint(from[Layout::at(e % 2 * 8, e / 2 * 4)]);
         }
+        if constexpr (!NARROW)
 #pragma unroll
-        for (int e = 0; e < 4; ++e) out[e] = as_tf32(__uint_as_float(out[e]));
+            for (int e = 0; e < 4; ++e) out[e] = as_tf32(__uint_as_float(out[e]));
     }
 
     template <class Write> __device__ __forceinline__ void each(const Write& write) const {
@@ -285,7 +282,7 @@ struct Sums {
 #pragma unroll
                 for (int e = 0; e < 2; ++e)
                     write(row + 16 * i + lane / 4 + 8 * e, column + 8 * j + lane % 4 * 2,
-                          Vector<2>{sums[i][j][2 * e], sums[i][j][2 * e + 1]});
+                          Unit<REAL, 2>{sums[i][j][2 * e], sums[i][j][2 * e + 1]});
     }
 };
 
@@ -299,7 +296,7 @@ struct Sums {
     const int row = threadIdx.x / 16 * R_GROUP, column = threadIdx.x % 16 * C_GROUP;
     REAL sums[R][C] = {};
 
-    template <class A, class B> __device__ __forceinline__ void add(const REAL* a, const REAL* b, int first) {
+    template <class A, class B> __device__ __forceinline__ void add(const Factor* a, const Factor* b, int first) {
 #pragma unroll
         for (int depth = first; depth < first + DEPTH / HALVES; ++depth) {
             REAL left[R], right[C];
@@ -315,7 +312,7 @@ struct Sums {
     template <int N, int GROUP> __device__ __forceinline__ static void gather(REAL (&out)[N], const REAL* from) {
 #pragma unroll
         for (int i = 0; i < N; i += GROUP) {
-            const Vector<GROUP> v = load<GROUP>(from + 16 * i);
+            const auto v = load<Unit<REAL, GROUP>>(from + 16 * i, 0);
 #pragma unroll
             for (int e = 0; e < GROUP; ++e) out[i + e] = v.of[e];
         }
@@ -326,7 +323,7 @@ struct Sums {
         for (int i = 0; i < R; ++i)
 #pragma unroll
             for (int j = 0; j < C; j += C_GROUP) {
-                Vector<C_GROUP> v;
+                Unit<REAL, C_GROUP> v;
 #pragma unroll
                 for (int e = 0; e < C_GROUP; ++e) v.of[e] = sums[i][j + e];
                 write(row + i / R_GROUP * 16 * R_GROUP + i % R_GROUP, column + 16 * j, v);
@@ -338,8 +335,8 @@ struct Sums {
 
 // ---- The product ----
 
-struct Output {  // rows of the product are windows of an image's pixels, or rows in turn
-    REAL* a;
+template <typename T> struct Output {  // rows of the product are windows of an image's pixels, or rows in turn
+    T* a;
     i64 step;  // numbers from a pixel to the next
     i64 rows;
     int columns;
@@ -352,11 +349,14 @@ struct Output {  // rows of the product are windows of an image's pixels, or row
         const Digits d = digits(row, p, q);
         return ((i64(d.high) * h + first_h + d.middle * step_h) * w + first_w + d.low * step_w) * step;
     }
-    template <int N> __device__ __forceinline__ void write(i64 to, int column, Vector<N> v) const {
+    template <int N> __device__ __forceinline__ void write(i64 to, int column, const Unit<REAL, N>& sums) const {
+        Unit<T, N> v;
 #pragma unroll
         for (int e = 0; e < N; ++e) {
-            if (bias && column + e < columns) v.of[e] += bias[column + e];
-            if (relu && v.of[e] <= 0) v.of[e] = 0;  // a NaN stays
+            REAL sum = sums.of[e];
+            if (bias && column + e < columns) sum += bias[column + e];
+            if (relu && sum <= 0) sum = 0;  // a NaN stays
+            v.of[e] = sum;
         }
         if constexpr (VECTOR > 1) {
             if (column < columns) store(a + to + column, 0, v);
@@ -383,7 +383,7 @@ __device__ __forceinline__ void arrived() {  // the oldest chunk on its way
 
 // The halves of a chunk that comes, while those of another one are multiplied; there may be none of either.
 template <int HALF, class A, class B>
-__device__ __forceinline__ void move_and_multiply(A& a, B& b, Sums& sums, REAL* coming, const REAL* chunk) {
+__device__ __forceinline__ void move_and_multiply(A& a, B& b, Sums& sums, Factor* coming, const Factor* chunk) {
     if (coming) a.template begin<HALF>(coming), b.template begin<HALF>(coming + A::Layout::SIZE);
     if (HALF == HALVES - 1) sent();
     if (chunk) sums.template add<typename A::Layout, typename B::Layout>(chunk, chunk + A::Layout::SIZE, HALF * DEPTH / HALVES);
@@ -391,20 +391,20 @@ __device__ __forceinline__ void move_and_multiply(A& a, B& b, Sums& sums, REAL* 
 }
 
 // Write the sum of `chunks` chunks of a times b into the output's tile of that first row and column.
-template <class A, class B>
+template <class A, class B, class Output>
 __device__ __forceinline__ void multiply(A& a, B& b, int chunks, const Output& output, i64 row, int column, u8* shared) {
     i64* at = reinterpret_cast<i64*>(shared);  // where the tile's rows go: found once each, and kept out of registers
     if (threadIdx.x < ROWS) at[threadIdx.x] = row + threadIdx.x < output.rows ? output.at(row + threadIdx.x) : -1;
     __syncthreads();
 
-    REAL* tiles = reinterpret_cast<REAL*>(at + ROWS);
+    Factor* tiles = reinterpret_cast<Factor*>(at + ROWS);
     const auto stage = [&](int chunk) { return tiles + unsigned(chunk) % STAGES * (A::Layout::SIZE + B::Layout::SIZE); };
     Sums sums;
     for (int coming = 0; coming < chunks + STAGES - 1; ++coming) {
         const int chunk = coming - (STAGES - 1);
         if (chunk >= 0) arrived();  // and all threads are done with the chunk before, whose place is free
-        REAL* to = coming < chunks ? stage(coming) : nullptr;
-        const REAL* from = chunk >= 0 ? stage(chunk) : nullptr;
+        Factor* to = coming < chunks ? stage(coming) : nullptr;
+        const Factor* from = chunk >= 0 ? stage(chunk) : nullptr;
         move_and_multiply<0>(a, b, sums, to, from);
         move_and_multiply<1>(a, b, sums, to, from);
     }
@@ -415,21 +415,35 @@ __device__ __forceinline__ void multiply(A& a, B& b, int chunks, const Output& o
 
 // ---- The kernels. Blocks side by side share rows: what one loads the other finds in the cache. ----
 
-// x (N, H, W, C) at a pixel stride, weights (R, S, C, K), b (K,) or null -> y (N, P, Q, K) at a pixel stride.
-extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv2d(
-    const REAL* __restrict__ x, i64 x_step, i64 n, i64 h, i64 w, i64 c, const REAL* __restrict__ weights, i64 r, i64 s, i64 k,
-    const REAL* __restrict__ b, i64 relu, REAL* __restrict__ y, i64 y_step, i64 p, i64 q, i64 stride_h, i64 stride_w,
-    i64 padding_h, i64 padding_w) {
-    SHARED(shared);
+template <typename T>
+__device__ __forceinline__ void convolve(
+    const STORE* x, i64 x_step, i64 n, i64 h, i64 w, i64 c, const STORE* weights, i64 r, i64 s, i64 k, const REAL* b, i64 relu,
+    T* y, i64 y_step, i64 p, i64 q, i64 stride_h, i64 stride_w, i64 padding_h, i64 padding_w, u8* shared) {
     const int across = ceil_div(k, COLUMNS), column = blockIdx.x % across * COLUMNS, depth = int(r * s * c);
     const i64 row = i64(blockIdx.x / across) * ROWS;
     const Columns windows{x, int(x_step), int(h), int(w), int(n), int(p), int(q), int(r), int(s), int(c),
                           int(stride_h), int(stride_w), 1, 1, int(-padding_h), int(-padding_w)};
-    AlongTaps<ROWS, PLAIN> left(windows, row);
-    AlongWindows<COLUMNS, PLAIN> right(points(weights, k, 1, 1, depth, int(k)), column, 0);
-    const Output output{y, y_step, n * p * q, int(k), b, relu != 0, int(p), int(q), int(p), int(q), 1, 1, 0, 0};
+    AlongTaps<ROWS> left(windows, row);
+    AlongWindows<COLUMNS> right(points(weights, k, 1, 1, depth, int(k)), column, 0);
+    const Output<T> output{y, y_step, n * p * q, int(k), b, relu != 0, int(p), int(q), int(p), int(q), 1, 1, 0, 0};
     multiply(left, right, ceil_div(depth, DEPTH), output, row, column, shared);
 }
+
+// x (N, H, W, C) at a pixel stride, weights (R, S, C, K), b (K,) or null -> y (N, P, Q, K) at a pixel stride.
+#define CONV2D(NAME, T)                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) NAME(                                                       \
+        const STORE* __restrict__ x, i64 x_step, i64 n, i64 h, i64 w, i64 c, const STORE* __restrict__ weights, i64 r, i64 s, \
+        i64 k, const REAL* __restrict__ b, i64 relu, T* __restrict__ y, i64 y_step, i64 p, i64 q, i64 stride_h, i64 stride_w, \
+        i64 padding_h, i64 padding_w) {                                                                                       \
+        SHARED(shared);                                                                                                       \
+        convolve<T>(x, x_step, n, h, w, c, weights, r, s, k, b, relu, y, y_step, p, q, stride_h, stride_w, padding_h,         \
+                    padding_w, shared);                                                                                       \
+    }
+
+CONV2D(conv2d, STORE)
+#if NARROW
+CONV2D(conv2d_widened, REAL)  // the head's logits, of which a loss is made
+#endif
 
 struct Phase {  // along one axis: see the top
     int first_pixel, pixels, first_tap, taps, first_window;
@@ -443,11 +457,11 @@ struct Phase {  // along one axis: see the top
     }
 };
 
-// dy (N, P, Q, K) where mask > 0, weights (R, S, C, K), b (C,) or null -> dx (N, H, W, C). Images are at pixel strides.
+// dy (N, P, Q, K), weights (R, S, C, K), b (C,) or null -> dx (N, H, W, C). Images are at pixel strides.
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv2d_input_grad(
-    const REAL* __restrict__ dy, i64 dy_step, const REAL* __restrict__ mask, i64 mask_step, i64 n, i64 p, i64 q, i64 k,
-    const REAL* __restrict__ weights, i64 r, i64 s, i64 c, const REAL* __restrict__ b, i64 relu, REAL* __restrict__ dx,
-    i64 dx_step, i64 h, i64 w, i64 stride_h, i64 stride_w, i64 padding_h, i64 padding_w, i64 phases_w, i64 blocks_of_a_phase) {
+    const STORE* __restrict__ dy, i64 dy_step, i64 n, i64 p, i64 q, i64 k, const STORE* __restrict__ weights, i64 r, i64 s,
+    i64 c, const REAL* __restrict__ b, i64 relu, STORE* __restrict__ dx, i64 dx_step, i64 h, i64 w, i64 stride_h, i64 stride_w,
+    i64 padding_h, i64 padding_w, i64 phases_w, i64 blocks_of_a_phase) {
     SHARED(shared);
     const i64 phase = blockIdx.x / blocks_of_a_phase, block = blockIdx.x % blocks_of_a_phase;
     const Phase down(phase / phases_w, h, r, stride_h, padding_h), along(phase % phases_w, w, s, stride_w, padding_w);
@@ -457,32 +471,29 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv2d_input_grad(
     const int taps = down.taps * along.taps;
     const Columns windows{dy, int(dy_step), int(p), int(q), int(n), down.pixels, along.pixels,
                           taps ? down.taps : 0, taps ? along.taps : 1, int(k), 1, 1, -1, -1,
-                          down.first_window, along.first_window, mask, int(mask_step)};
+                          down.first_window, along.first_window};
     const Columns transposed{weights, int(k), int(r), int(s * c), 1, 1, int(c), windows.i, windows.j, int(k), 1, 1,
                              int(stride_h), int(stride_w * c), down.first_tap, int(along.first_tap * c)};
-    AlongTaps<ROWS, MASKED> left(windows, row);
-    AlongTaps<COLUMNS, PLAIN> right(transposed, column);
-    const Output output{dx, dx_step, rows, int(c), b, relu != 0, int(h), int(w), down.pixels, along.pixels,
+    AlongTaps<ROWS> left(windows, row);
+    AlongTaps<COLUMNS> right(transposed, column);
+    const Output<STORE> output{dx, dx_step, rows, int(c), b, relu != 0, int(h), int(w), down.pixels, along.pixels,
                         int(stride_h), int(stride_w), down.first_pixel, along.first_pixel};
     multiply(left, right, ceil_div(taps * k, DEPTH), output, row, column, shared);
 }
 
-// x (N, H, W, C), dy (N, P, Q, K) where mask > 0, at pixel strides -> parts of dw (parts, R, S, C, K), of so many chunks each.
+// x (N, H, W, C), dy (N, P, Q, K), at pixel strides -> parts of dw (parts, R, S, C, K), of so many chunks each.
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv2d_weight_grad(
-    const REAL* __restrict__ x, i64 x_step, i64 n, i64 h, i64 w, i64 c, const REAL* __restrict__ dy, i64 dy_step,
-    const REAL* __restrict__ mask, i64 mask_step, i64 p, i64 q, i64 k, REAL* __restrict__ dw, i64 r, i64 s, i64 stride_h,
-    i64 stride_w, i64 padding_h, i64 padding_w, i64 chunks) {
+    const STORE* __restrict__ x, i64 x_step, i64 n, i64 h, i64 w, i64 c, const STORE* __restrict__ dy, i64 dy_step, i64 p, i64 q,
+    i64 k, REAL* __restrict__ dw, i64 r, i64 s, i64 stride_h, i64 stride_w, i64 padding_h, i64 padding_w, i64 chunks) {
     SHARED(shared);
     const int rows = int(r * s * c), across = ceil_div(k, COLUMNS), down = ceil_div(rows, ROWS);
     const int column = blockIdx.x % across * COLUMNS, row = blockIdx.x / across % down * ROWS;
     const i64 part = blockIdx.x / across / down, first = part * chunks * DEPTH;
     const Columns windows{x, int(x_step), int(h), int(w), int(n), int(p), int(q), int(r), int(s), int(c),
                           int(stride_h), int(stride_w), 1, 1, int(-padding_h), int(-padding_w)};
-    Columns gradient = points(dy, dy_step, int(n), int(p), int(q), int(k));
-    gradient.mask = mask, gradient.mask_step = int(mask_step);
-    AlongWindows<ROWS, PLAIN> left(windows, row, first);
-    AlongWindows<COLUMNS, MASKED> right(gradient, column, first);
-    const Output output{dw + part * rows * k, k, rows, int(k), nullptr, false, 1, 1, 1, 1, 1, 1, 0, 0};
+    AlongWindows<ROWS> left(windows, row, first);
+    AlongWindows<COLUMNS> right(points(dy, dy_step, int(n), int(p), int(q), int(k)), column, first);
+    const Output<REAL> output{dw + part * rows * k, k, rows, int(k), nullptr, false, 1, 1, 1, 1, 1, 1, 0, 0};
     multiply(left, right, int(chunks), output, row, column, shared);
 }
 

@@ -23,11 +23,11 @@ BLOCK = 256  # threads, where a kernel has no reason for another number
 
 @dataclass(frozen=True)
 class Kernel:
-    """A `extern "C" __global__` function of one of the .cu files, compiled with REAL as the type of its numbers."""
+    """A `extern "C" __global__` function of one of the .cu files, compiled with STORE as the type of activations."""
 
     file: str
     name: str
-    real: str = "float"  # or "double"
+    store: str = "float"  # or "double" or "bf16"
     options: tuple[str, ...] = ()  # what else the source is told: NAME=value
 
     @property
@@ -38,7 +38,9 @@ class Kernel:
     @property
     def defines(self) -> tuple[str, ...]:
         """What the compiler is told about this source's types, and by its options."""
-        return (f"-DREAL={self.real}", f"-DDOUBLE={int(self.real == 'double')}", *(f"-D{option}" for option in self.options))
+        types = {"STORE": self.store, "REAL": "double" if self.store == "double" else "float"}
+        flags = {"DOUBLE": int(self.store == "double"), "NARROW": int(self.store == "bf16")}
+        return (*(f"-D{name}={value}" for name, value in (types | flags).items()), *(f"-D{option}" for option in self.options))
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -46,9 +48,14 @@ class Kernel:
         return ("-std=c++17", *self.defines)
 
 
-def real(dtype: DTypeLike) -> str:
-    """Return the name in C++ of float32 or float64."""
-    return {"float32": "float", "float64": "double"}[np.dtype(dtype).name]
+def store(dtype: DTypeLike) -> str:
+    """Return the name in C++ of float32, float64 or bfloat16."""
+    return {"float32": "float", "float64": "double", "bfloat16": "bf16"}[np.dtype(dtype).name]
+
+
+def parameter(dtype: DTypeLike) -> np.dtype:
+    """Return the type of parameters and their gradients beside activations of this type: float32 beside bfloat16."""
+    return np.dtype(np.float32) if store(dtype) == "bf16" else np.dtype(dtype)
 
 
 class Door(Protocol):

@@ -14,8 +14,8 @@ from typing import Any
 from ..geometry import Pair, Shape, output_hw
 from . import implicit
 from .columns import col2im, im2col
-from .device import empty
-from .pointwise import add_bias_relu, bias_grad, relu_grad
+from .device import empty, parameter
+from .pointwise import add_bias_relu
 
 MOST_BYTES = 2**28  # of columns at once
 POINTS: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0)}  # a product of matrices, as a convolution
@@ -32,13 +32,11 @@ def conv2d(x: Any, w: Any, b: Any = None, *, stride: Pair, padding: Pair, relu: 
 
 
 def conv2d_input_grad(
-    dy: Any, w: Any, x_shape: Shape, *, stride: Pair, padding: Pair, mask: Any = None, b: Any = None,
-    relu: bool = False, out: Any = None,
-) -> Any:  # fmt: skip
+    dy: Any, w: Any, x_shape: Shape, *, stride: Pair, padding: Pair, b: Any = None, relu: bool = False, out: Any = None
+) -> Any:
     """dx = col2im(dy @ w^T); rows of pixels under windows of two pieces get their sums from both, one after the other."""
     (r, s, c, _), (n, p, q, _) = w.shape, dy.shape
     dx = empty(x_shape, dy.dtype) if out is None else out
-    dy = dy if mask is None else relu_grad(dy, mask)
     matrix, width = w.reshape(1, 1, r * s * c, w.shape[3]), x_shape[2]
     for i in range(n):
         padded = _zeros(x_shape, dy.dtype, padding)
@@ -52,17 +50,14 @@ def conv2d_input_grad(
     return dx
 
 
-def conv2d_weight_grad(
-    x: Any, dy: Any, w_shape: Shape, *, stride: Pair, padding: Pair, mask: Any = None
-) -> tuple[Any, Any]:  # fmt: skip
-    """dw = im2col(x)^T @ dy, piece after piece, and db = sum of dy."""
+def weight_grad(x: Any, dy: Any, w_shape: Shape, *, stride: Pair, padding: Pair) -> Any:
+    """dw = im2col(x)^T @ dy, piece after piece."""
     (r, s, c, k), (_, p, q, _) = w_shape, dy.shape
-    dy = dy if mask is None else relu_grad(dy, mask)
-    dw = empty((1, 1, r * s * c, k), x.dtype)
+    dw = empty((1, 1, r * s * c, k), parameter(x.dtype))
     dw[...] = 0
     for i, rows, cols in _columns(x, (r, s), p, q, stride, padding):
-        dw += implicit.conv2d_weight_grad(cols, dy[i : i + 1, rows], dw.shape, **POINTS)[0]
-    return dw.reshape(w_shape), bias_grad(dy)
+        dw += implicit.weight_grad(cols, dy[i : i + 1, rows], dw.shape, **POINTS)
+    return dw.reshape(w_shape)
 
 
 def _columns(x: Any, kernel: Pair, p: int, q: int, stride: Pair, padding: Pair) -> Iterator[tuple[int, slice, Any]]:
@@ -97,10 +92,10 @@ def _under(rows: slice, r: int, stride: int) -> slice:
 def working(x_shape: Shape, w_shape: Shape, itemsize: int, *, stride: Pair, padding: Pair) -> int:
     """Return the bytes that any of the three takes beyond its results, at most.
 
-    A piece's columns, and their gradient gathered; a padded image, while the next one is made; dy where the mask counts it.
+    A piece's columns, and their gradient gathered; a padded image, while the next one is made.
     """
-    (n, h, w, c), (r, s, _, k) = x_shape, w_shape
+    (_, h, w, c), (r, s, _, _) = x_shape, w_shape
     p, q = output_hw(x_shape, (r, s), stride, padding)
     row = q * r * s * c * itemsize
     image = (h + 2 * padding[0]) * w * c * itemsize
-    return 2 * min(p * row, max(MOST_BYTES, row)) + 3 * image + n * p * q * k * itemsize
+    return 2 * min(p * row, max(MOST_BYTES, row)) + 3 * image

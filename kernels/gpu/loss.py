@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .device import BLOCK, Kernel, asarray, blocks, empty, launch, real
+from .device import BLOCK, Kernel, asarray, blocks, empty, launch, store
 from .layout import pixel
 
 FILE = "loss.cu"
@@ -19,7 +19,7 @@ SHARED = BLOCK // 32 * np.dtype(np.float64).itemsize  # bytes: each warp's sum
 
 def softmax_cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
     """Return sum(w l) / sum(w) over pixels, l = -log softmax(logits)[label], and its gradient. labels, weights: also NumPy's."""
-    kind, k, pixels = real(logits.dtype), logits.shape[3], math.prod(logits.shape[:3])
+    kind, k, pixels = store(logits.dtype), logits.shape[3], math.prod(logits.shape[:3])
     labels, weights = _on_device(labels, np.int32), _on_device(weights, logits.dtype)
     n = parts(pixels)
     weight_sums, losses = empty((n,), np.float64), empty((n,), np.float64)

@@ -16,18 +16,19 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..geometry import Pair, Shape, output_hw
-from .device import Kernel, blocks, real
+from .device import Kernel, blocks, store
 
 LOG = logging.getLogger("minunet.gpu")
 
 FILE = "conv.cu"
 PASSES = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 PATHS = ("fma", "tensor")
-TENSOR_CAPABILITY = 80  # TF32 and cp.async came with it
+TENSOR_CAPABILITY = 80  # TF32, bf16 and cp.async came with it
 
 # conv.cu has the same numbers under the same names
 DEPTH = 16
-ROWS = {"float": 128, "double": 64}
+NARROW_DEPTH = 32  # of bf16 on tensor cores
+ROWS = {"float": 128, "bf16": 128, "double": 64}
 STAGES = {"fma": 2, "tensor": 4}
 LINE_PADDING = 8  # at most
 
@@ -44,32 +45,40 @@ class Tile:
     """What a block makes of a product, and how: a variant of conv.cu."""
 
     path: str
-    real: str
+    store: str
     columns: int
     vector: int  # numbers that are loaded at once
 
     @property
     def rows(self) -> int:
         """As many as conv.cu's ROWS."""
-        return ROWS[self.real]
+        return ROWS[self.store]
+
+    @property
+    def depth(self) -> int:
+        """As many as conv.cu's DEPTH."""
+        return NARROW_DEPTH if (self.path, self.store) == ("tensor", "bf16") else DEPTH
 
     @property
     def shared(self) -> int:
         """Bytes of shared memory: where each row goes, and all stages' chunks of both factors."""
         line = self.rows + self.columns + 2 * LINE_PADDING
-        return self.rows * 8 + STAGES[self.path] * DEPTH * line * (8 if self.real == "double" else 4)
+        factor = 8 if self.store == "double" else 4 * DEPTH // self.depth  # bytes
+        return self.rows * 8 + STAGES[self.path] * self.depth * line * factor
 
     def kernel(self, name: str) -> Kernel:
         """Return a pass's kernel."""
         options = f"TENSOR={int(self.path == 'tensor')}", f"COLUMNS={self.columns}", f"VECTOR={self.vector}"
-        return Kernel(FILE, name, self.real, options)
+        return Kernel(FILE, name, self.store, options)
 
 
 # All that there are, for whoever compiles or tests them; of those, `tile` chooses.
 TILES = (
     Tile("fma", "float", 16, 1), Tile("fma", "float", 64, 1), Tile("fma", "float", 64, 4),
     Tile("fma", "double", 16, 1), Tile("fma", "double", 64, 1), Tile("fma", "double", 64, 2),
+    Tile("fma", "bf16", 16, 1), Tile("fma", "bf16", 64, 1),
     Tile("tensor", "float", 64, 1), Tile("tensor", "float", 64, 4), Tile("tensor", "float", 128, 4),
+    Tile("tensor", "bf16", 64, 8), Tile("tensor", "bf16", 128, 8),
 )  # fmt: skip
 
 
@@ -83,22 +92,23 @@ class Plan:
     phases_w: int = 1  # of an input gradient: the grids of pixels that see the same taps, along the width
     blocks_of_a_phase: int = 1
     parts: int = 1  # of a weight gradient: partial sums
-    chunks: int = 0  # of DEPTH pixels, in each part
+    chunks: int = 0  # in each part, of the tile's depth in pixels
 
 
 def chosen_path(c: int, k: int, dtype: DTypeLike, *, capability: int, precision: str) -> str:
-    """Return "tensor" (TF32 products on tensor cores) or "fma" (multiply-adds in the dtype), for c to k channels.
+    """Return "tensor" (TF32 or bf16 products on tensor cores) or "fma" (multiply-adds in float), for c to k channels.
 
-    float64 is always "fma". For float32, MINUNET_GPU_PATH in the environment forces one of them, whatever the precision and
-    the channels are; ValueError where it names neither, or a device of this capability (10 major + minor) has none.
+    float64 is always "fma". Else MINUNET_GPU_PATH in the environment forces one of them, whatever the precision and the
+    channels are; ValueError where it names neither, or a device of this capability (10 major + minor) has none.
     """
-    if np.dtype(dtype) != np.float32:
+    if store(dtype) == "double":
         return "fma"
     forced = os.environ.get("MINUNET_GPU_PATH")
     if forced:
         _check_forced(forced, capability)
         return forced
-    return "tensor" if precision == "tf32" and capability >= TENSOR_CAPABILITY and min(c, k) >= LEAST_CHANNELS else "fma"
+    wanted = precision == "tf32" or store(dtype) == "bf16"
+    return "tensor" if wanted and capability >= TENSOR_CAPABILITY and min(c, k) >= LEAST_CHANNELS else "fma"
 
 
 def _check_forced(path: str, capability: int) -> None:
@@ -106,7 +116,7 @@ def _check_forced(path: str, capability: int) -> None:
         raise ValueError(f"MINUNET_GPU_PATH is {path!r}; it takes {' or '.join(PATHS)}")
     if path == "tensor" and capability < TENSOR_CAPABILITY:
         raise ValueError(
-            f"MINUNET_GPU_PATH is 'tensor', and this GPU has compute capability {capability / 10}: TF32 exists from "
+            f"MINUNET_GPU_PATH is 'tensor', and this GPU has compute capability {capability / 10}: TF32 and bf16 exist from "
             f"{TENSOR_CAPABILITY / 10} on. Unset it, or set it to 'fma'"
         )
 
@@ -138,11 +148,14 @@ def plan(
 
 def tile(columns: int, c: int, k: int, dtype: DTypeLike, *, path: str, vectors: bool) -> Tile:
     """Return the variant for a product of so many columns, of a convolution of c to k channels."""
-    kind = real(dtype)
+    kind = store(dtype)
     width = 16 // np.dtype(dtype).itemsize
+    whole = vectors and c % width == 0 and k % width == 0
+    if kind == "bf16" and not (whole and path == "tensor"):
+        path, whole = "fma", False  # nothing copies two bytes without a thread's help
     if columns <= 16 and path == "fma":
         return Tile(path, kind, 16, 1)
-    if not vectors or c % width or k % width:
+    if not whole:
         return Tile(path, kind, 64, 1)
     return Tile(path, kind, 128 if columns > 64 and path == "tensor" else 64, width)
 
@@ -160,8 +173,9 @@ def _input_grad(shape: Tile, x_shape: Shape, stride: Pair) -> Plan:
 
 
 def _weight_grad(shape: Tile, rows: int, k: int, pixels: int) -> Plan:
-    parts, chunks = cut(rows, k, pixels)
-    return Plan(shape.kernel("conv2d_weight_grad"), parts * _blocks(shape, rows, k), shape.shared, parts=parts, chunks=chunks)
+    parts, each = cut(rows, k, pixels)
+    grid, chunks = parts * _blocks(shape, rows, k), each // shape.depth
+    return Plan(shape.kernel("conv2d_weight_grad"), grid, shape.shared, parts=parts, chunks=chunks)
 
 
 def _blocks(shape: Tile, rows: int, columns: int) -> int:
@@ -169,13 +183,13 @@ def _blocks(shape: Tile, rows: int, columns: int) -> int:
 
 
 def cut(rows: int, columns: int, pixels: int) -> tuple[int, int]:
-    """Return the number of parts of a weight gradient's sum over pixels, and each one's chunks of DEPTH pixels.
+    """Return the number of parts of a weight gradient's sum over pixels, and the pixels of each: whole chunks of any tile.
 
     There are parts enough to keep a large GPU busy and none is longer than MOST_PART pixels, but each is at least LEAST_PART.
     """
     wanted = max(blocks(BUSY, blocks(rows, 128) * blocks(columns, 128)), blocks(pixels, MOST_PART))
-    each = blocks(max(blocks(pixels, wanted), min(pixels, LEAST_PART)), DEPTH)
-    return (blocks(blocks(pixels, DEPTH), each), each) if pixels else (1, 0)
+    each = blocks(max(blocks(pixels, wanted), min(pixels, LEAST_PART)), NARROW_DEPTH) * NARROW_DEPTH
+    return (blocks(pixels, each), each) if pixels else (1, 0)
 
 
 def check_sizes(x_shape: Shape, w_shape: Shape, y_shape: Shape, stride: Pair, padding: Pair) -> None:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from .device import BLOCK, Kernel, blocks, empty, launch, real
-from .layout import pixel, unit
+from .device import BLOCK, Kernel, blocks, empty, launch, parameter, store
+from .layout import ACCESS, pixel, unit
 
 FILE = "pointwise.cu"
 
-COLUMNS = 64  # channels that a block adds: two cache lines of float32, beside one another
+COLUMNS = 64  # channels that a block adds beside one another: two cache lines of float32
 FEW_COLUMNS = 8  # the same where a row is a partial sum in float64: one cache line, and more blocks for few rows
-ROWS = 16  # pixels that a thread adds at least, to be worth a partial sum
+ROWS = 8  # pixels that a thread adds at least, to be worth a partial sum
 MOST_BLOCKS = 2**11  # add pixels: enough to fill any device, and a number that none of them decides
 
 
@@ -28,7 +29,7 @@ def add_bias_relu(x: Any, b: Any, *, relu: bool, out: Any) -> Any:
     """out = x + b, where there is a b (C,), and max(that, 0) if relu says so. out (N, H, W, C) may be x. Return out."""
     width = unit(x, out)
     launch(
-        Kernel(FILE, "add_bias_relu", real(x.dtype)), blocks(x.size // width), BLOCK, x, pixel(x), b, int(relu), out,
+        Kernel(FILE, "add_bias_relu", store(x.dtype)), blocks(x.size // width), BLOCK, x, pixel(x), b, int(relu), out,
         pixel(out), x.shape[3] // width, x.size // width, width,
     )  # fmt: skip
     return out
@@ -39,46 +40,66 @@ def relu_grad(dy: Any, y: Any) -> Any:
     dx = empty(dy.shape, dy.dtype)
     width = unit(dy, y)
     launch(
-        Kernel(FILE, "relu_grad", real(dy.dtype)), blocks(dy.size // width), BLOCK, dy, pixel(dy), y, pixel(y), dx,
+        Kernel(FILE, "relu_grad", store(dy.dtype)), blocks(dy.size // width), BLOCK, dy, pixel(dy), y, pixel(y), dx,
         dy.shape[3] // width, dy.size // width, width,
     )  # fmt: skip
     return dx
 
 
-def bias_grad(dy: Any, mask: Any = None) -> Any:
-    """db (C,) = sum of dy over images and pixels, in float64: dy counts only where mask > 0, if there is a mask of its shape."""
+def bias_grad(dy: Any) -> Any:
+    """db (C,) = sum of dy over images and pixels, in float64."""
+    return relu_bias_grad(dy, None)[1]
+
+
+def relu_bias_grad(dy: Any, y: Any) -> tuple[Any, Any]:
+    """Return dy where y > 0, else 0, and its sum over images and pixels, db (C,): of dy itself where y is None."""
     pixels, c = math.prod(dy.shape[:3]), dy.shape[3]
-    cut = Cut.of(pixels, c)
-    partial, db = empty((cut.chunks, c), np.float64), empty((c,), dy.dtype)
+    cut = Cut.of(pixels, c, dy.itemsize)
+    dx, pixel_of_y = (dy, 0) if y is None else (empty(dy.shape, dy.dtype), pixel(y))
+    partial, db = empty((cut.chunks, c), np.float64), empty((c,), parameter(dy.dtype))
+    aligned = unit(*(a for a in (dy, y) if a is not None)) == cut.width
     launch(
-        Kernel(FILE, "sum_chunks", real(dy.dtype)), (blocks(c, cut.columns), cut.chunks, 1), BLOCK, dy, pixel(dy), mask,
-        0 if mask is None else pixel(mask), pixels, c, cut.chunk, cut.columns, partial, shared=SHARED,
+        Kernel(FILE, "sum_chunks", store(dy.dtype)), (blocks(c // cut.width, cut.columns), cut.chunks, 1), BLOCK, dy, pixel(dy),
+        y, pixel_of_y, None if y is None else dx, pixels, c // cut.width, cut.chunk, cut.columns, partial, cut.width,
+        int(aligned), shared=cut.width * SHARED,
     )  # fmt: skip
     columns = columns_of(c, FEW_COLUMNS)
     launch(
-        Kernel(FILE, "sum_sums", real(dy.dtype)), blocks(c, columns), BLOCK, partial, cut.chunks, c, columns, db, shared=SHARED
+        Kernel(FILE, "sum_sums", store(dy.dtype)), blocks(c, columns), BLOCK, partial, cut.chunks, c, columns, db, shared=SHARED
     )
-    return db
+    return dx, db
 
 
-SHARED = BLOCK * np.dtype(np.float64).itemsize  # bytes: each thread's sum
+def cast(a: Any, dtype: DTypeLike) -> Any:
+    """Return a (dense) as float32 where it is bfloat16, or the other way round: itself where it is of that type."""
+    if a.dtype == dtype:
+        return a
+    b = empty(a.shape, dtype)
+    launch(Kernel(FILE, "narrow" if store(dtype) == "bf16" else "widen", "bf16"), blocks(a.size), BLOCK, a, b, a.size)
+    return b
+
+
+SHARED = BLOCK * np.dtype(np.float64).itemsize  # bytes: a sum of each thread
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How the sum over many rows is cut: by their number alone, since the cut decides how the sum is rounded."""
+    """How the sum over many rows is cut: by shape and type alone, since the cut decides how the sum is rounded."""
 
-    columns: int  # that a block adds, beside one another
+    width: int  # columns that a thread adds, beside one another: a unit, or one
+    columns: int  # units that a block adds, beside one another
     chunk: int  # rows that it adds
     chunks: int
 
     @classmethod
-    def of(cls, rows: int, c: int) -> Cut:
+    def of(cls, rows: int, c: int, itemsize: int) -> Cut:
         """Cut so many rows of c columns."""
-        columns = columns_of(c, COLUMNS)
-        most = max(1, MOST_BLOCKS // blocks(c, columns))
+        width = ACCESS // itemsize
+        width = width if c % width == 0 else 1
+        columns = columns_of(c // width, COLUMNS // width)
+        most = max(1, MOST_BLOCKS // blocks(c // width, columns))
         chunk = max(BLOCK // columns * ROWS, blocks(rows, most))
-        return cls(columns, chunk, max(1, blocks(rows, chunk)))
+        return cls(width, columns, chunk, max(1, blocks(rows, chunk)))
 
 
 def columns_of(c: int, most: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry import Pair, output_hw
-from .device import BLOCK, Kernel, blocks, empty, launch, real
+from .device import BLOCK, Kernel, blocks, empty, launch, store
 from .layout import pixel, unit
 
 FILE = "pooling.cu"
@@ -20,7 +20,7 @@ def max_pool2d(x: Any, window: Pair, stride: Pair) -> tuple[Any, Any]:
     y, argmax = empty((n, p, q, c), x.dtype), empty((n, p, q, c), np.uint8)
     width = unit(x)
     launch(
-        Kernel(FILE, "max_pool", real(x.dtype)), blocks(y.size // width), BLOCK, x, pixel(x), y, argmax, y.size // width,
+        Kernel(FILE, "max_pool", store(x.dtype)), blocks(y.size // width), BLOCK, x, pixel(x), y, argmax, y.size // width,
         h, w, c // width, p, q, *window, *stride, width,
     )  # fmt: skip
     return y, argmax
@@ -32,7 +32,7 @@ def max_pool2d_grad(dy: Any, argmax: Any, x_shape: tuple[int, ...], window: Pair
     dx = empty(x_shape, dy.dtype)
     width = unit(dy)
     launch(
-        Kernel(FILE, "max_pool_grad", real(dy.dtype)), blocks(dx.size // width), BLOCK, dy, pixel(dy), argmax, dx,
+        Kernel(FILE, "max_pool_grad", store(dy.dtype)), blocks(dx.size // width), BLOCK, dy, pixel(dy), argmax, dx,
         dx.size // width, h, w, c // width, *dy.shape[1:3], *window, *stride, width,
     )  # fmt: skip
     return dx

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .device import BLOCK, Kernel, blocks, launch, real
+from .device import BLOCK, Kernel, blocks, launch, store
 from .layout import unit
 
 FILE = "updates.cu"
@@ -31,6 +31,6 @@ def adam_update(
 def _by_elements(name: str, param: Any, grad: Any, moments: tuple[Any, ...], numbers: tuple[float, ...], loss: Any) -> None:
     width = unit(param, grad, *moments)
     launch(
-        Kernel(FILE, name, real(param.dtype)), blocks(param.size // width), BLOCK, param, grad, *moments,
+        Kernel(FILE, name, store(param.dtype)), blocks(param.size // width), BLOCK, param, grad, *moments,
         param.size // width, *map(float, numbers), loss, width,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from ..geometry import Pair, Shape, output_hw
 from . import explicit
 from .convolution import chosen
+from .device import parameter
 from .plan import cut
 from .pointwise import Cut
 
@@ -21,27 +22,33 @@ from .pointwise import Cut
 def conv2d(
     x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair, algorithm: str = "auto"
 ) -> tuple[int, int]:
-    """Return what conv2d takes."""
-    return _explicit(x_shape, w_shape, dtype, stride, padding, algorithm) or (0, 0)
+    """Return what conv2d takes: w as it is multiplied, if it has another type."""
+    return _explicit(x_shape, w_shape, dtype, stride, padding, algorithm) or (0, _cast(w_shape, dtype))
 
 
 def conv2d_input_grad(
     x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair, algorithm: str = "auto"
 ) -> tuple[int, int]:
-    """Return what conv2d_input_grad takes."""
-    return _explicit(x_shape, w_shape, dtype, stride, padding, algorithm) or (0, 0)
+    """Return what conv2d_input_grad takes: the same."""
+    return _explicit(x_shape, w_shape, dtype, stride, padding, algorithm) or (0, _cast(w_shape, dtype))
 
 
 def conv2d_weight_grad(
     x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair, algorithm: str = "auto"
 ) -> tuple[int, int]:
-    """Return what conv2d_weight_grad takes: the parts of dw, where there is more than one, and then those of db."""
+    """Return what conv2d_weight_grad takes: the parts of db, and when they are gone those of dw, where there are several."""
     (r, s, c, k), (p, q) = w_shape, output_hw(x_shape, (w_shape[0], w_shape[1]), stride, padding)
     pixels = x_shape[0] * p * q
     parts, _ = cut(r * s * c, k, pixels)
-    size = math.prod(w_shape) * np.dtype(dtype).itemsize
-    own = (parts * size if parts > 1 else 0, Cut.of(pixels, k).chunks * k * np.dtype(np.float64).itemsize)
-    return _explicit(x_shape, w_shape, dtype, stride, padding, algorithm) or (0, max(own))
+    dw = math.prod(w_shape) * parameter(dtype).itemsize
+    of_db = Cut.of(pixels, k, np.dtype(dtype).itemsize).chunks * k * np.dtype(np.float64).itemsize
+    own = 0, max(parts * dw if parts > 1 else 0, of_db - dw)
+    return _explicit(x_shape, w_shape, dtype, stride, padding, algorithm) or own
+
+
+def _cast(w_shape: Shape, dtype: DTypeLike) -> int:
+    itemsize = np.dtype(dtype).itemsize
+    return math.prod(w_shape) * itemsize if itemsize < parameter(dtype).itemsize else 0
 
 
 def _explicit(
@@ -49,4 +56,5 @@ def _explicit(
 ) -> tuple[int, int] | None:
     if chosen(algorithm, (w_shape[0], w_shape[1]), stride) != "im2col":
         return None
-    return 0, explicit.working(x_shape, w_shape, np.dtype(dtype).itemsize, stride=stride, padding=padding)
+    columns = explicit.working(x_shape, w_shape, np.dtype(dtype).itemsize, stride=stride, padding=padding)
+    return 0, columns + _cast(w_shape, dtype)

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Plan:
     """What `train` would do: on patches of this side, for so many steps, with so much memory (of what is free now)."""
 
     network: Network
+    unet: UNet
     batch_size: int
     patch_size: int
     schedule: Schedule
@@ -52,7 +54,13 @@ class Plan:
     def n_bytes(self, batch_size: int) -> int:
         """Return what training takes with batches of this size: a step's peak, and the images as the network reads them."""
         side = self.patch_size + 2 * self.network.margin
-        return self.data_bytes + training_bytes(self.network, batch_size, side, side)
+        with self.computing():
+            return self.data_bytes + training_bytes(self.network, batch_size, side, side)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Return a context that computes where and as training would."""
+        place = kernels.place(self.network.flat)
+        return devices.computing(place, precision=self.unet.precision, n_threads=self.unet.n_threads)
 
     @property
     def fits(self) -> bool:
@@ -96,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     _print_findings(findings, arguments.quiet)
     if not arguments.quiet:
         if plan:
-            _print_cost(plan, unet)
+            _print_cost(plan)
         print(_next(arguments, findings, found, plan))
     return 1 if _errors(findings) else 0
 
@@ -146,7 +154,7 @@ def _plan(unet: UNet, pairs: Sequence[Pair], found: Survey) -> tuple[Plan | None
     schedule = Schedule(unet.learning_rate, steps, unet.max_epochs, unet.max_minutes)
     beside = kernels.place(network.flat) == "cpu"  # the images, as float32 and int32, lie in the same memory
     data_bytes = sum(4 * (pair.image.size + pair.mask.size) for pair in pairs) if beside else 0
-    plan = Plan(network, unet.batch_size, patch_size, schedule, data_bytes, free_memory(network))
+    plan = Plan(network, unet, unet.batch_size, patch_size, schedule, data_bytes, free_memory(network))
     return plan, [] if plan.fits else [_lacking(plan)]
 
 
@@ -206,15 +214,14 @@ def _print_findings(findings: Sequence[Finding], quiet: bool) -> None:
         print("\n".join(lines if quiet else ["", *lines]), flush=True)
 
 
-def _print_cost(plan: Plan, unet: UNet) -> None:
+def _print_cost(plan: Plan) -> None:
     """Print the memory that training takes; where it is there, the time, from steps that are taken now."""
     print(f"\n{'memory':10} about {size_text(plan.n_bytes(plan.batch_size))}, of {size_text(plan.free_bytes)} free", flush=True)
     if not plan.fits:
         return
     if sys.stderr.isatty():
         print("timing training steps ...", end="\r", file=sys.stderr, flush=True)
-    place = kernels.place(plan.network.flat)
-    with devices.computing(place, precision=unet.precision, n_threads=unet.n_threads):
+    with plan.computing():
         seconds = seconds_per_step(plan.network, plan.batch_size, plan.patch_size)
     print(f"{'time':10} {_time(plan.schedule, seconds)}")
 

@@ -26,7 +26,7 @@ def training_bytes(network: Network, n: int, h: int, w: int) -> int:
     """
     book = _Book(network, n, h, w)
     book.keep("moments", 2 * network.flat.nbytes)
-    book.array("weights", book.output, 1, pooled=False)
+    book.array("weights", book.output, 1, pooled=False, item=network.dtype.itemsize)
     book.forward()
     book.loss()
     book.backward()
@@ -94,7 +94,9 @@ class _Book:
 
     def __init__(self, network: Network, n: int, h: int, w: int, training: bool = True) -> None:
         self.network, self.n, self.training, self.peak, self.scratch = network, n, training, 0, 0
-        self.item, self.depth, self.same = network.dtype.itemsize, network.depth, network.padding == "same"
+        self.place = kernels.place(network.flat)
+        self.stored = kernels.stored_dtype(network.dtype, self.place)
+        self.depth, self.same = network.depth, network.padding == "same"
         self.channels = [network.base_channels << i for i in range(network.depth + 1)]
         self.weights = {k: shape for k, shape in parameter_shapes(**network.config).items() if k.endswith("weight")}
         self.encoder, self.decoder = _sizes(network, h, w)
@@ -103,7 +105,9 @@ class _Book:
         self.leased: dict[str, int] = {}  # buffers, by the array that lies in them
         self.idle: list[int] = []
         self.keep("parameters", network.flat.nbytes)
-        self.keep("x", n * h * w * network.in_channels * self.item)
+        self.keep("x", n * h * w * network.in_channels * network.dtype.itemsize)
+        if self.stored != network.dtype:
+            self.array("narrow x", (h, w), network.in_channels)
 
     def keep(self, name: str, n_bytes: int) -> None:
         """Enter an array that NumPy makes: it is gone when it dies."""
@@ -121,8 +125,9 @@ class _Book:
         self.leased[name] = n_bytes if place is None else self.idle.pop(place)
         self._count()
 
-    def array(self, name: str, size: Size, channels: int, *, pooled: bool = True) -> None:
-        (self.hold if pooled else self.keep)(name, self.n * size[0] * size[1] * channels * self.item)
+    def array(self, name: str, size: Size, channels: int, *, pooled: bool = True, item: int | None = None) -> None:
+        """Enter an array of activations; item: the bytes of a number, where it is not stored as they are."""
+        (self.hold if pooled else self.keep)(name, self.n * size[0] * size[1] * channels * (item or self.stored.itemsize))
 
     def drop(self, *names: str) -> None:
         """Strike arrays out. A name that was never entered is no matter: another padding, or no dropout."""
@@ -162,7 +167,7 @@ class _Book:
             self.drop("working")
             self._forget(below)
             below = self._block(f"decoder.{i}", f"skip.{i}", c, up, first, second)
-        self.array("logits", self.output, self.network.out_channels)
+        self.array("logits", self.output, self.network.out_channels, item=self.network.dtype.itemsize)
         self._work("conv2d", "head", self.output)
         self.drop("working")
 
@@ -184,7 +189,7 @@ class _Book:
             self.drop(*names)
 
     def loss(self) -> None:
-        self.array("dlogits", self.output, self.network.out_channels)
+        self.array("dlogits", self.output, self.network.out_channels, item=self.network.dtype.itemsize)
         self.drop("logits")
 
     def backward(self) -> None:
@@ -224,24 +229,28 @@ class _Book:
     def _convolution(self, name: str, into: Size, dx: str, c_in: int) -> None:
         """Enter a weight gradient and dx. (For an up-convolution `into` is the size that it gives.)"""
         up = name.endswith("up")
+        if self.place != "cpu" and "conv" in name:  # their relu's gradient is an array there
+            lost = 0 if self.same else 2
+            self.array("masked", (into[0] - lost, into[1] - lost), self.weights[f"{name}.weight"][3])
         self._work("conv2d_weight_grad", name, into)
-        self.hold(f"dw.{name}", math.prod(self.weights[f"{name}.weight"]) * self.item)
+        self.hold(f"dw.{name}", math.prod(self.weights[f"{name}.weight"]) * self.network.dtype.itemsize)
         self.drop("working")
         self.array(dx, (into[0] // 2, into[1] // 2) if up else into, c_in)
         if c_in:
             self._work("conv2d" if up else "conv2d_input_grad", name, into)  # of a transposed convolution it is a plain one
             self.drop("working")
+        self.drop("masked")
 
     def _work(self, kernel: str, name: str, into: Size) -> None:
         """Enter what a kernel takes beyond its results, as "working"; the reference backend's take nothing worth a plan."""
-        working = _working(kernels.place(self.network.flat))
+        working = _working(self.place)
         if working is None:
             return
         w_shape = self.weights[f"{name}.weight"]
         plain = w_shape[0] == 3
         padding, stride = (1 if self.same and plain else 0), (2 if name.endswith("up") else 1)
         scratch, arrays = getattr(working, kernel)(
-            (self.n, *into, w_shape[2]), w_shape, self.network.dtype, stride=(stride, stride), padding=(padding, padding),
+            (self.n, *into, w_shape[2]), w_shape, self.stored, stride=(stride, stride), padding=(padding, padding),
             algorithm=self.network.algorithm if plain else "auto",
         )  # fmt: skip
         self.scratch = max(self.scratch, scratch)

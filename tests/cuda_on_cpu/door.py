@@ -26,6 +26,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from ml_dtypes import bfloat16
 from numpy.typing import DTypeLike
 
 from minunet.kernels.gpu import device
@@ -38,7 +39,7 @@ from .memory import guarded_empty, margins_intact
 SHIM = Path(__file__).with_name("shim.hpp")
 FLAGS = ("-O2", "-std=c++17", "-fno-strict-aliasing", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-fPIC")
 MOST_SHARED = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227}  # KiB a block: CUDA C++ Programming Guide, "Compute Capabilities"
-DTYPES = {"f": np.float32, "d": np.float64, "B": np.uint8, "i": np.int32, "I": np.uint32, "q": np.int64}
+DTYPES = {"h": bfloat16, "f": np.float32, "d": np.float64, "B": np.uint8, "i": np.int32, "I": np.uint32, "q": np.int64}
 
 # `extern "C" __global__ void __launch_bounds__(256) name(`, and the other order of the three words before the name
 _KERNEL = re.compile(

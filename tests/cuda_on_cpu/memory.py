@@ -15,7 +15,9 @@ POISON = 0xFF  # in each byte: NaN in any float type, and an index of nowhere
 
 def guarded_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     """Return an array of POISON between two margins."""
-    return np.asarray(_Block(tuple(shape), np.dtype(dtype)))
+    dtype = np.dtype(dtype)
+    a = np.asarray(_Block(tuple(shape), dtype))
+    return a if a.dtype == dtype else a.view(dtype)  # NumPy's protocol has no word for bfloat16
 
 
 def margins_intact(a: NDArray) -> bool:

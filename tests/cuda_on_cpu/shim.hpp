@@ -67,6 +67,8 @@ inline float min(float a, float b) { return fminf(a, b); }
 inline double max(double a, double b) { return fmax(a, b); }
 inline double min(double a, double b) { return fmin(a, b); }
 
+struct bf16;  // of common.cuh
+
 namespace shim {
 
 const unsigned WARP = 32, MOST_THREADS = 1024, MOST_COPIES = 256;  // copies: in flight, of one thread
@@ -344,6 +346,7 @@ template <> struct Letter<double> { static constexpr char value = 'd'; };
 template <> struct Letter<unsigned char> { static constexpr char value = 'B'; };
 template <> struct Letter<unsigned> { static constexpr char value = 'I'; };
 template <> struct Letter<int> { static constexpr char value = 'i'; };
+template <> struct Letter<bf16> { static constexpr char value = 'h'; };
 template <> struct Letter<long long> { static constexpr char value = 'q'; };
 
 template <class P> struct Parameter { static_assert(sizeof(P) == 0, "a parameter is a pointer, a long long or a double"); };

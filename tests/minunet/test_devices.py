@@ -6,16 +6,20 @@ Its arrays refuse to meet NumPy's, as CuPy's do: what passes here never mixes th
 from __future__ import annotations
 
 import pickle
+from unittest import mock
 
 import numpy as np
 import pytest
 from cuda_on_cpu.door import emulated
 from cuda_on_cpu.strict import DeviceArray
+from ml_dtypes import bfloat16
 
 import minunet
 from minunet import Network, UNet, devices, kernels, losses, ops, optim
+from minunet.kernels import reference
 from minunet.kernels.gpu import device
 from minunet.training import step
+from minunet.training.memory import training_bytes
 
 CONFIG = {"base_channels": 4, "depth": 2, "random_state": 3}
 
@@ -89,6 +93,88 @@ def test_steps_again_give_the_same_bits(any_gpu, precision):
     assert len(found) == 1
 
 
+class Rounding:
+    """The specification, with w rounded to bfloat16 where it is multiplied, and activations where they are stored."""
+
+    def __getattr__(self, name):
+        kernel = getattr(reference, name)
+
+        def run(*args, **options):
+            args = [rounded(a) if name.startswith("conv") and getattr(a, "ndim", 0) == 4 else a for a in args]
+            results = kernel(*args, **options)
+            if name in ("softmax_cross_entropy", "empty", "asarray") or (name == "conv2d" and args[1].shape[3] == 3):  # logits
+                return results
+            if name == "conv2d_weight_grad":
+                return results
+            if isinstance(results, tuple):
+                return (None if results[0] is None else rounded(results[0]), *results[1:])
+            results[...] = rounded(results)
+            return results
+
+        return run
+
+
+def rounded(a):
+    return a.astype(bfloat16).astype(a.dtype)
+
+
+@pytest.mark.parametrize(("side", "padding"), [(16, "same"), (44, "valid")])
+def test_in_bf16_activations_are_kept_in_bfloat16_and_all_else_in_float32(any_gpu, side, padding):
+    network = Network(8, 3, base_channels=8, depth=2, padding=padding, random_state=3)
+    rng = np.random.default_rng(1)
+    x, labels = rng.standard_normal((4, side, side, 8), np.float32), rng.integers(0, 3, (4, *network.output_size(side, side)))
+
+    def everything(net, x):
+        logits, cache = net.forward(x, training=True)
+        kept = [a.dtype.name for a in arrays_of(cache) if a.ndim == 4 and a.dtype != np.uint8 and a.shape[0] == 4]
+        loss, dlogits = losses.softmax_cross_entropy(logits, labels)
+        dx, grads = net.backward(dlogits, cache)
+        return set(kept), [kernels.to_host(a) for a in (logits, loss, dx, grads.flat)]
+
+    with kernels.precision("bf16"):
+        kept, found = everything(network.to("gpu"), any_gpu.asarray(x))
+    assert kept == {"bfloat16"}
+    with mock.patch.object(kernels, "for_array", lambda a: Rounding()):
+        _, expected = everything(network, rounded(x))
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == np.float32
+        assert np.linalg.norm(one - other) < 0.01 * np.linalg.norm(other)
+    exact = network.forward(x)[0]
+    assert 1e-3 < np.linalg.norm(found[0] - exact) / np.linalg.norm(exact) < 0.05
+
+
+def arrays_of(cache):
+    """Give all arrays that a cache holds."""
+    for item in cache:
+        if isinstance(item, (list, tuple)):
+            yield from arrays_of(item)
+        elif hasattr(item, "dtype") and hasattr(item, "ndim"):
+            yield item
+
+
+def test_in_bf16_twenty_steps_learn_as_in_float32_with_half_of_the_memory(any_gpu):
+    here = Network(base_channels=8, depth=2, random_state=3)
+    x, labels = batch(here, 32)
+    labels = (x[..., 0] > 0).astype(int)
+    curves, needs = [], []
+    for network, precision in ((here, "float32"), (here.to("gpu"), "bf16")):
+        with kernels.precision(precision):
+            optimizer = optim.Adam(0.01)
+            curves.append([float(step(network, optimizer, x, labels)) for _ in range(20)])
+    np.testing.assert_allclose(curves[1], curves[0], atol=0.03)
+    assert curves[0][-1] < 0.8 * curves[0][0]
+    for precision in ("tf32", "bf16"):
+        with kernels.precision(precision):
+            needs.append(training_bytes(network, 64, 256, 256))
+    assert needs[1] < 0.55 * needs[0]
+
+
+def test_bf16_where_its_type_is_missing(gpu, monkeypatch):
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"precision is 'bf16', and the package ml_dtypes, .* is missing: pip install ml_dtypes"):
+        UNet(device="gpu", precision="bf16").fit(np.zeros((8, 8)), np.eye(8, dtype=int))
+
+
 def test_a_step_waits_for_nothing(gpu):
     network, optimizer = Network(**CONFIG).to("gpu"), optim.Adam()
     data = batch(network)
@@ -152,6 +238,7 @@ def test_auto_takes_the_gpu_and_tf32_there(gpu):
     assert devices.resolve("auto") == "gpu:0"
     assert devices.precision_at("gpu:0", "auto") == "tf32" and devices.precision_at("cpu", "auto") == "float32"
     assert "tf32" in str(UNet(device="gpu").summary((32, 32)))
+    assert "bf16 (8 bits" in str(UNet(device="gpu", precision="bf16").summary((32, 32)))
 
 
 def test_the_second_gpu(gpu):

@@ -30,8 +30,8 @@ HISTORY: list[Row] = [
     (
         "stride and padding swapped on the way to backward (candle #2337)",
         OPS,
-        "(x, w, y if relu else None, stride, padding, algorithm)",
-        "(x, w, y if relu else None, padding, stride, algorithm)",
+        "(x, w, y if relu else None, y.dtype, stride, padding, algorithm)",
+        "(x, w, y if relu else None, y.dtype, padding, stride, algorithm)",
         ("exact_adjoints", "conv2d"),
     ),
     (

@@ -23,7 +23,7 @@ from minunet import kernels
 from minunet.kernels.gpu import device
 
 Kernel = Callable[..., Any]
-WITH_ALGORITHM = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+WITH_ALGORITHM = ("conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_weight_grad")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Row:
 
     def _by_algorithm(self, name: str, kernel: Kernel) -> Kernel:
         def run(*args: Any, **options: Any) -> Any:
-            w_shape = args[2] if name == "conv2d_weight_grad" else args[1].shape
+            w = args[{"conv2d_grads": 2, "conv2d_weight_grad": 2}.get(name, 1)]
+            w_shape = getattr(w, "shape", w)
             served = not self.algorithm.startswith("winograd") or (w_shape[:2], options["stride"]) == ((3, 3), (1, 1))
             return kernel(*args, **options | {"algorithm": self.algorithm if served else "auto"})
 

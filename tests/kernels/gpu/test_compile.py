@@ -26,6 +26,7 @@ CAPABILITIES = (75, 80, 90)  # of Turing, Ampere and Hopper
 OWN = Path(__file__).parent
 TABLE = OWN / "registers.txt"  # a line a kernel: file, build, name, and registers by capability, "-" where it is left out
 COLLECTIVES = OWN.parents[1] / "cuda_on_cpu" / "collectives.cu"
+OF_PARAMETERS = ("loss.cu", "updates.cu")  # which are never bf16
 UNUSED = "-diag-suppress=177"  # not every source uses all of common.cuh
 WRITE = "`PYTHONPATH=tests python tests/kernels/gpu/test_compile.py` writes the table anew"
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"  # the environment, not Hypothesis: a program has no conftest.py
@@ -62,7 +63,8 @@ def builds() -> list[Kernel]:
     made = []
     for path in [*sorted(HERE.glob("*.cu")), COLLECTIVES]:
         name = path.name if path.parent == HERE else str(path)
-        made += variants() if name == "conv.cu" else [Kernel(name, "", real) for real in ("float", "double")]
+        stores = ("float", "double") if name in OF_PARAMETERS else ("float", "double", "bf16")
+        made += variants() if name == "conv.cu" else [Kernel(name, "", store) for store in stores]
     return made
 
 
@@ -73,8 +75,13 @@ def variants() -> list[Kernel]:
     return [tile.kernel("") for tile in TILES]
 
 
+def ends() -> list[Kernel]:
+    """Return the first of the convolutions' variants, and the widest of each type on tensor cores."""
+    return [variants()[0], *(build for build in variants() if "COLUMNS=128" in build.options)]
+
+
 def title(build: Kernel) -> str:
-    return ",".join((build.real, *getattr(build, "options", ())))
+    return ",".join((build.store, *getattr(build, "options", ())))
 
 
 def capabilities(build: Kernel) -> tuple[int, ...]:
@@ -82,8 +89,7 @@ def capabilities(build: Kernel) -> tuple[int, ...]:
 
     nvcc takes a minute for all of them. `HYPOTHESIS_PROFILE=nightly`, and whoever writes the table, has it.
     """
-    ends = [tile.options for tile in (variants()[0], variants()[-1])]
-    first = build.real == "float" and (build.file != "conv.cu" or build.options in ends)
+    first = build in ends() if build.file == "conv.cu" else build.store == "float"
     return CAPABILITIES if first or NIGHTLY else CAPABILITIES[1:2]
 
 
@@ -138,8 +144,8 @@ def chosen_builds() -> list[Kernel]:
     """Return the builds that a test makes by default: every file in float, and of the convolutions the ends and one in double."""
     if NIGHTLY:
         return builds()
-    convolutions = [build for build in variants() if "VECTOR=2" in title(build)] + [variants()[0], variants()[-1]]
-    return [build for build in builds() if (build in convolutions if build.file == "conv.cu" else build.real == "float")]
+    chosen = [*ends(), *(build for build in variants() if "VECTOR=2" in build.options), Kernel("pointwise.cu", "", "bf16")]
+    return [build for build in builds() if build in chosen or (build.file != "conv.cu" and build.store == "float")]
 
 
 @pytest.mark.skipif(not nvcc(), reason=NO_NVCC)

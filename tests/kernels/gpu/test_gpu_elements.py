@@ -8,16 +8,18 @@ import pytest
 from cuda_on_cpu.door import compiler, emulated
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_dtypes import bfloat16
 from oracles import assert_same
 
 from minunet.kernels import gpu, reference
+from minunet.kernels.gpu.device import parameter
 from minunet.kernels.gpu.loss import MOST_PARTS
-from minunet.kernels.gpu.pointwise import COLUMNS, Cut, add_bias_relu
+from minunet.kernels.gpu.pointwise import COLUMNS, Cut, add_bias_relu, relu_bias_grad
 from minunet.testing import strategies
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="the emulated device needs a C++ compiler: g++, or $CXX")
 
-DTYPES = st.sampled_from([np.float32, np.float64])
+DTYPES = st.sampled_from([np.float32, np.float64, bfloat16])
 UNITS = st.sampled_from([1, 3, 4, 8])  # channels: of float32, 4 are a unit
 SIZES = st.tuples(st.integers(0, 2), st.integers(1, 7), st.integers(1, 7))
 
@@ -39,6 +41,16 @@ def at_stride(a, before, behind):
 ANY_UNITS = given(size=SIZES, c=UNITS, before=UNITS, behind=UNITS, seed=oracles.seeds, dtype=DTYPES)
 
 
+def specified(kernel, *args, **options):
+    """Return what the specification gives; of bfloat16, what it gives in float32, rounded once."""
+    dtype = args[0].dtype
+    wide = [a.astype(np.float32) if getattr(a, "dtype", None) == bfloat16 else a for a in args]
+    results = kernel(*wide, **options)
+    if isinstance(results, tuple):
+        return tuple(a.astype(dtype) if a.dtype == np.float32 else a for a in results)
+    return results.astype(dtype)
+
+
 def drawn_geometry(size, seed):
     """Return a window and a stride, smaller or larger than it."""
     return (min(2, size[1]), min(3, size[2])), (1 + seed % 2, 1 + seed % 4)
@@ -48,9 +60,9 @@ def drawn_geometry(size, seed):
 def test_relu_equals_the_specification_with_whole_units_or_not_at_any_pixel_stride(size, c, before, behind, seed, dtype):
     rng = np.random.default_rng(seed)
     x, dy = strategies.extremes(rng, (*size, c), dtype), rng.standard_normal((*size, c)).astype(dtype)
-    assert_same(gpu.relu(at_stride(x, before, behind)), reference.relu(x))
+    assert_same(gpu.relu(at_stride(x, before, behind)), specified(reference.relu, x))
     found = gpu.relu_grad(at_stride(dy, before, behind), at_stride(x, behind, before))
-    assert_same(found, reference.relu_grad(dy, x))
+    assert_same(found, specified(reference.relu_grad, dy, x))
 
 
 @ANY_UNITS
@@ -60,10 +72,11 @@ def test_columns_equal_the_specification_with_whole_units_or_not_at_any_pixel_st
     kernel, stride = drawn_geometry(size, seed)
     geometry = {"stride": stride, "padding": (seed % kernel[0], seed % kernel[1])}
     x = rng.standard_normal((*size, c)).astype(dtype)
-    cols = reference.im2col(x, kernel, **geometry)
+    cols = specified(reference.im2col, x, kernel, **geometry)
     assert_same(gpu.im2col(at_stride(x, before, behind), kernel, **geometry), cols)
     cols = rng.standard_normal(cols.shape).astype(dtype)
-    assert_same(gpu.col2im(cols, x.shape, kernel, **geometry), reference.col2im(cols, x.shape, kernel, **geometry))
+    expected = specified(reference.col2im, cols, x.shape, kernel, **geometry)
+    assert_same(gpu.col2im(cols, x.shape, kernel, **geometry), expected)
 
 
 @ANY_UNITS
@@ -73,12 +86,12 @@ def test_pooling_equals_the_specification_with_whole_units_or_not_at_any_pixel_s
     window, stride = drawn_geometry(size, seed)
     x = strategies.extremes(rng, (*size, c), dtype)
     y, argmax = gpu.max_pool2d(at_stride(x, before, behind), window, stride)
-    expected, places = reference.max_pool2d(x, window, stride)
+    expected, places = specified(reference.max_pool2d, x, window, stride)
     assert_same(y, expected)
     assert_same(argmax, places)
     dy = rng.standard_normal(y.shape).astype(dtype)
     dx = gpu.max_pool2d_grad(at_stride(dy, before, behind), argmax, x.shape, window, stride)
-    assert_same(dx, reference.max_pool2d_grad(dy, argmax, x.shape, window, stride))
+    assert_same(dx, specified(reference.max_pool2d_grad, dy, argmax, x.shape, window, stride))
 
 
 @given(size=SIZES, c=UNITS, before=UNITS, behind=UNITS, seed=oracles.seeds, dtype=DTYPES, relu=st.booleans())
@@ -86,33 +99,51 @@ def test_bias_and_relu_in_place_write_what_one_after_the_other_gives_and_nothing
     size, c, before, behind, seed, dtype, relu
 ):
     rng = np.random.default_rng(seed)
-    x, b = strategies.extremes(rng, (*size, c), dtype), rng.standard_normal(c).astype(dtype)
+    x, b = strategies.extremes(rng, (*size, c), dtype), rng.standard_normal(c).astype(parameter(dtype))
     for bias in (b, None):
-        expected = x if bias is None else x + bias
-        expected = reference.relu(expected) if relu else expected
+        expected = x if bias is None else x.astype(b.dtype) + bias
+        expected = (specified(reference.relu, expected) if relu else expected).astype(dtype)
         out = at_stride(x, before, behind)
         assert add_bias_relu(out, bias, relu=relu, out=out) is out
         assert_same(out, expected)
-        assert (out.base[..., :before] == 7).all()
-        assert (out.base[..., before + c :] == 7).all()
+        around = out.base.view(dtype)
+        assert (around[..., :before] == 7).all()
+        assert (around[..., before + c :] == 7).all()
         assert_same(add_bias_relu(x, bias, relu=relu, out=gpu.empty(x.shape, dtype)), expected)
 
 
 @given(size=SIZES, c=st.integers(1, 2 * COLUMNS + 3), before=UNITS, seed=oracles.seeds, dtype=DTYPES)
-def test_only_gradients_where_the_mask_is_positive_count_for_the_bias(size, c, before, seed, dtype):
+def test_only_gradients_where_relu_let_something_through_count_for_the_bias(size, c, before, seed, dtype):
     rng = np.random.default_rng(seed)
-    plain_dy, plain_y = (strategies.integers(rng, (*size, c), dtype) for _ in range(2))
-    expected = reference.bias_grad(reference.relu_grad(plain_dy, plain_y))
-    plain_dy[plain_y <= 0] = np.nan
-    assert_same(gpu.bias_grad(plain_dy, plain_y), expected)
-    assert_same(gpu.bias_grad(at_stride(plain_dy, before, 0), at_stride(plain_y, 0, before)), expected)
+    dy, y = (strategies.integers(rng, (*size, c), dtype) for _ in range(2))
+    counted = reference.relu_grad(dy, y)
+    expected = counted.sum(axis=(0, 1, 2), dtype=parameter(dtype))
+    dy[y <= 0] = np.nan
+    for given_dy, given_y in ((dy, y), (at_stride(dy, before, 0), at_stride(y, 0, before))):
+        masked, db = relu_bias_grad(given_dy, given_y)
+        assert_same(masked, counted)
+        assert_same(db, expected)
+    assert_same(gpu.bias_grad(at_stride(counted, before, 0)), expected)
+
+
+@given(seed=oracles.seeds)
+def test_numbers_change_their_type_as_numpy_changes_it(seed):
+    """All that float32 can be, by its bits: NumPy's bfloat16 rounds to the nearest, of two to the even one."""
+    bits = np.random.default_rng(seed).integers(0, 2**32, 300, dtype=np.uint32)
+    bits[:100] = bits[:100] & 0xFFFF0000 | 0x8000  # half-way between two
+    a = bits.view(np.float32)
+    narrow = gpu.cast(a, bfloat16)
+    with np.errstate(invalid="ignore"):  # what NumPy has to say of signalling NaNs
+        assert_same(narrow, a.astype(bfloat16))
+    assert gpu.cast(narrow, bfloat16) is narrow
+    assert_same(gpu.cast(narrow, np.float32), narrow.astype(np.float32))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 6e-8), (np.float64, 1e-15)])
-@pytest.mark.parametrize("c", [1, 3, COLUMNS + 1])
+@pytest.mark.parametrize("c", [1, 3, 8, COLUMNS + 1])
 def test_the_sum_over_many_pixels_is_the_true_one_to_the_last_digit(c, dtype, tolerance):
     dy = 1 + np.random.default_rng(0).random((1, 300, 101, c), dtype)  # of one sign: a plain float32 sum loses 3 digits
-    assert Cut.of(300 * 101, c).chunks > 1
+    assert Cut.of(300 * 101, c, dy.itemsize).chunks > 1
     exact = [math.fsum(column) for column in dy.reshape(-1, c).T.tolist()]  # NumPy's own sum is off by 1e-14
     np.testing.assert_allclose(gpu.bias_grad(dy), exact, rtol=tolerance, atol=0)
 
@@ -216,7 +247,7 @@ def test_only_labels_and_weights_may_come_from_the_host():
         update(gpu, *arrays, loss=loss)
         y, argmax = gpu.max_pool2d(x, (2, 2), (2, 2))
         found = [
-            gpu.relu(x), gpu.relu_grad(dx, x), gpu.bias_grad(dx, x), y, gpu.max_pool2d_grad(y, argmax, x.shape, (2, 2), (2, 2)),
+            gpu.relu(x), gpu.relu_grad(dx, x), *relu_bias_grad(dx, x), y, gpu.max_pool2d_grad(y, argmax, x.shape, (2, 2), (2, 2)),
             gpu.col2im(gpu.im2col(x, (2, 2), **geometry), x.shape, (2, 2), **geometry), loss, again, *arrays,
         ]  # fmt: skip
         assert {type(a) for a in found} == {type(x)}

@@ -6,6 +6,7 @@ import logging
 import math
 import re
 
+import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 by its name now
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from minunet.testing import strategies
 
 CHANNELS = st.integers(1, 2048)
 SHARED = {75: 64, 80: 163, 86: 99, 90: 227}  # KiB that a block may have: CUDA C++ Programming Guide, "Compute Capabilities"
-DTYPES = st.sampled_from(["float32", "float64"])
+DTYPES = st.sampled_from(["float32", "float64", "bfloat16"])
 PLAIN = {"stride": (1, 1), "padding": (1, 1), "path": "fma"}
 
 
@@ -30,8 +31,9 @@ def _nothing_forced(monkeypatch):
 def test_the_source_has_the_numbers_of_the_plan():
     source = (device.HERE / planning.FILE).read_text()
     found = dict(re.findall(r"constexpr int (\w+) = ([^;]+);", source))
-    assert found["DEPTH"] == str(DEPTH)
+    assert found["DEPTH"] == f"TENSOR && NARROW ? {planning.NARROW_DEPTH} : {DEPTH}"
     assert found["ROWS"] == "DOUBLE ? {double} : {float}".format(**planning.ROWS)
+    assert planning.ROWS["bf16"] == planning.ROWS["float"]
     assert found["STAGES"] == "TENSOR ? {tensor} : {fma}".format(**planning.STAGES)
     spaces = re.search(r"LINE = WIDE \+ \(TENSOR \? (\d+) : (\d+)\)", source).groups()
     assert max(map(int, spaces)) == planning.LINE_PADDING
@@ -51,7 +53,7 @@ def test_each_tile_that_is_chosen_is_in_the_list_and_no_wider_than_four_times_wh
     columns = c if back else k
     shape = tile(columns, c, k, dtype, path=path, vectors=vectors)
     assert shape in TILES
-    assert shape.columns <= 4 * columns or shape.columns == min(t.columns for t in TILES if t.path == path)
+    assert shape.columns <= 4 * columns or shape.columns == min(t.columns for t in TILES if t.path == shape.path)
     if shape.vector > 1:
         assert vectors
         assert c % shape.vector == k % shape.vector == 0
@@ -63,9 +65,11 @@ def test_each_tile_that_is_chosen_is_in_the_list_and_no_wider_than_four_times_wh
         ("tf32", 80, "float32", 64, 64, "tensor"), ("tf32", 90, "float32", 8, 8, "tensor"),
         ("tf32", 75, "float32", 64, 64, "fma"), ("float32", 90, "float32", 64, 64, "fma"),
         ("tf32", 90, "float64", 64, 64, "fma"), ("tf32", 90, "float32", 1, 64, "fma"), ("tf32", 90, "float32", 64, 2, "fma"),
+        ("bf16", 80, "bfloat16", 64, 64, "tensor"), ("bf16", 75, "bfloat16", 64, 64, "fma"),
+        ("bf16", 90, "bfloat16", 1, 64, "fma"), ("bf16", 90, "float32", 64, 64, "fma"),
     ],
 )  # fmt: skip
-def test_tensor_cores_multiply_float32_where_tf32_is_asked_for_and_there_is_something_to_multiply(
+def test_tensor_cores_multiply_where_tf32_or_bf16_is_asked_for_and_there_is_something_to_multiply(
     precision, capability, dtype, c, k, path
 ):
     assert chosen_path(c, k, dtype, capability=capability, precision=precision) == path
@@ -90,18 +94,19 @@ def test_a_path_that_the_device_has_not_is_refused(path, capability, says, monke
 
 @given(rows=st.integers(1, 2**15), columns=CHANNELS, pixels=st.integers(0, 2**24))
 def test_parts_cover_the_pixels_once_and_are_as_long_as_they_should_be(rows, columns, pixels):
-    parts, chunks = cut(rows, columns, pixels)
+    parts, each = cut(rows, columns, pixels)
     assert parts >= 1
-    assert parts * chunks * DEPTH >= pixels
-    assert (parts - 1) * chunks * DEPTH < max(pixels, 1)
-    assert chunks * DEPTH < MOST_PART + DEPTH
-    assert parts == 1 or chunks * DEPTH >= LEAST_PART
+    assert each % DEPTH == each % planning.NARROW_DEPTH == 0
+    assert parts * each >= pixels
+    assert (parts - 1) * each < max(pixels, 1)
+    assert each < MOST_PART + planning.NARROW_DEPTH
+    assert parts == 1 or each >= LEAST_PART
 
 
 def test_a_weight_gradient_keeps_a_large_gpu_busy_where_it_is_long_and_is_not_cut_where_it_is_wide():
     tiles_and_parts = [5 * cut(9 * 64, 64, 512 * 512)[0], 9 * cut(9 * 128, 128, 256 * 256)[0]]
     assert all(planning.BUSY * 0.9 <= blocks <= planning.BUSY * 1.2 for blocks in tiles_and_parts)
-    assert cut(9 * 1024, 1024, 32 * 32) == (1, 64)
+    assert cut(9 * 1024, 1024, 32 * 32) == (1, 32 * 32)
 
 
 @given(g=strategies.geometries(most=40, channels=(64, 1, 130, 20)), vectors=st.booleans())

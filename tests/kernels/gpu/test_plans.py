@@ -19,24 +19,27 @@ from minunet.kernels.gpu.pointwise import FEW_COLUMNS, MOST_BLOCKS, Cut, add_bia
 
 ROWS = st.one_of(st.integers(0, 3000), st.integers(0, 2**34))
 CHANNELS = st.integers(1, 3000)
+ITEMSIZES = st.sampled_from([2, 4, 8])
 MOST_X, MOST_Y = 2**31 - 1, 2**16 - 1  # the limits of a grid: CUDA C++ Programming Guide, table of technical specifications
 HUGE = (2, 2**16, 2**15, 2)  # 2^33 elements: an index is beyond 32 bits, signed or not
 
 
-@given(rows=ROWS, c=CHANNELS)
-def test_the_chunks_of_a_sum_cover_each_row_once_and_none_is_empty(rows, c):
-    cut = Cut.of(rows, c)
+@given(rows=ROWS, c=CHANNELS, itemsize=ITEMSIZES)
+def test_the_chunks_of_a_sum_cover_each_row_once_and_none_is_empty(rows, c, itemsize):
+    cut = Cut.of(rows, c, itemsize)
     assert cut.chunk * cut.chunks >= rows
     assert cut.chunk * (cut.chunks - 1) < max(rows, 1)
 
 
-@given(rows=ROWS, c=CHANNELS)
-def test_the_grid_of_a_sum_is_bounded_and_its_columns_halve_a_block(rows, c):
-    cut = Cut.of(rows, c)
-    for columns in (cut.columns, columns_of(c, FEW_COLUMNS)):
+@given(rows=ROWS, c=CHANNELS, itemsize=ITEMSIZES)
+def test_the_grid_of_a_sum_is_bounded_and_its_columns_halve_a_block(rows, c, itemsize):
+    cut = Cut.of(rows, c, itemsize)
+    assert c % cut.width == 0
+    assert cut.width * itemsize <= 16
+    for columns, among in ((cut.columns, c // cut.width), (columns_of(c, FEW_COLUMNS), c)):
         assert BLOCK % columns == 0
-        assert columns < 2 * c  # less than half of the threads have no column
-    assert cut.chunks * blocks(c, cut.columns) <= max(MOST_BLOCKS, blocks(c, cut.columns))
+        assert columns < 2 * among  # less than half of the threads have no column
+    assert cut.chunks * blocks(c // cut.width, cut.columns) <= max(MOST_BLOCKS, blocks(c // cut.width, cut.columns))
     assert cut.chunks <= min(MOST_Y, MOST_BLOCKS)
 
 
