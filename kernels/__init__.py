@@ -14,6 +14,7 @@ outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (he
     bias_grad(dy) -> db
     relu(x) -> y
     relu_grad(dy, y) -> dx                                     dy where y > 0, else 0
+    dropout(x, rate, seed) -> y                                its own adjoint: dropout(dy, rate, seed) is dx
     max_pool2d(x, window, stride) -> y, argmax                 argmax (uint8): row-major place in the window
     max_pool2d_grad(dy, argmax, x_shape, window, stride) -> dx
     softmax_cross_entropy(logits, labels, weights) -> loss, dlogits
@@ -33,6 +34,11 @@ The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everyt
 * `precision` says in how many digits a GPU multiplies float32 numbers, and keeps a network's activations; sums are float32.
 * `mask` is the output of a convolution with relu fused: dy counts only where mask > 0.
 * `b` and `relu` of the input gradient serve the transposed convolution, whose forward it is.
+* `dropout` is x * keep, the same bits on every backend: keep is 0 where a word of 32 bits is below floor(rate 2^32), 0 <= rate
+  < 1, else 1 / (1 - rate), rounded once. The word of element i of a dense x is word i % 4 of Philox4x32-10 (philox.py) at the
+  counter i // 4, its key the `seed`: a whole number from 0 to 2^63 - 1, or for a GPU an int64 array there of one element,
+  which a recorded launch reads anew. So nothing is drawn in order, and no mask is kept. A NaN stays, dropped or not, and an
+  infinity that is dropped is NaN. (A float32 below 2^-126 is 0 to a GPU: so CuPy has its sources compiled.)
 * Where the `loss` of an update is given and not finite, nothing is changed: so a GPU need not be asked before.
 * Every output element has one owner and reductions are cut by shape alone: no result depends on the thread count.
 * relu'(0) = 0; a tie in a pooling window belongs to its first element in row-major order; a NaN in a window or in a

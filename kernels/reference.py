@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
+from . import philox
 from .geometry import Pair, output_hw
 
 Array = NDArray[np.floating]
@@ -111,6 +112,12 @@ def relu(x: Array) -> Array:
 def relu_grad(dy: Array, y: Array) -> Array:
     """dy where y > 0, else 0."""
     return np.where(y > 0, dy, np.zeros((), dy.dtype))
+
+
+def dropout(x: Array, rate: float, seed: int) -> Array:
+    """x * keep: keep is 0 where an element's word of Philox is below rate 2^32, else 1 / (1 - rate)."""
+    dropped = philox.words(x.size, seed) < philox.limit(rate)
+    return x * np.where(dropped, 0, 1 / (1 - rate)).astype(x.dtype).reshape(x.shape)
 
 
 def max_pool2d(x: Array, window: Pair, stride: Pair) -> tuple[Array, NDArray[np.uint8]]:

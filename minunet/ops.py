@@ -178,22 +178,23 @@ def relu_backward(dy: Array, cache: Cache) -> tuple[Array]:
 def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cache]:
     """Set each element to 0 with probability `rate`, and divide the others by 1 - rate: the mean stays. y = x * keep.
 
-    0 <= rate < 1. Hinton et al. 2012; scaled in training ("inverted"), so that inference does nothing.
+    0 <= rate < 1. Of rng one seed is drawn; keep is a function of the rate, the seed and an element's number, the same on
+    every backend. Hinton et al. 2012; scaled in training ("inverted"), so that inference does nothing.
     """
     require(0 <= rate < 1, "rate", rate, "0 <= rate < 1")
-    x = activation("x", x)
-    drawn = (rng.random(x.shape, np.float32) >= rate).astype(x.dtype) / x.dtype.type(1 - rate)
-    keep = kernels.for_array(x).asarray(drawn)
-    return x * keep, (keep,)
+    x, rate = activation("x", x), float(rate)
+    seed = rng.integers(2**63)
+    return kernels.for_array(x).dropout(x, rate, seed), (x.shape, x.dtype, rate, seed)
 
 
 def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
-    """Return dx of dropout: y is x times a constant, so dx = dy * keep.
+    """Return dx of dropout: y is x times a constant, so dx = dy * keep: the same op with the same seed, its own adjoint.
 
     Proof: <dx, v> = <dy, v * keep> for every v.
     """
-    (keep,) = cache
-    return (gradient(dy, keep.shape, keep.dtype, keep) * keep,)
+    shape, dtype, rate, seed = cache
+    dy = gradient(dy, shape, dtype)
+    return (kernels.for_array(dy).dropout(dy, rate, seed),)
 
 
 def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:

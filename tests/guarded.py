@@ -185,9 +185,9 @@ def prove_others(cpu, dtype, at_end):
             labels, weights = rng.integers(0, c, (n, h, w)), rng.integers(0, 3, (n, h, w)).astype(dtype)
             x, dy, labels, weights = (put(array, at_end) for array in (plain_x, plain_dy, labels, weights))
             with all_allocations_guarded(at_end):
-                found = [cpu.relu(x), cpu.relu_grad(dy, x), cpu.bias_grad(dy)]
+                found = [cpu.relu(x), cpu.relu_grad(dy, x), cpu.bias_grad(dy), cpu.dropout(x, 0.3, 5)]
                 loss = cpu.softmax_cross_entropy(x, labels, weights)
-            expected = [reference.relu(x), reference.relu_grad(dy, x), reference.bias_grad(dy)]
+            expected = [reference.relu(x), reference.relu_grad(dy, x), reference.bias_grad(dy), reference.dropout(x, 0.3, 5)]
             for kernel, stride in (((2, 2), (2, 2)), ((3, 3), (2, 2)), ((1, 2), (2, 3)), ((1, 1), (1, 1))):
                 if h >= kernel[0] and w >= kernel[1]:
                     y, argmax = reference.max_pool2d(x, kernel, stride)

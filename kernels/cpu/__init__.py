@@ -24,11 +24,12 @@ from .columns import col2im, im2col
 from .convolution import conv2d, conv2d_grads, conv2d_input_grad, conv2d_weight_grad
 from .jit import probe
 from .loss import softmax_cross_entropy
-from .pointwise import bias_grad, relu, relu_grad
+from .pointwise import bias_grad, dropout, relu, relu_grad
 from .pooling import max_pool2d, max_pool2d_grad
 from .updates import adam_update, sgd_update
 
 __all__ = [
     "adam_update", "asarray", "bias_grad", "col2im", "conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_weight_grad",
-    "empty", "im2col", "max_pool2d", "max_pool2d_grad", "probe", "relu", "relu_grad", "sgd_update", "softmax_cross_entropy",
+    "dropout", "empty", "im2col", "max_pool2d", "max_pool2d_grad", "probe", "relu", "relu_grad", "sgd_update",
+    "softmax_cross_entropy",
 ]  # fmt: skip

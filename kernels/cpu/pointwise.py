@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+from numba import carray
 from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import pixel_stride
-from .generated import add_pixels, claim, copy_positive, copy_relu
-from .jit import jit
+from ..philox import HALF, LOW, MULTIPLIERS, STEPS, limit
+from .generated import add_pixels, claim, copy_positive, copy_relu, pointer
+from .jit import jit, part
 from .threads import address, launch
 
 Array = NDArray[np.floating]
@@ -42,6 +44,17 @@ def bias_grad(dy: Array) -> Array:
     partial = np.zeros((n_jobs, dy.shape[3]))
     launch(_column_sums, n_jobs, *cut, address(dy), pixel_stride(dy), address(partial))
     return partial.sum(axis=0).astype(dy.dtype)
+
+
+def dropout(x: Array, rate: float, seed: int) -> Array:
+    """x * keep: keep is 0 where an element's word of Philox is below rate 2^32, else 1 / (1 - rate)."""
+    y = empty(x.shape, x.dtype)
+    n_jobs, _, zero, chunk, pixels, c = _cut(x)
+    launch(
+        _dropout, n_jobs, 4 * (chunk * c + 6), zero, chunk, pixels, c, address(x), pixel_stride(x), address(y),
+        pixel_stride(y), int(seed), np.uint32(limit(rate)), x.dtype.type(1 / (1 - rate)),
+    )  # fmt: skip
+    return y
 
 
 def _cut(x: Array) -> tuple[Any, ...]:
@@ -97,3 +110,46 @@ def _column_sums(
         for i in range(job * chunk, last, FEW_PIXELS):
             add_pixels(zero, partial + 8 * job * c, dy + i * dy_pixel, dy_pixel, min(FEW_PIXELS, last - i), c)
         job = claim(claims)
+
+
+@jit
+def _dropout(
+    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, x: int, x_pixel: int, y: int,
+    y_pixel: int, seed: int, least: Any, scale: Any,
+) -> None:  # fmt: skip
+    """Draw a job's words into scratch, whole blocks of four, and multiply by what they say."""
+    job = claim(claims)
+    while job < n_jobs:
+        first = job * chunk
+        last = min(first + chunk, pixels)
+        block = first * c // 4
+        words = carray(pointer(np.uint32(0), scratch), (4 * (-(-last * c // 4) - block),))
+        _draw(words, block, seed)
+        n_runs, count = _runs(last - first, c, x_pixel == y_pixel)
+        for i in range(first, first + n_runs):
+            word = words[i * c - 4 * block :]
+            source = carray(pointer(zero, x + i * x_pixel), (count,))
+            target = carray(pointer(zero, y + i * y_pixel), (count,))
+            for j in range(count):
+                target[j] = source[j] * (zero if word[j] < least else scale)
+        job = claim(claims)
+
+
+@part
+def _draw(words: Any, block: int, seed: int) -> None:
+    """Fill `words` with Philox4x32-10, from the block of that counter on."""
+    key = np.uint64(seed)
+    for i in range(len(words) // 4):
+        counter = np.uint64(block + i)
+        drawn = philox4x32(counter & LOW, counter >> HALF, np.uint64(0), np.uint64(0), key & LOW, key >> HALF)
+        words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3] = drawn
+
+
+@part
+def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, ...]:
+    """Return the four words of a counter of four under a key of two: each 32 bits in a uint64."""
+    for _ in range(10):
+        first, second = MULTIPLIERS[0] * c0, MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (second >> HALF) ^ c1 ^ k0, second & LOW, (first >> HALF) ^ c3 ^ k1, first & LOW
+        k0, k1 = (k0 + STEPS[0]) & LOW, (k1 + STEPS[1]) & LOW
+    return np.uint32(c0), np.uint32(c1), np.uint32(c2), np.uint32(c3)

@@ -154,8 +154,7 @@ class _Book:
                 self._forget(f"argmax.{i}")
                 below = f"pool.{i}"
         if self.training and self.network.dropout:
-            self.array("kept", self.encoder[-1][2], self.channels[-1], pooled=False)
-            self.array("dropped", self.encoder[-1][2], self.channels[-1], pooled=False)
+            self.array("dropped", self.encoder[-1][2], self.channels[-1])
         for i in reversed(range(self.depth)):
             c, (up, first, second) = self.channels[i], self.decoder[i]
             if not self.same:
@@ -204,8 +203,8 @@ class _Book:
             self._convolution(f"decoder.{i}.up", up, "d", 2 * c)
             self.drop("dup")
         if self.network.dropout:
-            self.array("ddropped", self.encoder[-1][2], self.channels[-1], pooled=False)
-            self.drop("d", "dropped", "kept")
+            self.array("ddropped", self.encoder[-1][2], self.channels[-1])
+            self.drop("d", "dropped")
             self.rename("ddropped", "d")
         for i in reversed(range(self.depth + 1)):
             into, first, second = self.encoder[i]

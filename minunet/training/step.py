@@ -36,10 +36,10 @@ def step(
         labels, pixel_weights = losses.labels_and_weights(
             labels, network.logits_shape(x), network.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index
         )
-        if place == "cpu" or network.dropout:  # which is drawn on the CPU, so that a graph would repeat it
+        if place == "cpu":
             loss, gradient = passes(network, kernels.for_array(network.flat).asarray(x), labels, pixel_weights, rng)
         else:
-            loss, gradient = graph_of(network, passes, x, labels)(x, labels, pixel_weights)
+            loss, gradient = graph_of(network, passes, x, labels)(x, labels, pixel_weights, rng)
         if gradient is not None:
             optimizer.update(network.flat, gradient, loss=loss)
     return loss

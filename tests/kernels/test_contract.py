@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from oracles import assert_same
 
 from minunet import kernels
+from minunet.kernels import philox, reference
 from minunet.testing import strategies
 
 DTYPES = st.sampled_from([np.float32, np.float64])
@@ -105,6 +106,49 @@ def test_pooling_and_the_loss_take_read_only_channel_slices(backend, g, seed):
     expected = backend.softmax_cross_entropy(x, labels, weights)
     for found, same in zip(backend.softmax_cross_entropy(sliced(x), labels, weights), expected, strict=True):
         assert_same(found, same)
+
+
+SEEDS = st.integers(0, 2**63 - 1)
+RATES = st.one_of(st.sampled_from([0.0, 0.5, 1 - 2.0**-53]), st.floats(0, 1, exclude_max=True))
+
+
+@given(shape=st.tuples(st.integers(0, 2), *[st.integers(1, 9)] * 3), seed=SEEDS, rate=RATES, dtype=DTYPES, values=oracles.seeds)
+def test_dropout_is_a_product_with_one_constant_for_a_seed_the_same_bits_everywhere(backend, shape, seed, rate, dtype, values):
+    x = np.random.default_rng(values).standard_normal(shape).astype(dtype)
+    keep = reference.dropout(np.ones(shape, dtype), rate, seed)
+    assert set(np.unique(keep)) <= {0, dtype(1 / (1 - rate))}
+    for given_x in (x, sliced(x)):
+        y = backend.dropout(given_x, rate, seed)
+        assert_same(y, x * keep)
+        assert y.flags.c_contiguous
+    if rate == 0:
+        assert_same(y, x)
+
+
+@given(seed=SEEDS, place=st.integers(0, 199))
+def test_an_element_is_dropped_where_its_word_is_below_the_rate_and_at_no_lower_rate(backend, seed, place):
+    x, word = np.ones((1, 2, 20, 5)), int(philox.words(200, seed)[place])
+    for rate, kept in ((word / 2**32, True), ((word + 0.5) / 2**32, True), ((word + 1) / 2**32, False)):
+        if rate < 1:
+            assert bool(backend.dropout(x, rate, seed).flat[place]) == kept
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63 - 1])
+@pytest.mark.parametrize("rate", [0.01, 0.3, 0.5, 0.9])
+def test_dropout_in_many_jobs_keeps_its_share(backend, rate, seed):
+    """To 5 standard deviations of the binomial distribution; and no job's first word is another than the specification's."""
+    x = np.ones((1, 200, 200, 7), np.float32)
+    y = backend.dropout(x, rate, seed)
+    assert_same(y, reference.dropout(x, rate, seed))
+    assert abs(np.count_nonzero(y) - y.size * (1 - rate)) < 5 * np.sqrt(y.size * rate * (1 - rate))
+
+
+def test_dropout_keeps_nan_dropped_or_not(backend):
+    x = np.full((1, 8, 8, 3), np.nan, np.float32)
+    x[0, 0] = np.inf
+    keep = backend.dropout(np.ones_like(x), 0.5, 3)
+    with np.errstate(invalid="ignore"):
+        assert_same(backend.dropout(x, 0.5, 3), x * keep)
 
 
 def test_a_window_may_have_as_many_elements_as_a_byte_counts(backend):
@@ -205,6 +249,7 @@ def test_the_thread_count_changes_no_bit(backend):
             backend.col2im(cols, x.shape, (3, 3), stride=(2, 1), padding=(1, 0)),
             backend.conv2d_input_grad(pooled, w, x.shape, stride=(2, 2), padding=(1, 1)),
             backend.max_pool2d_grad(pooled, argmax, y.shape, (2, 2), (2, 2)), backend.relu(x), backend.relu_grad(dx, x),
+            backend.dropout(x, 0.5, 3),
         ]  # fmt: skip
 
     def bits(n):

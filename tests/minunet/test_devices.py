@@ -20,6 +20,7 @@ from minunet.kernels import reference
 from minunet.kernels.gpu import device
 from minunet.training import step
 from minunet.training.memory import training_bytes
+from minunet.training.step import passes
 
 CONFIG = {"base_channels": 4, "depth": 2, "random_state": 3}
 
@@ -175,12 +176,13 @@ def test_bf16_where_its_type_is_missing(gpu, monkeypatch):
         UNet(device="gpu", precision="bf16").fit(np.zeros((8, 8)), np.eye(8, dtype=int))
 
 
-def test_a_step_waits_for_nothing(gpu):
-    network, optimizer = Network(**CONFIG).to("gpu"), optim.Adam()
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_a_step_waits_for_nothing(gpu, dropout):
+    network, optimizer, rng = Network(**CONFIG, dropout=dropout).to("gpu"), optim.Adam(), np.random.default_rng(0)
     data = batch(network)
-    step(network, optimizer, *data)
+    step(network, optimizer, *data, rng=rng)
     before = DeviceArray.waits
-    losses_ = [step(network, optimizer, *data) for _ in range(3)]
+    losses_ = [step(network, optimizer, *data, rng=rng) for _ in range(3)]
     assert DeviceArray.waits == before
     assert len({float(loss) for loss in losses_}) == 3  # each its own, though a graph fills the same buffer again
     assert DeviceArray.waits == before + 3
@@ -206,6 +208,36 @@ def test_a_graph_repeats_the_launches_on_the_next_batch(gpu, monkeypatch, caplog
         runs.append((loss, network.flat.get().tobytes()))
     assert runs[0] == runs[1]
     assert "no CUDA graph, each kernel is launched by itself: RuntimeError: no graph today" in caplog.text
+
+
+def test_a_graph_drops_what_the_same_steps_drop_without_one_and_on_the_cpu(any_gpu, monkeypatch):
+    """To the bit on a GPU; on the CPU within rounding, where other draws would be far off."""
+    recordings, capture = [], any_gpu.capture
+    monkeypatch.setattr(any_gpu, "capture", lambda run: recordings.append(capture(run)) or recordings[-1])
+    config = CONFIG | {"dropout": 0.4}
+    recorded, plain, here = Network(**config).to("gpu"), Network(**config).to("gpu"), Network(**config)
+    x, labels = batch(here)
+    weights, there = np.ones(labels.shape, np.float32), any_gpu.asarray(x)
+    optimizers, rngs = [optim.SGD(0.05) for _ in range(3)], [np.random.default_rng(5) for _ in range(3)]
+    curves = []
+    for _ in range(4):
+        by_graph = step(recorded, optimizers[0], x, labels, rng=rngs[0])
+        loss, gradient = passes(plain, there, labels, weights, rngs[1])
+        optimizers[1].update(plain.flat, gradient, loss=loss)
+        curves.append([float(by_graph), float(loss), float(step(here, optimizers[2], x, labels, rng=rngs[2]))])
+        assert curves[-1][0] == curves[-1][1]
+        assert curves[-1][0] == pytest.approx(curves[-1][2], rel=1e-5)
+    assert recorded.flat.get().tobytes() == plain.flat.get().tobytes()
+    assert len(recordings) == 1
+
+
+def test_each_launch_of_a_graph_draws_anew(any_gpu):
+    network, rng = Network(**CONFIG, dropout=0.4).to("gpu"), np.random.default_rng(0)
+    data = batch(network)
+    with pytest.raises(ValueError, match=r"rng is None; it takes a numpy.random.Generator, for the network has dropout"):
+        step(network, optim.SGD(0), *data)
+    assert len({float(step(network, optim.SGD(0), *data, rng=rng)) for _ in range(4)}) == 4
+    assert len({float(step(network, optim.SGD(0), *data, rng=np.random.default_rng(0))) for _ in range(3)}) == 1
 
 
 def test_a_loss_that_is_not_finite_changes_nothing(any_gpu):

@@ -211,7 +211,22 @@ THOUGHTFUL: list[Row] = [
         "dx += 0 * dskips.pop()",
         ("pytorch_numbers", "finite_differences"),
     ),
-    ("dropout not scaled", OPS, ".astype(x.dtype) / x.dtype.type(1 - rate)", ".astype(x.dtype)", ("dropout",)),
+    ("dropout not scaled", POINTWISE, "x.dtype.type(1 / (1 - rate))", "x.dtype.type(1)", ("dropout",)),
+    ("dropout's backward draws again", OPS, ".dropout(dy, rate, seed)", ".dropout(dy, rate, seed + 1)", ("dropout", "adjoint")),
+    (
+        "dropout keeps what lies below its rate",
+        POINTWISE,
+        "zero if word[j] < least else scale",
+        "scale if word[j] < least else zero",
+        ("dropout",),
+    ),
+    (
+        "words of dropout shifted where a job starts within a block of four",
+        POINTWISE,
+        "words[i * c - 4 * block :]",
+        "words[i * c - first * c :]",
+        ("thread_count", "many_jobs", "dropout"),
+    ),
     (
         "the network never drops",
         NETWORK,

@@ -21,6 +21,7 @@ SEED = "minunet"
 # How many mutants a file gives, and the words in the names of the tests that should find them.
 QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "kernels/geometry.py": (2, ("channel_slice", "exact_adjoints", "layout")),
+    "kernels/philox.py": (2, ("known_answers", "word_i", "limit")),
     "kernels/reference.py": (5, ("exact_adjoints", "seven_loops")),
     "kernels/cpu/columns.py": (2, ("exact_adjoints", "col2im", "seven_loops", "no_byte_outside")),
     "kernels/cpu/direct.py": (5, ("number_of_channels", "number_of_pixels", "blocks_of_channels", "paddings_wider")),

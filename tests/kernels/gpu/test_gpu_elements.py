@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 from oracles import assert_same
 
-from minunet.kernels import gpu, reference
+from minunet.kernels import gpu, philox, reference
 from minunet.kernels.gpu.device import parameter
 from minunet.kernels.gpu.loss import MOST_PARTS
 from minunet.kernels.gpu.pointwise import COLUMNS, Cut, add_bias_relu, relu_bias_grad
@@ -92,6 +92,25 @@ def test_pooling_equals_the_specification_with_whole_units_or_not_at_any_pixel_s
     dy = rng.standard_normal(y.shape).astype(dtype)
     dx = gpu.max_pool2d_grad(at_stride(dy, before, behind), argmax, x.shape, window, stride)
     assert_same(dx, specified(reference.max_pool2d_grad, dy, argmax, x.shape, window, stride))
+
+
+@ANY_UNITS
+def test_dropout_has_the_bits_of_the_specification_with_whole_units_or_not_at_any_pixel_stride(
+    size, c, before, behind, seed, dtype
+):
+    """And by a seed that lies on the device, as by the number; at a rate that is just an element's word too."""
+    rng = np.random.default_rng(seed)
+    x, number = rng.standard_normal((*size, c)).astype(dtype), rng.integers(2**63)
+    rate = rng.choice([0, rng.random(), philox.words(x.size + 1, number)[x.size // 2] / 2**32])
+    expected = specified(reference.dropout, x, rate, number)
+    for source in (x, at_stride(x, before, behind)):
+        assert_same(gpu.dropout(source, rate, number), expected)
+        assert_same(gpu.dropout(source, rate, np.array([number])), expected)
+
+
+def test_dropout_of_many_blocks_has_the_bits_of_the_specification():
+    x = np.random.default_rng(0).standard_normal((1, 50, 60, 7)).astype(np.float32)
+    assert_same(gpu.dropout(x, 0.3, 2**63 - 1), reference.dropout(x, 0.3, 2**63 - 1))
 
 
 @given(size=SIZES, c=UNITS, before=UNITS, behind=UNITS, seed=oracles.seeds, dtype=DTYPES, relu=st.booleans())
@@ -249,6 +268,7 @@ def test_only_labels_and_weights_may_come_from_the_host():
         found = [
             gpu.relu(x), gpu.relu_grad(dx, x), *relu_bias_grad(dx, x), y, gpu.max_pool2d_grad(y, argmax, x.shape, (2, 2), (2, 2)),
             gpu.col2im(gpu.im2col(x, (2, 2), **geometry), x.shape, (2, 2), **geometry), loss, again, *arrays,
+            gpu.dropout(x, 0.5, 3), gpu.dropout(x, 0.5, gpu.asarray(np.array([3]))),
         ]  # fmt: skip
         assert {type(a) for a in found} == {type(x)}
         with pytest.raises((TypeError, ValueError)):

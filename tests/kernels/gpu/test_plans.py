@@ -105,6 +105,7 @@ HUGE_CALLS = {
     "col2im": lambda: gpu.col2im(imagined((math.prod(HALVED[:3]), 8), np.float32), HUGE, (2, 2), **UNPADDED),
     "add_bias_relu": lambda: gpu.relu(X),
     "relu_grad": lambda: gpu.relu_grad(X, X),
+    "dropout": lambda: gpu.dropout(X, 0.5, 3),
     "max_pool_grad": lambda: gpu.max_pool2d_grad(imagined(HALVED, np.float32), imagined(HALVED, np.uint8), HUGE, *WINDOW),
     "sgd": lambda: gpu.sgd_update(X.reshape(-1), X.reshape(-1), X.reshape(-1), momentum=0.9, **RATES),
     "adam": lambda: gpu.adam_update(*(X.reshape(-1),) * 4, beta1=0.9, beta2=0.99, epsilon=1e-8, t=1, **RATES),
@@ -129,6 +130,7 @@ def test_aligned_arrays_take_a_thread_for_16_bytes():
         "col2im": (lambda: gpu.col2im(x.reshape(-1, 8), x.shape, (1, 1), stride=(1, 1), padding=(0, 0)), x.size),
         "add_bias_relu": (lambda: add_bias_relu(x, None, relu=True, out=x), x.size),
         "relu_grad": (lambda: gpu.relu_grad(x, x), x.size),
+        "dropout": (lambda: gpu.dropout(x, 0.5, 3), x.size),
         "max_pool": (lambda: gpu.max_pool2d(x, *WINDOW), x.size // 4),
         "max_pool_grad": (lambda: gpu.max_pool2d_grad(x, x, (1, 64, 64, 8), *WINDOW), 4 * x.size),
         "sgd": (lambda: gpu.sgd_update(*(x.reshape(-1),) * 3, momentum=0.9, **RATES), x.size),
@@ -145,6 +147,6 @@ def test_nothing_is_launched_for_no_images():
     with noted() as launches:
         y, argmax = gpu.max_pool2d(x, *WINDOW)
         gpu.max_pool2d_grad(y, argmax, x.shape, *WINDOW)
-        gpu.relu_grad(gpu.relu(x), x)
+        gpu.relu_grad(gpu.relu(gpu.dropout(x, 0.5, 3)), x)
         gpu.col2im(gpu.im2col(x, (2, 2), **UNPADDED), x.shape, (2, 2), **UNPADDED)
     assert launches == []
