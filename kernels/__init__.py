@@ -16,7 +16,7 @@ outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (he
     relu_grad(dy, y) -> dx                                     dy where y > 0, else 0
     dropout(x, rate, seed) -> y                                its own adjoint: dropout(dy, rate, seed) is dx
     max_pool2d(x, window, stride) -> y, argmax                 argmax (uint8): row-major place in the window
-    max_pool2d_grad(dy, argmax, x_shape, window, stride) -> dx
+    max_pool2d_grad(dy, argmax, x_shape, window, stride, plus=None) -> dx      plus: another gradient of x, that is added
     softmax_cross_entropy(logits, labels, weights) -> loss, dlogits
     sgd_update(param, grad, velocity, *, learning_rate, momentum, weight_decay, loss=None)
     adam_update(param, grad, m, v, *, learning_rate, beta1, beta2, epsilon, weight_decay, t, loss=None)

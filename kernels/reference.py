@@ -131,11 +131,11 @@ def max_pool2d(x: Array, window: Pair, stride: Pair) -> tuple[Array, NDArray[np.
 
 
 def max_pool2d_grad(
-    dy: Array, argmax: NDArray[np.uint8], x_shape: tuple[int, ...], window: Pair, stride: Pair
+    dy: Array, argmax: NDArray[np.uint8], x_shape: tuple[int, ...], window: Pair, stride: Pair, plus: Array | None = None
 ) -> Array:
     """Give each dy to the element that was the largest; where windows overlap, sum."""
     _, p, q, _ = dy.shape
-    dx = np.zeros(x_shape, dy.dtype)
+    dx = np.zeros(x_shape, dy.dtype) if plus is None else plus.copy()
     for place in range(window[0] * window[1]):
         r, s = divmod(place, window[1])
         chosen = np.where(argmax == place, dy, np.zeros((), dy.dtype))

@@ -69,13 +69,14 @@ def _contiguous(a: Array) -> Array:
     return a if a.flags.c_contiguous and is_aligned(a) else a.copy(order="C")
 
 
-def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = None) -> Array:
-    """Return dy in the kernels' layout if it has the shape and dtype of what the forward pass gave, and lies where x lies."""
+def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = None, name: str = "dy") -> Array:
+    """Return dy in the kernels' layout if it has the shape and dtype of what it is the gradient of, and lies where x lies."""
     fits = dy.shape == shape and dy.dtype == dtype
-    require(fits, "dy", f"a {dy.dtype} array {dy.shape}", f"what the forward pass gave: {dtype}, {shape}")
+    of = "gave" if name == "dy" else "took"
+    require(fits, name, f"a {dy.dtype} array {dy.shape}", f"what the forward pass {of}: {dtype}, {shape}")
     if x is not None:
-        beside("dy", dy, x)
-    return activation("dy", dy)
+        beside(name, dy, x)
+    return activation(name, dy)
 
 
 def check_out(out: Array | None, shape: tuple[int, ...], x: Array) -> None:

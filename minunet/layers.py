@@ -137,8 +137,8 @@ class MaxPool2d(Layer):
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         return ops.max_pool2d(x, window=self.kernel_size, stride=self.stride)
 
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
-        return ops.max_pool2d_backward(dy, cache)[0], {}
+    def backward(self, dy: Array, cache: Any, *, plus: Array | None = None) -> tuple[Array, Grads]:
+        return ops.max_pool2d_backward(dy, cache, plus=plus)[0], {}
 
     def __repr__(self) -> str:
         return f"MaxPool2d(kernel_size={self.kernel_size}, stride={self.stride})"

@@ -164,8 +164,7 @@ class Network:
         dx = back("dropout", self.drop, dx)
         dx = back(f"encoder.{self.depth}", self.encoder[-1], dx, consume=True, input_grad=input_grad or self.depth > 0)
         for i, encoder in reversed(list(enumerate(self.encoder[:-1]))):
-            dx = back("pool", self.pool, dx)
-            dx += dskips.pop()  # the skip went two ways, so its two gradients add
+            dx = back("pool", self.pool, dx, plus=dskips.pop())  # the skip went two ways, so its two gradients add
             dx = back(f"encoder.{i}", encoder, dx, consume=True, input_grad=input_grad or i > 0)
         grads = ParameterViews(parameter_shapes(**self.config), self.dtype, kernels.for_array(dlogits).empty)
         for name, grad in found.items():  # at the end: only now is there memory that nothing else needs

@@ -147,17 +147,19 @@ def max_pool2d(x: Array, *, window: int | Pair = 2, stride: int | Pair | None = 
     return y, (x.shape, x.dtype, argmax, window, stride)
 
 
-def max_pool2d_backward(dy: Array, cache: Cache) -> tuple[Array]:
+def max_pool2d_backward(dy: Array, cache: Cache, *, plus: Array | None = None) -> tuple[Array]:
     """Return dx of max_pool2d: where a window's largest element is, y = x, so dy goes there and nowhere else.
 
         dx[n, h, w, c] = sum of dy[n, p, q, c] over the windows (p, q) whose largest element is (h, w)
 
     Of equal elements the first in row-major order takes all: a choice (the subgradient is not unique), made once.
+    `plus` (N, H, W, C) is added: what came back to x another way, where x went two.
     Proof: <dx, v> = <dy, max_pool2d(x + v) - max_pool2d(x)> for every v that changes no window's largest element.
     """
     x_shape, dtype, argmax, window, stride = cache
     dy = gradient(dy, argmax.shape, dtype, argmax)
-    return (kernels.for_array(dy).max_pool2d_grad(dy, argmax, x_shape, window, stride),)
+    plus = None if plus is None else gradient(plus, x_shape, dtype, argmax, name="plus")
+    return (kernels.for_array(dy).max_pool2d_grad(dy, argmax, x_shape, window, stride, plus),)
 
 
 def relu(x: Array) -> tuple[Array, Cache]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, output_hw, pixel_stride
-from .generated import claim, clear, give, give_more, largest
+from .generated import claim, clear, copy, give, give_more, largest
 from .jit import jit
 from .threads import address, launch
 
@@ -30,14 +30,15 @@ def max_pool2d(x: Array, window: Pair, stride: Pair) -> tuple[Array, NDArray[np.
 
 
 def max_pool2d_grad(
-    dy: Array, argmax: NDArray[np.uint8], x_shape: tuple[int, ...], window: Pair, stride: Pair
+    dy: Array, argmax: NDArray[np.uint8], x_shape: tuple[int, ...], window: Pair, stride: Pair, plus: Array | None = None
 ) -> Array:
-    """Let each pixel gather dy from the windows in which it was the largest."""
+    """Let each pixel gather dy from the windows in which it was the largest, beside what it has already."""
     dx = empty(x_shape, dy.dtype)
+    before = (0, 0) if plus is None else (address(plus), pixel_stride(plus))
     argmax = np.ascontiguousarray(argmax)
     launch(
         _pool_grad, x_shape[0] * x_shape[1], 0, dy.dtype.type(0), dy.itemsize, x_shape, dy.shape[1:3], window, stride,
-        address(dy), pixel_stride(dy), address(argmax), address(dx),
+        address(dy), pixel_stride(dy), address(argmax), *before, address(dx),
     )  # fmt: skip
     return dx
 
@@ -67,7 +68,7 @@ def _pool(
 @jit
 def _pool_grad(
     claims: int, n_jobs: int, scratch: int, zero: Any, size: int, shape: Any, pq: Pair, window: Pair, stride: Pair,
-    dy: int, dy_pixel: int, argmax: int, dx: int,
+    dy: int, dy_pixel: int, argmax: int, plus: int, plus_pixel: int, dx: int,
 ) -> None:  # fmt: skip
     """A job is a row of pixels of one image."""
     _, h_size, w_size, c = shape
@@ -77,7 +78,7 @@ def _pool_grad(
         image = n * pq[0] * pq[1]
         _gather_row(
             zero, size, w_size, c, pq, window, stride, dy + image * dy_pixel, dy_pixel, argmax + image * c, h,
-            dx + job * w_size * c * size,
+            plus + job * w_size * plus_pixel, plus_pixel, dx + job * w_size * c * size,
         )  # fmt: skip
         job = claim(claims)
 
@@ -85,16 +86,20 @@ def _pool_grad(
 @jit
 def _gather_row(
     zero: Any, size: int, w_size: int, c: int, pq: Pair, window: Pair, stride: Pair, dy: int, dy_pixel: int,
-    argmax: int, h: int, dx: int,
+    argmax: int, h: int, plus: int, plus_pixel: int, dx: int,
 ) -> None:  # fmt: skip
-    """Fill row h of dx from the rows of windows, of one image, that it lies in."""
+    """Fill row h of dx from the rows of windows, of one image, that it lies in, and from a row of `plus` if there is one."""
     first = max(0, -((window[0] - 1 - h) // stride[0]))
     last = min(h // stride[0] + 1, pq[0])
     # Where each pixel lies in one window, what that gives is all. Elsewhere it is added to what others gave, or to 0.
-    alone = last - first == 1 and stride[1] == window[1]
+    alone = last - first == 1 and stride[1] == window[1] and not plus
     given = pq[1] * window[1] if alone else 0
     pixel = c * size
-    clear(zero, dx + given * pixel, (w_size - given) * c)
+    if plus:
+        for w in range(w_size):
+            copy(zero, dx + w * pixel, plus + w * plus_pixel, c)
+    else:
+        clear(zero, dx + given * pixel, (w_size - given) * c)
     for p in range(first, last):
         place = (h - p * stride[0]) * window[1]
         for q in range(pq[1]):

@@ -27,16 +27,19 @@ max_pool(const STORE* x, i64 x_pixel, STORE* y, u8* argmax, i64 count, i64 h_siz
     });
 }
 
-// Each unit of dx gathers dy from the windows in which it was the largest, in the order of its places in them.
+// Each unit of dx gathers dy from the windows in which it was the largest, in the order of its places in them, beside what it
+// has of `plus`, if there is one.
 extern "C" __global__ void __launch_bounds__(BLOCK)
-max_pool_grad(const STORE* dy, i64 dy_pixel, const u8* argmax, STORE* dx, i64 count, i64 h_size, i64 w_size, i64 c_size, i64 p_size,
-              i64 q_size, i64 r_size, i64 s_size, i64 stride_h, i64 stride_w, i64 width) {
+max_pool_grad(const STORE* dy, i64 dy_pixel, const u8* argmax, const STORE* plus, i64 plus_pixel, STORE* dx, i64 count, i64 h_size,
+              i64 w_size, i64 c_size, i64 p_size, i64 q_size, i64 r_size, i64 s_size, i64 stride_h, i64 stride_w, i64 width) {
     const i64 at = thread();
     if (at >= count) return;
     i64 n = at;
-    const i64 c = last_index(n, c_size), w = last_index(n, w_size), h = last_index(n, h_size);
+    const i64 c = last_index(n, c_size);
+    const STORE* before = plus + n * plus_pixel;
+    const i64 w = last_index(n, w_size), h = last_index(n, h_size);
     by_units(width, [&](auto unit) {
-        Unit<REAL, unit.size> sum{};
+        auto sum = unit_of<REAL>(plus ? load<decltype(unit)>(before, c) : unit);
         for (i64 r = h % stride_h, p = h / stride_h; r < r_size && p >= 0; r += stride_h, p--) {
             if (p >= p_size) continue;
             for (i64 s = w % stride_w, q = w / stride_w; s < s_size && q >= 0; s += stride_w, q--) {

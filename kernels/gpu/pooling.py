@@ -26,13 +26,13 @@ def max_pool2d(x: Any, window: Pair, stride: Pair) -> tuple[Any, Any]:
     return y, argmax
 
 
-def max_pool2d_grad(dy: Any, argmax: Any, x_shape: tuple[int, ...], window: Pair, stride: Pair) -> Any:
-    """Let each pixel gather dy from the windows in which it was the largest."""
+def max_pool2d_grad(dy: Any, argmax: Any, x_shape: tuple[int, ...], window: Pair, stride: Pair, plus: Any = None) -> Any:
+    """Let each pixel gather dy from the windows in which it was the largest, beside what it has already."""
     _, h, w, c = x_shape
     dx = empty(x_shape, dy.dtype)
-    width = unit(dy)
+    width = unit(dy, *([] if plus is None else [plus]))
     launch(
-        Kernel(FILE, "max_pool_grad", store(dy.dtype)), blocks(dx.size // width), BLOCK, dy, pixel(dy), argmax, dx,
-        dx.size // width, h, w, c // width, *dy.shape[1:3], *window, *stride, width,
+        Kernel(FILE, "max_pool_grad", store(dy.dtype)), blocks(dx.size // width), BLOCK, dy, pixel(dy), argmax,
+        plus, 0 if plus is None else pixel(plus), dx, dx.size // width, h, w, c // width, *dy.shape[1:3], *window, *stride, width,
     )  # fmt: skip
     return dx

@@ -70,6 +70,10 @@ X, W, B = np.zeros((1, 5, 5, 2)), np.zeros((3, 3, 2, 4)), np.zeros(4)
         (lambda: ops.conv_transpose2d(X, np.zeros((2, 2, 3, 2)), output_padding=2), r"output_padding is .*; it takes less than"),
         (lambda: ops.max_pool2d(X, window=6), r"x is \(1, 5, 5, 2\); it takes at least 6 x 6 pixels"),
         (lambda: ops.max_pool2d(np.zeros((1, 20, 20, 1)), window=17), r"window is \(17, 17\); it takes at most 256"),
+        (
+            lambda: ops.max_pool2d_backward(X[:, :2, :2], ops.max_pool2d(X)[1], plus=X[:, :4]),
+            r"plus is a float64 array \(1, 4, 5, 2\); it takes what the forward pass took: float64, \(1, 5, 5, 2\)",
+        ),
         (lambda: ops.dropout(X, 1.0, np.random.default_rng()), r"rate is 1.0; it takes 0 <= rate < 1"),
         (lambda: ops.concat_skip(X[:, :2], X), r"skip is \(1, 2, 5, 2\); it takes 1 images of at least 5 x 5"),
         (lambda: ops.conv2d_backward(X, ops.conv2d(X, W, B)[1]), r"dy is a float64 array \(1, 5, 5, 2\).*\(1, 3, 3, 4\)"),

@@ -33,6 +33,8 @@ def test_pooling_equals_loops_and_gives_each_gradient_to_the_first_largest(row):
         dy = strategies.integers(rng, y.shape, x.dtype)
         (dx,) = ops.max_pool2d_backward(dy, cache)
         assert_same(dx, oracles.max_pool2d_grad(dy, place, x.shape, g.kernel, g.stride))
+        plus = LAYOUTS[rng.choice(list(LAYOUTS))](strategies.integers(rng, x.shape, x.dtype))
+        assert_same(ops.max_pool2d_backward(dy, cache, plus=plus)[0], dx + plus)
         count("exact", "max_pool2d", row, g)
 
 

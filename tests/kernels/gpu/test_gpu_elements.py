@@ -92,6 +92,9 @@ def test_pooling_equals_the_specification_with_whole_units_or_not_at_any_pixel_s
     dy = rng.standard_normal(y.shape).astype(dtype)
     dx = gpu.max_pool2d_grad(at_stride(dy, before, behind), argmax, x.shape, window, stride)
     assert_same(dx, specified(reference.max_pool2d_grad, dy, argmax, x.shape, window, stride))
+    plus = strategies.integers(rng, x.shape, dtype)
+    dx = gpu.max_pool2d_grad(dy, argmax, x.shape, window, stride, at_stride(plus, behind, before))
+    assert_same(dx, specified(reference.max_pool2d_grad, dy, argmax, x.shape, window, stride, plus))
 
 
 @ANY_UNITS
