@@ -340,6 +340,7 @@ template <typename T> struct Output {  // rows of the product are windows of an 
     i64 step;  // numbers from a pixel to the next
     i64 rows;
     int columns;
+    i64 column_step;  // numbers from a column to the next: other than 1 only where one number is stored at a time
     const REAL* bias;  // or null
     bool relu;
     int h, w, p, q, step_h, step_w, first_h, first_w;
@@ -363,7 +364,7 @@ template <typename T> struct Output {  // rows of the product are windows of an 
         } else {
 #pragma unroll
             for (int e = 0; e < N; ++e)
-                if (column + e < columns) a[to + column + e] = v.of[e];
+                if (column + e < columns) a[to + (column + e) * column_step] = v.of[e];
         }
     }
 };
@@ -425,7 +426,7 @@ __device__ __forceinline__ void convolve(
                           int(stride_h), int(stride_w), 1, 1, int(-padding_h), int(-padding_w)};
     AlongTaps<ROWS> left(windows, row);
     AlongWindows<COLUMNS> right(points(weights, k, 1, 1, depth, int(k)), column, 0);
-    const Output<T> output{y, y_step, n * p * q, int(k), b, relu != 0, int(p), int(q), int(p), int(q), 1, 1, 0, 0};
+    const Output<T> output{y, y_step, n * p * q, int(k), 1, b, relu != 0, int(p), int(q), int(p), int(q), 1, 1, 0, 0};
     multiply(left, right, ceil_div(depth, DEPTH), output, row, column, shared);
 }
 
@@ -476,24 +477,30 @@ extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv2d_input_grad(
                              int(stride_h), int(stride_w * c), down.first_tap, int(along.first_tap * c)};
     AlongTaps<ROWS> left(windows, row);
     AlongTaps<COLUMNS> right(transposed, column);
-    const Output<STORE> output{dx, dx_step, rows, int(c), b, relu != 0, int(h), int(w), down.pixels, along.pixels,
+    const Output<STORE> output{dx, dx_step, rows, int(c), 1, b, relu != 0, int(h), int(w), down.pixels, along.pixels,
                         int(stride_h), int(stride_w), down.first_pixel, along.first_pixel};
     multiply(left, right, ceil_div(taps * k, DEPTH), output, row, column, shared);
 }
 
-// x (N, H, W, C), dy (N, P, Q, K), at pixel strides -> parts of dw (parts, R, S, C, K), of so many chunks each.
+// x (N, H, W, C), dy (N, P, Q, K), at pixel strides -> parts of dw (parts, R, S, C, K), of so many chunks each. Or, where dw has
+// few taps, which would fill no tile's rows, dw^T = dy^T columns(x): in narrow tiles alone, others are not to know of it.
 extern "C" __global__ void __launch_bounds__(BLOCK, RESIDENT) conv2d_weight_grad(
     const STORE* __restrict__ x, i64 x_step, i64 n, i64 h, i64 w, i64 c, const STORE* __restrict__ dy, i64 dy_step, i64 p, i64 q,
-    i64 k, REAL* __restrict__ dw, i64 r, i64 s, i64 stride_h, i64 stride_w, i64 padding_h, i64 padding_w, i64 chunks) {
+    i64 k, REAL* __restrict__ dw, i64 r, i64 s, i64 stride_h, i64 stride_w, i64 padding_h, i64 padding_w, i64 chunks,
+    i64 few_taps) {
     SHARED(shared);
-    const int rows = int(r * s * c), across = ceil_div(k, COLUMNS), down = ceil_div(rows, ROWS);
+    const bool transposed = COLUMNS == 16 && few_taps;
+    const int taps = int(r * s * c), rows = transposed ? k : taps, columns = transposed ? taps : k;
+    const int across = ceil_div(columns, COLUMNS), down = ceil_div(rows, ROWS);
     const int column = blockIdx.x % across * COLUMNS, row = blockIdx.x / across % down * ROWS;
     const i64 part = blockIdx.x / across / down, first = part * chunks * DEPTH;
     const Columns windows{x, int(x_step), int(h), int(w), int(n), int(p), int(q), int(r), int(s), int(c),
                           int(stride_h), int(stride_w), 1, 1, int(-padding_h), int(-padding_w)};
-    AlongWindows<ROWS> left(windows, row, first);
-    AlongWindows<COLUMNS> right(points(dy, dy_step, int(n), int(p), int(q), int(k)), column, first);
-    const Output<REAL> output{dw + part * rows * k, k, rows, int(k), nullptr, false, 1, 1, 1, 1, 1, 1, 0, 0};
+    const Columns gradient = points(dy, dy_step, int(n), int(p), int(q), int(k));
+    AlongWindows<ROWS> left(transposed ? gradient : windows, row, first);
+    AlongWindows<COLUMNS> right(transposed ? windows : gradient, column, first);
+    const Output<REAL> output{dw + part * taps * k, transposed ? 1 : k, rows, columns, transposed ? k : 1, nullptr, false,
+                              1, 1, 1, 1, 1, 1, 0, 0};
     multiply(left, right, int(chunks), output, row, column, shared);
 }
 

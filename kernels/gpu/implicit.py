@@ -57,7 +57,7 @@ def weight_grad(x: Any, dy: Any, w_shape: Shape, *, stride: Pair, padding: Pair)
     dw = empty((how.parts, *w_shape), parameter(x.dtype))
     launch(
         how.kernel, how.grid, BLOCK, x, pixel(x), *x.shape, dy, pixel(dy), *dy.shape[1:], dw, r, s, *stride, *padding,
-        how.chunks, shared=how.shared,
+        how.chunks, int(how.few_taps), shared=how.shared,
     )  # fmt: skip
     return _total(how, dw)
 

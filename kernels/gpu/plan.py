@@ -93,6 +93,7 @@ class Plan:
     blocks_of_a_phase: int = 1
     parts: int = 1  # of a weight gradient: partial sums
     chunks: int = 0  # in each part, of the tile's depth in pixels
+    few_taps: bool = False  # so that its rows are dy's channels, and taps its columns
 
 
 def chosen_path(c: int, k: int, dtype: DTypeLike, *, capability: int, precision: str) -> str:
@@ -172,10 +173,14 @@ def _input_grad(shape: Tile, x_shape: Shape, stride: Pair) -> Plan:
     return Plan(shape.kernel("conv2d_input_grad"), grid, shape.shared, phases_w=phases[1], blocks_of_a_phase=each)
 
 
-def _weight_grad(shape: Tile, rows: int, k: int, pixels: int) -> Plan:
-    parts, each = cut(rows, k, pixels)
-    grid, chunks = parts * _blocks(shape, rows, k), each // shape.depth
-    return Plan(shape.kernel("conv2d_weight_grad"), grid, shape.shared, parts=parts, chunks=chunks)
+def _weight_grad(shape: Tile, taps: int, k: int, pixels: int) -> Plan:
+    parts, each = cut(taps, k, pixels)
+    blocks_of_a_part, narrow = _blocks(shape, taps, k), Tile(shape.path, shape.store, 16, 1)
+    few_taps = shape.path == "fma" and 2 * _blocks(narrow, k, taps) * narrow.columns <= blocks_of_a_part * shape.columns
+    if few_taps:  # half of the work or less
+        shape, blocks_of_a_part = narrow, _blocks(narrow, k, taps)
+    kernel, grid, chunks = shape.kernel("conv2d_weight_grad"), parts * blocks_of_a_part, each // shape.depth
+    return Plan(kernel, grid, shape.shared, parts=parts, chunks=chunks, few_taps=few_taps)
 
 
 def _blocks(shape: Tile, rows: int, columns: int) -> int:

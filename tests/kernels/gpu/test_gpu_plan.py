@@ -117,7 +117,9 @@ def test_blocks_cover_each_product(g, vectors):
     assert {made.kernel.name: made.kernel.name for made in plans.values()} == {name: name for name in PASSES}
     assert plans["conv2d"].grid == math.ceil(n * p * q / 128) * math.ceil(k / wide["conv2d"])
     gradient = plans["conv2d_weight_grad"]
-    assert gradient.grid == gradient.parts * math.ceil(r * s * c / 128) * math.ceil(k / wide["conv2d_weight_grad"])
+    rows, columns = (k, r * s * c) if gradient.few_taps else (r * s * c, k)
+    assert gradient.grid == gradient.parts * math.ceil(rows / 128) * math.ceil(columns / wide["conv2d_weight_grad"])
+    assert wide["conv2d_weight_grad"] == 16 or not gradient.few_taps
     back = plans["conv2d_input_grad"]
     phases = [(a, b) for a in range(min(g.stride[0], h)) for b in range(min(g.stride[1], w))]
     assert back.grid == len(phases) * back.blocks_of_a_phase
@@ -140,6 +142,15 @@ def test_blocks_cover_each_product(g, vectors):
 def test_what_kernels_cannot_count_is_refused(name, x_shape, w_shape, what):
     with pytest.raises(ValueError, match=f"{what}; on a GPU fewer than 2\\^30: cut the batch"):
         plan(name, x_shape, w_shape, "float32", **PLAIN)
+
+
+@pytest.mark.parametrize(
+    "w_shape, few",
+    [((3, 3, 1, 64), True), ((3, 3, 3, 64), True), ((1, 1, 64, 2), False), ((3, 3, 16, 16), False), ((3, 3, 64, 64), False)],
+)
+def test_taps_of_few_channels_are_the_columns_of_a_weight_gradient(w_shape, few):
+    assert plan("conv2d_weight_grad", (8, 512, 512, w_shape[2]), w_shape, "float32", **PLAIN).few_taps == few
+    assert not plan("conv2d_weight_grad", (8, 512, 512, w_shape[2]), w_shape, "float32", **PLAIN | {"path": "tensor"}).few_taps
 
 
 def test_what_is_just_not_too_large_is_planned():
