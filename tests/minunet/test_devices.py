@@ -155,7 +155,7 @@ def arrays_of(cache):
 
 def test_in_bf16_twenty_steps_learn_as_in_float32_with_half_of_the_memory(any_gpu):
     here = Network(base_channels=8, depth=2, random_state=3)
-    x, labels = batch(here, 32)
+    x, labels = batch(here)
     labels = (x[..., 0] > 0).astype(int)
     curves, needs = [], []
     for network, precision in ((here, "float32"), (here.to("gpu"), "bf16")):

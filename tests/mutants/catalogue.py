@@ -179,6 +179,7 @@ THOUGHTFUL: list[Row] = [
         'self.b.select(self.b.fcmp_ordered(">", x, self.zeros), x, self.zeros)',
         ("nan",),
     ),
+    ("where a window is alone, another gradient of its pixels is lost", POOLING, " and not plus\n", "\n", ("pooling", "loops")),
     ("pooling swallows NaN", GENERATED, "fcmp_unordered(", "fcmp_ordered(", ("nan",)),
     ("Adam without its bias correction", UPDATES, "step = correct1 * m[i]", "step = m[i]", ("adam",)),
     ("Adam counts from the update before", "minunet/optim.py", "t=self.n_updates,", "t=max(self.n_updates - 1, 1),", ("adam",)),
@@ -207,8 +208,8 @@ THOUGHTFUL: list[Row] = [
     (
         "of a skip's two gradients one is lost",
         NETWORK,
-        "dx += dskips.pop()",
-        "dx += 0 * dskips.pop()",
+        "plus=dskips.pop())",
+        "plus=0 * dskips.pop())",
         ("pytorch_numbers", "finite_differences"),
     ),
     ("dropout not scaled", POINTWISE, "x.dtype.type(1 / (1 - rate))", "x.dtype.type(1)", ("dropout",)),
