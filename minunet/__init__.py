@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import data, evaluation, kernels, layers, losses, modelfile, network, ops, optim, plot, testing, training
-    from .data import datasets
+    from . import data, datasets, evaluation, kernels, layers, losses, modelfile, network, ops, optim, plot, testing, training
     from .data.folders import load_folder
     from .data.images import ImageFileError
     from .kernels import use_backend
@@ -33,10 +32,10 @@ _HOME = {
 _MODULES = {
     name: name
     for name in (
-        "data", "evaluation", "kernels", "layers", "losses", "modelfile", "network", "ops", "optim", "plot", "testing",
-        "training",
+        "data", "datasets", "evaluation", "kernels", "layers", "losses", "modelfile", "network", "ops", "optim", "plot",
+        "testing", "training",
     )
-} | {"datasets": "data.datasets"}  # fmt: skip
+}  # fmt: skip
 
 __all__ = [
     "ImageFileError", "ModelFileError", "Network", "NotFittedError", "UNet", "__version__", "data", "datasets",

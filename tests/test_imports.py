@@ -26,7 +26,7 @@ ORDER = (
     "ops",
     "layers",
     "network",
-    "training evaluation modelfile summary drawing plot testing",
+    "training evaluation modelfile summary drawing plot testing datasets",
     "unet parameters",
     "cli",
     "__main__",

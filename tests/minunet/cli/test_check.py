@@ -13,7 +13,7 @@ from PIL import Image
 
 from minunet import UNet
 from minunet.cli import check
-from minunet.data.datasets import cells
+from minunet.datasets import cells
 from minunet.training.schedule import Schedule
 
 SHORT = "--base-channels 2 --depth 1 --batch-size 2 --patch-size 16 --max-epochs 3"  # in the order of UNet's parameters

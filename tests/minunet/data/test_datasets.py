@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minunet.data.datasets import cells
+from minunet.datasets import cells
 from minunet.evaluation.baseline import BlurThreshold
 from minunet.evaluation.metrics import pixel_error
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minunet.data.datasets import cells
 from minunet.data.folders import Pair
 from minunet.data.survey import survey
+from minunet.datasets import cells
 
 
 def pairs_of(x, y, names="{}.png"):
