@@ -48,11 +48,11 @@ template <typename A, typename B> struct Either<false, A, B> { typedef B type; }
 
 typedef Either<bool(TENSOR), STORE, REAL>::type Factor;  // a number in shared memory
 
-constexpr int ROWS = DOUBLE ? 64 : 128;
+constexpr int ROWS = DOUBLE ? 64 : TENSOR && VECTOR > 1 && COLUMNS < 128 ? 256 : 128;
 constexpr int DEPTH = TENSOR && NARROW ? 32 : 16;
 constexpr int PIECE = 16 / sizeof(Factor);  // numbers that ldmatrix and the tensor cores' fragments take together
 constexpr int HALVES = 2;  // of a chunk: while one is multiplied, a half of a later chunk is in registers at most
-constexpr int STAGES = TENSOR ? 4 : 2;  // chunks in shared memory: one is multiplied, the others are on their way
+constexpr int STAGES = !TENSOR ? 2 : ROWS == 256 ? 3 : 4;  // chunks in shared memory: one is multiplied, the others come
 constexpr int RESIDENT = VECTOR > 1 ? 2 : 1;  // blocks on a multiprocessor, for which registers must suffice
 constexpr int NOWHERE = -(1 << 30);  // above any image: sizes are below 2^30
 
@@ -166,7 +166,7 @@ __device__ constexpr int first_of(int each, int half) { return half < HALVES ? h
 
 template <int WIDE> struct AlongTaps {
     using Layout = Tile<WIDE, bool(TENSOR)>;  // multiply-adds want the rows in turn
-    static constexpr int ACROSS = DEPTH / VECTOR, PASS = BLOCK / ACROSS, EACH = WIDE / PASS;
+    static constexpr int ACROSS = DEPTH / VECTOR, PASS = BLOCK / ACROSS, EACH = ceil_div(WIDE, PASS);
 
     const Columns of;
     const int row = threadIdx.x / ACROSS, depth = threadIdx.x % ACROSS * VECTOR;
@@ -184,7 +184,8 @@ template <int WIDE> struct AlongTaps {
         const Tap tap = of.tap(taps);
 #pragma unroll
         for (int e = first_of(EACH, HALF); e < first_of(EACH, HALF + 1); ++e)
-            parcels[e - first_of(EACH, HALF)].fetch(of, places[e], tap, tile + Layout::at(row + e * PASS, depth));
+            if (WIDE >= PASS || row < WIDE)  // a narrow tile has no work for all threads
+                parcels[e - first_of(EACH, HALF)].fetch(of, places[e], tap, tile + Layout::at(row + e * PASS, depth));
         if (HALF == HALVES - 1) taps = sum(taps, step, of.j, of.c);
     }
     template <int HALF> __device__ __forceinline__ void end(Factor* tile) const {
@@ -196,7 +197,7 @@ template <int WIDE> struct AlongTaps {
 
 template <int WIDE> struct AlongWindows {
     using Layout = Tile<WIDE, false>;
-    static constexpr int ACROSS = WIDE / VECTOR, PASS = BLOCK / ACROSS, EACH = DEPTH / PASS;
+    static constexpr int ACROSS = WIDE / VECTOR, EACH = ceil_div(DEPTH, BLOCK / ACROSS), PASS = DEPTH / EACH;
 
     const Columns of;
     const int row = threadIdx.x % ACROSS * VECTOR, depth = threadIdx.x / ACROSS;
@@ -212,7 +213,8 @@ template <int WIDE> struct AlongWindows {
     template <int HALF> __device__ __forceinline__ void begin(Factor* tile) {
 #pragma unroll
         for (int e = first_of(EACH, HALF); e < first_of(EACH, HALF + 1); ++e) {
-            parcels[e - first_of(EACH, HALF)].fetch(of, of.place(window), tap, tile + Layout::at(row, depth + e * PASS));
+            if (DEPTH >= BLOCK / ACROSS || depth < DEPTH)
+                parcels[e - first_of(EACH, HALF)].fetch(of, of.place(window), tap, tile + Layout::at(row, depth + e * PASS));
             window = sum(window, step, of.p, of.q);
         }
     }

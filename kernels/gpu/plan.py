@@ -28,8 +28,6 @@ TENSOR_CAPABILITY = 80  # TF32, bf16 and cp.async came with it
 # conv.cu has the same numbers under the same names
 DEPTH = 16
 NARROW_DEPTH = 32  # of bf16 on tensor cores
-ROWS = {"float": 128, "bf16": 128, "double": 64}
-STAGES = {"fma": 2, "tensor": 4}
 LINE_PADDING = 8  # at most
 
 LEAST_CHANNELS = 8  # for tensor cores, which multiply 8 by 8: with fewer, memory is what takes the time
@@ -51,8 +49,15 @@ class Tile:
 
     @property
     def rows(self) -> int:
-        """As many as conv.cu's ROWS."""
-        return ROWS[self.store]
+        """As many as conv.cu's ROWS. A warp that multiplies 64 rows by 32 columns reads less for each product than one of 32."""
+        if self.store == "double":
+            return 64
+        return 256 if self.path == "tensor" and self.vector > 1 and self.columns < 128 else 128
+
+    @property
+    def stages(self) -> int:
+        """As many as conv.cu's STAGES."""
+        return 2 if self.path == "fma" else 3 if self.rows == 256 else 4
 
     @property
     def depth(self) -> int:
@@ -64,7 +69,7 @@ class Tile:
         """Bytes of shared memory: where each row goes, and all stages' chunks of both factors."""
         line = self.rows + self.columns + 2 * LINE_PADDING
         factor = 8 if self.store == "double" else 4 * DEPTH // self.depth  # bytes
-        return self.rows * 8 + STAGES[self.path] * self.depth * line * factor
+        return self.rows * 8 + self.stages * self.depth * line * factor
 
     def kernel(self, name: str) -> Kernel:
         """Return a pass's kernel."""
@@ -77,8 +82,9 @@ TILES = (
     Tile("fma", "float", 16, 1), Tile("fma", "float", 64, 1), Tile("fma", "float", 64, 4),
     Tile("fma", "double", 16, 1), Tile("fma", "double", 64, 1), Tile("fma", "double", 64, 2),
     Tile("fma", "bf16", 16, 1), Tile("fma", "bf16", 64, 1),
-    Tile("tensor", "float", 64, 1), Tile("tensor", "float", 64, 4), Tile("tensor", "float", 128, 4),
-    Tile("tensor", "bf16", 64, 8), Tile("tensor", "bf16", 128, 8),
+    Tile("tensor", "float", 64, 1),
+    Tile("tensor", "float", 32, 4), Tile("tensor", "float", 64, 4), Tile("tensor", "float", 128, 4),
+    Tile("tensor", "bf16", 32, 8), Tile("tensor", "bf16", 64, 8), Tile("tensor", "bf16", 128, 8),
 )  # fmt: skip
 
 
@@ -158,7 +164,9 @@ def tile(columns: int, c: int, k: int, dtype: DTypeLike, *, path: str, vectors: 
         return Tile(path, kind, 16, 1)
     if not whole:
         return Tile(path, kind, 64, 1)
-    return Tile(path, kind, 128 if columns > 64 and path == "tensor" else 64, width)
+    if path == "fma":
+        return Tile(path, kind, 64, width)
+    return Tile(path, kind, next((wide for wide in (32, 64) if columns <= wide), 128), width)
 
 
 def _forward(shape: Tile, pixels: int, k: int) -> Plan:
