@@ -18,6 +18,7 @@ outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (he
     max_pool2d(x, window, stride) -> y, argmax                 argmax (uint8): row-major place in the window
     max_pool2d_grad(dy, argmax, x_shape, window, stride, plus=None) -> dx      plus: another gradient of x, that is added
     softmax_cross_entropy(logits, labels, weights) -> loss, dlogits
+    linear_cross_entropy(x, w, b, labels, weights) -> loss, dx, dw, db         of the logits x w + b, for w (1, 1, C, K)
     sgd_update(param, grad, velocity, *, learning_rate, momentum, weight_decay, loss=None)
     adam_update(param, grad, m, v, *, learning_rate, beta1, beta2, epsilon, weight_decay, t, loss=None)
 
@@ -34,6 +35,8 @@ The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everyt
 * `precision` says in how many digits a GPU multiplies float32 numbers, and keeps a network's activations; sums are float32.
 * `mask` is the output of a convolution with relu fused: dy counts only where mask > 0.
 * `b` and `relu` of the input gradient serve the transposed convolution, whose forward it is.
+* `linear_cross_entropy` is conv2d, softmax_cross_entropy and conv2d_grads after one another, or one pass: then logits and
+  their gradient are neither stored nor rounded.
 * `dropout` is x * keep, the same bits on every backend: keep is 0 where a word of 32 bits is below floor(rate 2^32), 0 <= rate
   < 1, else 1 / (1 - rate), rounded once. The word of element i of a dense x is word i % 4 of Philox4x32-10 (philox.py) at the
   counter i // 4, its key the `seed`: a whole number from 0 to 2^63 - 1, or for a GPU an int64 array there of one element,

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
 from . import philox
+from .composed import linear_cross_entropy_of
 from .geometry import Pair, output_hw
 
 Array = NDArray[np.floating]
@@ -157,6 +158,9 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer], weights: A
     onehot = np.arange(z.shape[1]) == label[:, None]
     dlogits[counted] = (np.exp(log_softmax) - onehot) * share[:, None]
     return np.asarray(loss, logits.dtype), dlogits
+
+
+linear_cross_entropy = linear_cross_entropy_of(empty, conv2d, softmax_cross_entropy, conv2d_grads)
 
 
 def sgd_update(

@@ -20,6 +20,7 @@ number of them. docs/kernels.md tells why it is as it is, with measurements.
 from numpy import asarray
 
 from ..buffers import empty
+from ..composed import linear_cross_entropy_of
 from .columns import col2im, im2col
 from .convolution import conv2d, conv2d_grads, conv2d_input_grad, conv2d_weight_grad
 from .jit import probe
@@ -30,6 +31,8 @@ from .updates import adam_update, sgd_update
 
 __all__ = [
     "adam_update", "asarray", "bias_grad", "col2im", "conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_weight_grad",
-    "dropout", "empty", "im2col", "max_pool2d", "max_pool2d_grad", "probe", "relu", "relu_grad", "sgd_update",
-    "softmax_cross_entropy",
+    "dropout", "empty", "im2col", "linear_cross_entropy", "max_pool2d", "max_pool2d_grad", "probe", "relu", "relu_grad",
+    "sgd_update", "softmax_cross_entropy",
 ]  # fmt: skip
+
+linear_cross_entropy = linear_cross_entropy_of(empty, conv2d, softmax_cross_entropy, conv2d_grads)

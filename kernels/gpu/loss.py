@@ -20,11 +20,10 @@ SHARED = BLOCK // 32 * np.dtype(np.float64).itemsize  # bytes: each warp's sum
 def softmax_cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
     """Return sum(w l) / sum(w) over pixels, l = -log softmax(logits)[label], and its gradient. labels, weights: also NumPy's."""
     kind, k, pixels = store(logits.dtype), logits.shape[3], math.prod(logits.shape[:3])
-    labels, weights = _on_device(labels, np.int32), _on_device(weights, logits.dtype)
-    n = parts(pixels)
-    weight_sums, losses = empty((n,), np.float64), empty((n,), np.float64)
+    labels, weights = on_device(labels, np.int32), on_device(weights, logits.dtype)
+    weight_sums, n = sums_of_weights(weights), parts(pixels)
+    losses = empty((n,), np.float64)
     loss, dlogits = empty((), logits.dtype), empty(logits.shape, logits.dtype)
-    launch(Kernel(FILE, "sum_weights", kind), n, BLOCK, weights, pixels, weight_sums, shared=SHARED)
     launch(
         Kernel(FILE, "cross_entropy", kind), n, BLOCK, logits, pixel(logits), labels, weights, pixels, k, weight_sums, n,
         dlogits, losses, shared=SHARED,
@@ -33,11 +32,18 @@ def softmax_cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, 
     return loss, dlogits
 
 
+def sums_of_weights(weights: Any) -> Any:
+    """Return sums of parts of the weights, float64: added in order, their total."""
+    sums = empty((parts(weights.size),), np.float64)
+    launch(Kernel(FILE, "sum_weights", store(weights.dtype)), sums.size, BLOCK, weights, weights.size, sums, shared=SHARED)
+    return sums
+
+
 def parts(pixels: int) -> int:
     """Return into how many parts a sum over pixels is cut, by their number alone: it decides how the sum is rounded."""
     return max(1, min(MOST_PARTS, blocks(pixels)))
 
 
-def _on_device(a: Any, dtype: DTypeLike) -> Any:
+def on_device(a: Any, dtype: DTypeLike) -> Any:
     """Return a there, dense. A label that does not fit has weight 0: it may change."""
     return asarray(a.astype(dtype, order="C", copy=False))

@@ -56,18 +56,22 @@ def relu_bias_grad(dy: Any, y: Any) -> tuple[Any, Any]:
     pixels, c = math.prod(dy.shape[:3]), dy.shape[3]
     cut = Cut.of(pixels, c, dy.itemsize)
     dx, pixel_of_y = (dy, 0) if y is None else (empty(dy.shape, dy.dtype), pixel(y))
-    partial, db = empty((cut.chunks, c), np.float64), empty((c,), parameter(dy.dtype))
+    partial = empty((cut.chunks, c), np.float64)
     aligned = unit(*(a for a in (dy, y) if a is not None)) == cut.width
     launch(
         Kernel(FILE, "sum_chunks", store(dy.dtype)), (blocks(c // cut.width, cut.columns), cut.chunks, 1), BLOCK, dy, pixel(dy),
         y, pixel_of_y, None if y is None else dx, pixels, c // cut.width, cut.chunk, cut.columns, partial, cut.width,
         int(aligned), shared=cut.width * SHARED,
     )  # fmt: skip
-    columns = columns_of(c, FEW_COLUMNS)
-    launch(
-        Kernel(FILE, "sum_sums", store(dy.dtype)), blocks(c, columns), BLOCK, partial, cut.chunks, c, columns, db, shared=SHARED
-    )
-    return dx, db
+    return dx, sum_sums(partial, dy.dtype)
+
+
+def sum_sums(sums: Any, dtype: DTypeLike) -> Any:
+    """Return the sum of rows in float64 (rows, C), added in order, as a parameter beside activations of this type (C,)."""
+    rows, c = sums.shape
+    total, columns = empty((c,), parameter(dtype)), columns_of(c, FEW_COLUMNS)
+    launch(Kernel(FILE, "sum_sums", store(dtype)), blocks(c, columns), BLOCK, sums, rows, c, columns, total, shared=SHARED)
+    return total
 
 
 def cast(a: Any, dtype: DTypeLike) -> Any:

@@ -15,6 +15,7 @@ from ..geometry import Pair, Shape, output_hw
 from . import explicit
 from .convolution import chosen
 from .device import parameter
+from .head import Fused
 from .plan import cut
 from .pointwise import Cut
 
@@ -44,6 +45,13 @@ def conv2d_weight_grad(
     of_db = Cut.of(pixels, k, np.dtype(dtype).itemsize).chunks * k * np.dtype(np.float64).itemsize
     own = 0, max(parts * dw if parts > 1 else 0, of_db - dw)
     return _explicit(x_shape, w_shape, dtype, stride, padding, algorithm) or own
+
+
+def linear_cross_entropy(x_shape: Shape, w_shape: Shape, dtype: DTypeLike) -> int | None:
+    """Return what linear_cross_entropy takes where it is one pass: the parts of dw, db and the loss. None where it is several."""
+    how = Fused.of(w_shape[2], w_shape[3], dtype)
+    sums = math.prod(w_shape) + w_shape[3] + 1
+    return None if how is None else how.parts(math.prod(x_shape[:3])) * sums * np.dtype(np.float64).itemsize
 
 
 def _cast(w_shape: Shape, dtype: DTypeLike) -> int:

@@ -8,6 +8,7 @@ from oracles import assert_same
 from proof.counting import count
 from proof.optable import drawn_dtype, each_backend, over_seeds
 
+from minunet import kernels
 from minunet.losses import softmax_cross_entropy as cross_entropy
 from minunet.testing.strategies import LAYOUTS
 
@@ -144,3 +145,23 @@ def test_any_layout_gives_the_same_and_is_left_as_it_was(row):
         for view, copy in zip(views, copies, strict=True):
             assert_same(view, copy)
         count("exact", "softmax_cross_entropy", row)
+
+
+@each_backend
+def test_the_loss_of_a_head_and_its_gradients_are_those_of_the_formula(row):
+    """By a complex step along a direction of x, w and b at once; a GPU fuses some of these channels, and others not."""
+
+    @over_seeds(times=3)
+    def prove(seed):
+        _, _, weights, rng = problem(seed)
+        c, k = rng.choice([2, 3, 16]), rng.choice([2, 3])
+        labels = rng.integers(0, k, weights.shape)
+        head, along = ([rng.standard_normal(s) for s in ((*weights.shape, c), (1, 1, c, k), (k,))] for _ in range(2))
+        x, w, b = (a + 1e-100j * v for a, v in zip(head, along, strict=True))
+        expected = formula(x @ w[0, 0] + b, labels, weights)
+        loss, *gradients = kernels.for_array(head[0]).linear_cross_entropy(*head, labels, weights)
+        slope = sum((gradient * v).sum() for gradient, v in zip(gradients, along, strict=True))
+        assert float(loss) == pytest.approx(expected.real, rel=1e-12)
+        assert slope == pytest.approx(expected.imag / 1e-100, rel=1e-12, abs=1e-13)
+        assert [gradient.shape for gradient in gradients] == [a.shape for a in head]
+        count("jacobian", "linear_cross_entropy", row)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def builds() -> list[Kernel]:
     for path in [*sorted(HERE.glob("*.cu")), COLLECTIVES]:
         name = path.name if path.parent == HERE else str(path)
         stores = ("float", "double") if name in OF_PARAMETERS else ("float", "double", "bf16")
-        made += variants() if name == "conv.cu" else [Kernel(name, "", store) for store in stores]
+        of_variants = {"conv.cu": variants, "head.cu": heads}.get(name)
+        made += of_variants() if of_variants else [Kernel(name, "", store) for store in stores]
     return made
 
 
@@ -73,6 +75,13 @@ def variants() -> list[Kernel]:
     from minunet.kernels.gpu.plan import TILES
 
     return [tile.kernel("") for tile in TILES]
+
+
+def heads() -> list[Kernel]:
+    """Return those of the head."""
+    from minunet.kernels.gpu.head import VARIANTS
+
+    return [replace(how.kernel, name="") for how in VARIANTS]
 
 
 def ends() -> list[Kernel]:
@@ -141,10 +150,14 @@ def in_table(build: Kernel) -> bool:
 
 
 def chosen_builds() -> list[Kernel]:
-    """Return the builds that a test makes by default: every file in float, and of the convolutions the ends and one in double."""
+    """Return the builds that a test makes by default: every file in float, and of the convolutions the ends and one in double.
+
+    And of others those in bf16 that are not like those in float.
+    """
     if NIGHTLY:
         return builds()
-    chosen = [*ends(), *(build for build in variants() if "VECTOR=2" in build.options), Kernel("pointwise.cu", "", "bf16")]
+    in_double = [build for build in variants() if "VECTOR=2" in build.options]
+    chosen = [*ends(), *in_double, Kernel("pointwise.cu", "", "bf16"), heads()[-1]]
     return [build for build in builds() if build in chosen or (build.file != "conv.cu" and build.store == "float")]
 
 
