@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from . import devices, kernels, ops
 from .checks import Array, beside, gradient
@@ -100,15 +100,41 @@ class Network:
     ) -> tuple[Array, list[Any]]:
         """Return the logits (N, P, Q, out_channels) of x (N, H, W, in_channels), and the cache for one backward."""
         tape: list[Any] = []
-        return self._forward(x, tape, training, rng), tape
+        logits, cache = self._logits(self._forward(x, tape, training, rng))
+        tape += [cache, logits.shape]
+        return logits, tape
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of x in inference: nothing is kept for a backward."""
-        return self._forward(x, _Forgetful(), False, None)
+        return self._logits(self._forward(x, _Forgetful(), False, None))[0]
+
+    def loss_and_gradients(
+        self, x: Array, labels: NDArray[np.integer], weights: Array, *, rng: np.random.Generator | None = None
+    ) -> tuple[Array, ParameterViews | None]:
+        """Return the loss of x in training (0-d) and the gradients: what forward, softmax_cross_entropy and backward give.
+
+        The head, the loss and their gradients are one kernel, on a GPU one pass without logits. labels and weights are those
+        of `losses.labels_and_weights`. Where the loss is seen not to be finite, there are no gradients: on the CPU, for on a
+        GPU to look would be to wait.
+        """
+        tape: list[Any] = []
+        x = self._forward(x, tape, True, rng)
+        w, b = self.head.parameters["weight"], self.head.parameters["bias"]
+        loss, dx, dw, db = kernels.for_array(x).linear_cross_entropy(x, w, b, labels, weights)
+        if kernels.place(loss) == "cpu" and not np.isfinite(loss):
+            return loss, None
+        tape.append((dx, {"weight": dw, "bias": db}))
+        del x, dx  # so that each dies after its last use
+        return loss, self._backward(tape, input_grad=False)[1]
+
+    def _logits(self, x: Array) -> tuple[Array, Any]:
+        """Return the logits of features, in the network's dtype, and the head's cache."""
+        return self.head.forward(x, out=kernels.for_array(x).empty((*x.shape[:3], self.out_channels), self.dtype))
 
     def _forward(self, x: Array, tape: list[Any], training: bool, rng: np.random.Generator | None) -> Array:
+        """Return the features (N, P, Q, base_channels) that the head turns into logits."""
         self._check_input(x)
-        logits_shape, x = self.logits_shape(x), kernels.cast(x, kernels.stored_dtype(self.dtype, kernels.place(x)))
+        x = kernels.cast(x, kernels.stored_dtype(self.dtype, kernels.place(x)))
 
         def run(layer: Layer, x: Array, **options: Any) -> Array:
             y, cache = layer.forward(x, training=training, rng=rng, **options)
@@ -134,9 +160,7 @@ class Network:
             tape.append(cache)
             del skip, right
             x = run(decoder, x)
-        logits = run(self.head, x, out=kernels.for_array(x).empty(logits_shape, self.dtype))
-        tape.append(logits.shape)
-        return logits
+        return x
 
     def backward(
         self, dlogits: Array, cache: list[Any], *, input_grad: bool = True
@@ -146,18 +170,23 @@ class Network:
             raise ValueError("cache is empty: a backward has used it up, so that its memory could go; run forward again")
         dlogits = gradient(dlogits, cache[-1], self.dtype, self.flat)  # refused before anything is used up
         cache.pop()
-        found: dict[str, Array] = {}
+        cache.append(self.head.backward(dlogits, cache.pop()))
+        return self._backward(cache, input_grad)
+
+    def _backward(self, tape: list[Any], input_grad: bool) -> tuple[Array | None, ParameterViews]:
+        """Read the tape from its end, on which lies what the head's backward gave."""
+        dx, grads = tape.pop()
+        found = {f"head.{key}": grad for key, grad in grads.items()}
 
         def back(name: str, layer: Layer, dy: Array, **options: Any) -> Array:
-            dx, layer_grads = layer.backward(dy, cache.pop(), **options)
-            found.update({f"{name}.{key}": grad for key, grad in layer_grads.items()})
+            dx, grads = layer.backward(dy, tape.pop(), **options)
+            found.update({f"{name}.{key}": grad for key, grad in grads.items()})
             return dx
 
         dskips = []
-        dx = back("head", self.head, dlogits)
         for i, (up, decoder) in enumerate(zip(self.up, self.decoder, strict=True)):
             dx = back(f"decoder.{i}", decoder, dx, consume=True)
-            dskip, dx = ops.concat_skip_backward(dx, cache.pop())
+            dskip, dx = ops.concat_skip_backward(dx, tape.pop())
             dskips.append(dskip)
             dx = back(f"decoder.{i}.up", up, dx)
             del dskip
@@ -166,10 +195,10 @@ class Network:
         for i, encoder in reversed(list(enumerate(self.encoder[:-1]))):
             dx = back("pool", self.pool, dx, plus=dskips.pop())  # the skip went two ways, so its two gradients add
             dx = back(f"encoder.{i}", encoder, dx, consume=True, input_grad=input_grad or i > 0)
-        grads = ParameterViews(parameter_shapes(**self.config), self.dtype, kernels.for_array(dlogits).empty)
+        views = ParameterViews(parameter_shapes(**self.config), self.dtype, kernels.for_array(self.flat).empty)
         for name, grad in found.items():  # at the end: only now is there memory that nothing else needs
-            grads[name][...] = grad
-        return (None if dx is None else kernels.cast(dx, self.dtype)), grads
+            views[name][...] = grad
+        return (None if dx is None else kernels.cast(dx, self.dtype)), views
 
     def to(self, device: str) -> Network:
         """Return this network with its parameters on a device, "cpu", "gpu" or "gpu:1": itself, if they are there.

@@ -28,7 +28,7 @@ def training_bytes(network: Network, n: int, h: int, w: int) -> int:
     book.keep("moments", 2 * network.flat.nbytes)
     book.array("weights", book.output, 1, pooled=False, item=network.dtype.itemsize)
     book.forward()
-    book.loss()
+    book.loss_and_head()
     book.backward()
     return book.peak + kernels.n_threads() * book.scratch
 
@@ -37,6 +37,7 @@ def inference_bytes(network: Network, n: int, h: int, w: int) -> int:
     """Return the estimated peak in a prediction of n images of h x w at once, counted alike, parameters and images included."""
     book = _Book(network, n, h, w, training=False)
     book.forward()
+    book.logits()
     return book.peak + kernels.n_threads() * book.scratch
 
 
@@ -166,6 +167,8 @@ class _Book:
             self.drop("working")
             self._forget(below)
             below = self._block(f"decoder.{i}", f"skip.{i}", c, up, first, second)
+
+    def logits(self) -> None:
         self.array("logits", self.output, self.network.out_channels, item=self.network.dtype.itemsize)
         self._work("conv2d", "head", self.output)
         self.drop("working")
@@ -187,12 +190,25 @@ class _Book:
         if not self.training:
             self.drop(*names)
 
-    def loss(self) -> None:
-        self.array("dlogits", self.output, self.network.out_channels, item=self.network.dtype.itemsize)
-        self.drop("logits")
+    def loss_and_head(self) -> None:
+        """Turn the features into "d", by the kernel linear_cross_entropy: a pass without logits, or one after another."""
+        c, k = self.network.base_channels, self.network.out_channels
+        x_shape, w_shape = (self.n, *self.output, c), (1, 1, c, k)
+        working = None if self.place == "cpu" else _working(self.place)
+        arrays = None if working is None else working.linear_cross_entropy(x_shape, w_shape, self.stored)
+        if arrays is None:
+            self.logits()
+            self.array("dlogits", self.output, k, item=self.network.dtype.itemsize)
+            self.drop("logits")
+            self._convolution("head", self.output, "d", c)
+            self.drop("dlogits")
+        else:
+            self.array("d", self.output, c)
+            self.hold("working", arrays)
+            self.hold("dw.head", (c + 1) * k * self.network.dtype.itemsize)
+            self.drop("working")
 
     def backward(self) -> None:
-        self._convolution("head", self.output, "d", self.network.base_channels)
         for i, (c, (up, first, second)) in enumerate(zip(self.channels, self.decoder, strict=False)):
             self._block_backward(f"decoder.{i}", up, first, second, 2 * c, c)
             self.rename("d", f"dskip.{i}")  # one array: the gradients of skip and up are halves of it

@@ -48,13 +48,6 @@ def step(
 def passes(
     network: Network, x: Array, labels: NDArray[np.integer], weights: Array, rng: np.random.Generator | None = None
 ) -> tuple[Array, Array | None]:
-    """Run x forward and the loss backward. Return the loss and the flat gradient; None where the loss is seen to be no number.
-
-    On a GPU it is not looked at: to ask would be to wait. The update asks there.
-    """
-    logits, cache = network.forward(x, training=True, rng=rng)
-    loss, dlogits = kernels.for_array(logits).softmax_cross_entropy(logits, labels, weights)
-    del logits
-    if kernels.place(loss) == "cpu" and not np.isfinite(loss):
-        return loss, None
-    return loss, network.backward(dlogits, cache, input_grad=False)[1].flat
+    """Return the loss and the flat gradient; None where the loss is seen to be no number. (On a GPU the update looks.)"""
+    loss, gradients = network.loss_and_gradients(x, labels, weights, rng=rng)
+    return loss, None if gradients is None else gradients.flat

@@ -68,6 +68,22 @@ def test_forward_and_backward_are_those_of_the_cpu(any_gpu, side, padding):
         np.testing.assert_allclose(found, here, rtol=1e-11, atol=1e-13 * max(1, np.abs(here).max()))
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("bf16", 0.01)])
+@pytest.mark.parametrize("base_channels", [8, 10])  # with 8 the head is fused with the loss
+def test_loss_and_gradients_at_once_are_those_of_forward_loss_and_backward(any_gpu, precision, tolerance, base_channels):
+    network = Network(1, 3, base_channels, 1).to("gpu")
+    x, labels = batch(network)
+    weights = np.random.default_rng(0).random(labels.shape, np.float32)
+    with kernels.precision(precision):
+        logits, cache = network.forward(any_gpu.asarray(x), training=True)
+        expected, dlogits = losses.softmax_cross_entropy(logits, labels, weights=weights)
+        _, grads = network.backward(dlogits, cache, input_grad=False)
+        loss, found = network.loss_and_gradients(any_gpu.asarray(x), labels, weights)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    found, grads = found.flat.get(), grads.flat.get()
+    assert np.linalg.norm(found - grads) < tolerance * np.linalg.norm(grads)
+
+
 @pytest.mark.parametrize("make", [optim.Adam, lambda: optim.SGD(0.05, weight_decay=1e-3)])
 def test_twenty_steps_are_those_of_the_cpu(any_gpu, make):
     here = Network(**CONFIG)

@@ -7,8 +7,9 @@ import pickle
 
 import numpy as np
 import pytest
+from oracles import assert_all_same
 
-from minunet import Network, kernels
+from minunet import Network, kernels, losses
 from minunet.network import parameter_shapes
 from minunet.summary import summarize
 
@@ -124,6 +125,28 @@ def test_a_cache_serves_one_backward(backend):
     assert list(grads) == list(network.parameters)
     with pytest.raises(ValueError, match="run forward again"):
         network.backward(logits, cache)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_loss_and_gradients_at_once_are_those_of_forward_loss_and_backward(backend, depth):
+    network = Network(2, 3, 4, depth, dropout=0.3)
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((2, 8, 12, 2), np.float32), rng.integers(0, 3, (2, 8, 12))
+    weights = rng.random(labels.shape, np.float32)
+    logits, cache = network.forward(x, training=True, rng=np.random.default_rng(5))
+    expected, dlogits = losses.softmax_cross_entropy(logits, labels, weights=weights)
+    _, grads = network.backward(dlogits, cache, input_grad=False)
+    loss, found = network.loss_and_gradients(x, labels, weights, rng=np.random.default_rng(5))
+    assert_all_same((loss, found.flat), (expected, grads.flat))
+    assert list(found) == list(network.parameters)
+
+
+def test_where_the_loss_is_not_finite_there_are_no_gradients(backend):
+    network, x = Network(1, 2, 4, 1), np.full((1, 4, 4, 1), np.nan, np.float32)
+    loss, grads = network.loss_and_gradients(x, np.zeros((1, 4, 4), int), np.ones((1, 4, 4), np.float32))
+    assert np.isnan(loss) and grads is None
+    with pytest.raises(ValueError, match=r"x has shape \(1, 4, 4\); this network takes"):
+        network.loss_and_gradients(x[..., 0], np.zeros((1, 4, 4), int), np.ones((1, 4, 4), np.float32))
 
 
 def test_gradients_that_do_not_fit_are_refused_and_the_cache_stays_whole(backend):

@@ -319,7 +319,7 @@ THOUGHTFUL: list[Row] = [
     ),
     (
         "a step that is not finite is taken",
-        "minunet/training/step.py",
+        NETWORK,
         'if kernels.place(loss) == "cpu" and not np.isfinite(loss):',
         'if kernels.place(loss) == "cpu" and np.isfinite(x).all() and not np.isfinite(loss):',
         ("not_finite",),
