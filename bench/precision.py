@@ -2,9 +2,9 @@
 
     python bench/precision.py
 
-Measured on the CPU, with numbers rounded as on a GPU. Trains on synthetic tissue in float32, in TF32 (both factors of each product rounded to 11 bits) and in bf16 (factors, and
-all activations and their gradients, rounded to 8 bits), from the same weights on the same patches, and scores images that
-none has seen. A GPU adds up in another order too, which is what another seed shows the size of.
+Measured on the CPU, with numbers rounded as on a GPU: trains on synthetic tissue in float32, in TF32 (both factors of each
+product rounded to 11 bits) and in bf16 (factors, and all activations and their gradients, rounded to 8 bits), from the same
+weights on the same patches, and scores images that none has seen. Other seeds show how much chance there is in a score.
 """
 
 from __future__ import annotations
