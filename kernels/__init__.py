@@ -26,9 +26,9 @@ The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everyt
 
 * Arrays: float32 or float64, all of one dtype and in one place; labels and weights of the loss may be NumPy's for any backend.
   On a GPU activations may be bfloat16: beside them parameters and their gradients are float32, and so may be the `out` of
-  conv2d, and its dy. NumPy in, NumPy out; CuPy in, CuPy out. Activations (N, H, W, C) with unit channel stride and dense
-  pixels at a pixel stride >= C (so a channel slice of a wider buffer is legal); weights (R, S, C, K) contiguous. `ops`
-  sees to all of this at its door; kernels check nothing.
+  conv2d, and then the dy of conv2d_grads. NumPy in, NumPy out; CuPy in, CuPy out. Activations (N, H, W, C) with unit channel
+  stride and dense pixels at a pixel stride >= C (so a channel slice of a wider buffer is legal); weights (R, S, C, K)
+  contiguous. `ops` sees to all of this at its door; kernels check nothing.
 * Nothing passed in is written but `out` and the parameters and moments of the updates. What is returned is fresh:
   inside `buffers.pooled` its memory may have served before, but only arrays that nobody sees any more.
 * `algorithm` says how, for those that have several ways: convolution.py of a backend tells what each is and takes.
@@ -62,6 +62,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 ALGORITHMS = ("auto", "direct", "winograd2x2", "winograd4x4", "im2col")
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -125,8 +126,9 @@ def use_backend(name: str) -> Iterator[None]:
 def precision(name: str) -> Iterator[None]:
     """Multiply float32 numbers on a GPU in this precision inside the `with` block.
 
-    "float32", 24 bits, or "tf32": 11 bits of each factor, on tensor cores, several times as fast. In "bf16" networks keep
-    their activations in bfloat16 too, 8 bits: half the memory, and twice as fast again. The CPU has float32.
+    "float32", 24 bits, or "tf32": 11 bits of each factor, on tensor cores, several times as fast. "bf16" is for networks,
+    which keep activations in bfloat16 then, 8 bits: half the memory, and twice as fast again; what is not of a network it
+    multiplies as "tf32" does. The CPU has float32.
     """
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}; it takes {' or '.join(PRECISIONS)}")
@@ -152,13 +154,13 @@ def stored_dtype(dtype: np.dtype, place: str) -> np.dtype:
 
 
 def cast(a: Any, dtype: np.dtype) -> Any:
-    """Return a (dense) as float32 where it is bfloat16, or the other way round: itself where it is of that dtype."""
+    """Return a as float32 where it is bfloat16, or the other way round: itself where it is of that dtype."""
     return a if a.dtype == dtype else _load("gpu").cast(a, dtype)
 
 
-def parameter_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the dtype of parameters beside activations of this one: float32 beside bfloat16."""
-    return np.dtype(np.float32) if dtype.name == "bfloat16" else dtype
+def parameter_dtype(dtype: DTypeLike) -> np.dtype:
+    """Return the dtype of parameters and their gradients beside activations of this one: float32 beside bfloat16."""
+    return np.dtype(np.float32) if np.dtype(dtype).name == "bfloat16" else np.dtype(dtype)
 
 
 @contextmanager

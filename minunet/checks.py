@@ -79,12 +79,13 @@ def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = No
     return activation(name, dy)
 
 
-def check_out(out: Array | None, shape: tuple[int, ...], x: Array) -> None:
-    """Refuse an `out` that y could not be written into: it is of x's dtype, or of the parameters' beside x."""
+def check_out(out: Array | None, shape: tuple[int, ...], x: Array, *dtypes: Any) -> None:
+    """Refuse an `out` that y could not be written into: it is of x's dtype, or one of these."""
     if out is not None:
-        right = out.shape == shape and out.dtype in (x.dtype, parameter_dtype(x.dtype))
+        allowed = list(dict.fromkeys((x.dtype, *dtypes)))
+        right = out.shape == shape and out.dtype in allowed
         fits = right and is_dense(out) and getattr(out.flags, "writeable", True)
-        takes = f"a writable {x.dtype} array {shape} with dense pixels"
+        takes = f"a writable {' or '.join(map(str, allowed))} array {shape} with dense pixels"
         beside("out", out, x)
         require(fits, "out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)
         require(not overlap(out, x), "out", "memory that x lies in", "memory of its own")

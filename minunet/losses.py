@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import kernels
-from .checks import Array, activation
+from .checks import Array, activation, require
 
 
 def softmax(logits: Array) -> Array:
@@ -31,6 +31,7 @@ def softmax_cross_entropy(
     The loss is a 0-d array. Labels and weights are looked at on the CPU: NumPy's serve logits on a GPU best.
     Ronneberger et al. 2015, equation 1.
     """
+    require(logits.dtype in (np.float32, np.float64), "logits", f"of dtype {logits.dtype}", "float32 or float64")
     logits = activation("logits", logits)
     labels, w = labels_and_weights(
         labels, logits.shape, logits.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index

@@ -65,7 +65,7 @@ def conv2d(
     kernels.check_algorithm(algorithm, w.shape[:2], stride)
     sizes = [_output_size(x.shape[a + 1], w.shape[a], stride[a], padding[a]) for a in (0, 1)]
     require(min(sizes) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
-    check_out(out, (x.shape[0], *sizes, w.shape[3]), x)
+    check_out(out, (x.shape[0], *sizes, w.shape[3]), x, w.dtype)
     y = kernels.for_array(x).conv2d(
         x, w, b, stride=stride, padding=padding, relu=relu, out=out, algorithm=algorithm
     )

@@ -8,8 +8,9 @@
     columns.py, pointwise.py, dropout.py, pooling.py, loss.py, updates.py      what is not a product: each launches its .cu
     common.cuh      what all sources share, and every instruction that C++ has no word for behind one function each
 
-A kernel has a thread for each 16 bytes of its result where all arrays allow that, else for each element; sums are cut by
-shape alone and added in a fixed order, in float64. So no result depends on the device, or on what else it does.
+A kernel has a thread for each 16 bytes of its result where all arrays allow that, else for each element. Sums are cut by
+shape alone and added in a fixed order, those over all pixels in float64, those of products in their own type. So no result
+depends on what else a device does; and on the device itself only as far as it has tensor cores or not.
 """
 
 from .columns import col2im, im2col

@@ -18,6 +18,9 @@ typedef unsigned char u8;
 __device__ __forceinline__ float shuffle_xor(float v, int lane_mask) { return __shfl_xor_sync(0xffffffffu, v, lane_mask); }
 __device__ __forceinline__ double shuffle_xor(double v, int lane_mask) { return __shfl_xor_sync(0xffffffffu, v, lane_mask); }
 
+// What lies there, as units of more than one number each, aligned to their size: the tests' version looks whether it is.
+template <typename U> __device__ __forceinline__ U* units_at(const void* p) { return (U*)p; }
+
 __device__ __forceinline__ unsigned shared_address(const void* p) { return (unsigned)__cvta_generic_to_shared(p); }
 
 // Four 8 x 8 matrices of 16-bit numbers: lane l points at row l % 8 of matrix l / 8, and gets of matrix i, in r[i], the pair
@@ -120,11 +123,11 @@ template <typename T, typename U> __device__ __forceinline__ Unit<T, U::size> un
 }
 
 template <typename U, typename T> __device__ __forceinline__ U load(const T* start, i64 i) {
-    return ((const U*)start)[i];
+    return units_at<const U>(start)[i];
 }
 
 template <typename U, typename T> __device__ __forceinline__ void store(T* start, i64 i, const U& unit) {
-    ((U*)start)[i] = unit;
+    units_at<U>(start)[i] = unit;
 }
 
 // Take the last index off a flat index into an array whose last axis has that size.

@@ -53,11 +53,6 @@ def store(dtype: DTypeLike) -> str:
     return {"float32": "float", "float64": "double", "bfloat16": "bf16"}[np.dtype(dtype).name]
 
 
-def parameter(dtype: DTypeLike) -> np.dtype:
-    """Return the type of parameters and their gradients beside activations of this type: float32 beside bfloat16."""
-    return np.dtype(np.float32) if store(dtype) == "bf16" else np.dtype(dtype)
-
-
 class Door(Protocol):
     """What the kernels' launchers need of a device."""
 

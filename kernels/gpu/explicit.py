@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .. import parameter_dtype
 from ..geometry import Pair, Shape, output_hw
 from . import implicit
 from .columns import col2im, im2col
-from .device import empty, parameter
-from .pointwise import add_bias_relu
+from .device import empty
+from .pointwise import add_bias_relu, cast
 
 MOST_BYTES = 2**28  # of columns at once
 POINTS: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0)}  # a product of matrices, as a convolution
@@ -25,7 +26,7 @@ def conv2d(x: Any, w: Any, b: Any = None, *, stride: Pair, padding: Pair, relu: 
     """y = im2col(x) @ w + b."""
     r, s, c, k = w.shape
     p, q = output_hw(x.shape, (r, s), stride, padding)
-    y = empty((x.shape[0], p, q, k), x.dtype) if out is None else out
+    y, w = empty((x.shape[0], p, q, k), x.dtype) if out is None else out, cast(w, x.dtype)
     for i, rows, cols in _columns(x, (r, s), p, q, stride, padding):
         implicit.conv2d(cols, w.reshape(1, 1, r * s * c, k), b, relu=relu, out=y[i : i + 1, rows], **POINTS)
     return y
@@ -37,7 +38,7 @@ def conv2d_input_grad(
     """dx = col2im(dy @ w^T); rows of pixels under windows of two pieces get their sums from both, one after the other."""
     (r, s, c, _), (n, p, q, _) = w.shape, dy.shape
     dx = empty(x_shape, dy.dtype) if out is None else out
-    matrix, width = w.reshape(1, 1, r * s * c, w.shape[3]), x_shape[2]
+    matrix, width = cast(w, dy.dtype).reshape(1, 1, r * s * c, w.shape[3]), x_shape[2]
     for i in range(n):
         padded = _zeros(x_shape, dy.dtype, padding)
         for rows in _pieces(p, q * r * s * c * dy.itemsize):
@@ -53,7 +54,7 @@ def conv2d_input_grad(
 def weight_grad(x: Any, dy: Any, w_shape: Shape, *, stride: Pair, padding: Pair) -> Any:
     """dw = im2col(x)^T @ dy, piece after piece."""
     (r, s, c, k), (_, p, q, _) = w_shape, dy.shape
-    dw = empty((1, 1, r * s * c, k), parameter(x.dtype))
+    dw = empty((1, 1, r * s * c, k), parameter_dtype(x.dtype))
     dw[...] = 0
     for i, rows, cols in _columns(x, (r, s), p, q, stride, padding):
         dw += implicit.weight_grad(cols, dy[i : i + 1, rows], dw.shape, **POINTS)

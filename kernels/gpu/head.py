@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import parameter_dtype
 from ..composed import linear_cross_entropy_of
 from .convolution import conv2d, conv2d_grads
-from .device import BLOCK, Kernel, blocks, empty, launch, parameter, store
-from .layout import ACCESS, pixel, unit
+from .device import BLOCK, Kernel, blocks, empty, launch, store
+from .layout import ACCESS, pixel
 from .loss import on_device, softmax_cross_entropy, sums_of_weights
-from .pointwise import add_bias_relu, sum_sums
+from .pointwise import aligned, sum_sums
 
 FILE = "head.cu"
 
@@ -72,8 +73,8 @@ def linear_cross_entropy(x: Any, w: Any, b: Any, labels: Any, weights: Any) -> t
 
 def _fused(how: Fused, x: Any, w: Any, b: Any, labels: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
     pixels, size, k = math.prod(x.shape[:3]), w.size, w.shape[3]
-    x = x if unit(x) > 1 else add_bias_relu(x, None, relu=False, out=empty(x.shape, x.dtype))  # an aligned copy: the same bits
-    labels, weights = on_device(labels, np.int32), on_device(weights, parameter(x.dtype))
+    x = aligned(x)
+    labels, weights = on_device(labels, np.int32), on_device(weights, parameter_dtype(x.dtype))
     weight_sums, parts = sums_of_weights(weights), how.parts(pixels)
     dx, sums = empty(x.shape, x.dtype), empty((parts, size + k + 1), np.float64)
     launch(

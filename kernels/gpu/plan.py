@@ -1,7 +1,8 @@
 """How a convolution runs: which variant of conv.cu, in how many blocks, its sum in how many parts.
 
 All of it follows from shapes, dtype, precision and the device's capability. Bits depend on two things: on the path, and of a
-weight gradient on its number of parts, which is that of the shape alone. Everything else decides about time only.
+weight gradient on its number of parts, which is that of the shape alone. Everything else decides about time only. (In bfloat16
+alignment decides the path: so implicit.py sees to that.)
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ def chosen_path(c: int, k: int, dtype: DTypeLike, *, capability: int, precision:
     """Return "tensor" (TF32 or bf16 products on tensor cores) or "fma" (multiply-adds in float), for c to k channels.
 
     float64 is always "fma". Else MINUNET_GPU_PATH in the environment forces one of them, whatever the precision and the
-    channels are; ValueError where it names neither, or a device of this capability (10 major + minor) has none.
+    channels are (but bfloat16's tensor cores take multiples of 8 channels: see `tile`); ValueError where it names neither,
+    or a device of this capability (10 major + minor) has none.
     """
     if store(dtype) == "double":
         return "fma"
@@ -114,7 +116,7 @@ def chosen_path(c: int, k: int, dtype: DTypeLike, *, capability: int, precision:
     if forced:
         _check_forced(forced, capability)
         return forced
-    wanted = precision == "tf32" or store(dtype) == "bf16"
+    wanted = precision != "float32" or store(dtype) == "bf16"  # what is float32 in "bf16" is better off in TF32
     return "tensor" if wanted and capability >= TENSOR_CAPABILITY and min(c, k) >= LEAST_CHANNELS else "fma"
 
 

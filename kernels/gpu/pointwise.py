@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .device import BLOCK, Kernel, blocks, empty, launch, parameter, store
+from .. import parameter_dtype
+from .device import BLOCK, Kernel, blocks, empty, launch, store
 from .layout import ACCESS, pixel, unit
 
 FILE = "pointwise.cu"
@@ -33,6 +34,12 @@ def add_bias_relu(x: Any, b: Any, *, relu: bool, out: Any) -> Any:
         pixel(out), x.shape[3] // width, x.size // width, width,
     )  # fmt: skip
     return out
+
+
+def aligned(x: Any) -> Any:
+    """Return x, or a copy where whole units of its channels are not aligned: for those whose bits would depend on that."""
+    whole = x.shape[3] % (ACCESS // x.itemsize) == 0
+    return add_bias_relu(x, None, relu=False, out=empty(x.shape, x.dtype)) if whole and unit(x) == 1 else x
 
 
 def relu_grad(dy: Any, y: Any) -> Any:
@@ -69,15 +76,16 @@ def relu_bias_grad(dy: Any, y: Any) -> tuple[Any, Any]:
 def sum_sums(sums: Any, dtype: DTypeLike) -> Any:
     """Return the sum of rows in float64 (rows, C), added in order, as a parameter beside activations of this type (C,)."""
     rows, c = sums.shape
-    total, columns = empty((c,), parameter(dtype)), columns_of(c, FEW_COLUMNS)
+    total, columns = empty((c,), parameter_dtype(dtype)), columns_of(c, FEW_COLUMNS)
     launch(Kernel(FILE, "sum_sums", store(dtype)), blocks(c, columns), BLOCK, sums, rows, c, columns, total, shared=SHARED)
     return total
 
 
 def cast(a: Any, dtype: DTypeLike) -> Any:
-    """Return a (dense) as float32 where it is bfloat16, or the other way round: itself where it is of that type."""
+    """Return a as float32 where it is bfloat16, or the other way round: itself where it is of that type."""
     if a.dtype == dtype:
         return a
+    a = a if a.flags.c_contiguous else a.copy(order="C")
     b = empty(a.shape, dtype)
     launch(Kernel(FILE, "narrow" if store(dtype) == "bf16" else "widen", "bf16"), blocks(a.size), BLOCK, a, b, a.size)
     return b

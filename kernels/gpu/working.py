@@ -11,10 +11,10 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import parameter_dtype
 from ..geometry import Pair, Shape, output_hw
 from . import explicit
 from .convolution import chosen
-from .device import parameter
 from .head import Fused
 from .plan import cut
 from .pointwise import Cut
@@ -41,7 +41,7 @@ def conv2d_weight_grad(
     (r, s, c, k), (p, q) = w_shape, output_hw(x_shape, (w_shape[0], w_shape[1]), stride, padding)
     pixels = x_shape[0] * p * q
     parts, _ = cut(r * s * c, k, pixels)
-    dw = math.prod(w_shape) * parameter(dtype).itemsize
+    dw = math.prod(w_shape) * parameter_dtype(dtype).itemsize
     of_db = Cut.of(pixels, k, np.dtype(dtype).itemsize).chunks * k * np.dtype(np.float64).itemsize
     own = 0, max(parts * dw if parts > 1 else 0, of_db - dw)
     return _explicit(x_shape, w_shape, dtype, stride, padding, algorithm) or own
@@ -56,7 +56,7 @@ def linear_cross_entropy(x_shape: Shape, w_shape: Shape, dtype: DTypeLike) -> in
 
 def _cast(w_shape: Shape, dtype: DTypeLike) -> int:
     itemsize = np.dtype(dtype).itemsize
-    return math.prod(w_shape) * itemsize if itemsize < parameter(dtype).itemsize else 0
+    return math.prod(w_shape) * itemsize if itemsize < parameter_dtype(dtype).itemsize else 0
 
 
 def _explicit(

@@ -486,6 +486,10 @@ inline void multiply_bf16(void* const* lanes) {
 
 // ---- what common.cuh declares for a GPU
 
+template <typename U> U* units_at(const void* p) {
+    if ((uintptr_t)p % alignof(U)) shim::fail("a unit of %zu bytes lies at an address that is no multiple of that", alignof(U));
+    return (U*)p;
+}
 inline float shuffle_xor(float v, int lane_mask) { return shim::shuffle_xor(v, lane_mask); }
 inline double shuffle_xor(double v, int lane_mask) { return shim::shuffle_xor(v, lane_mask); }
 inline void ldmatrix_x4(unsigned (&r)[4], const void* row_of_this_lane) { shim::ldmatrix<false>(r, row_of_this_lane); }

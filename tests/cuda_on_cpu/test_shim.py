@@ -174,6 +174,7 @@ FORMS = {  # a body, how many threads, and the complaint in the plain order
     "before_shared": ("SHARED(s); s[-1 - (int)threadIdx.x] = 0;", 32, "before shared memory, at -32"),
     "a_copy_to_nowhere": ("SHARED(s); cp_async_16(s + 64, nullptr, false);", 32, "cp.async: 64 is no place for 16 bytes in"),
     "a_copy_off_its_place": ("SHARED(s); cp_async_16(s + 8, nullptr, false);", 32, "the place 8 .* no multiple of 16"),
+    "a_unit_off_its_place": ("SHARED(s); *s = load<Unit<int, 4>>((int*)s + 1, 0).of[0];", 32, "a unit of 16 bytes lies"),
     "a_row_off_its_place": ("SHARED(s); unsigned r[4]; ldmatrix_x4(r, s + 4);", 32, "ldmatrix: the place 4 .* no multiple of 16"),
 }  # fmt: skip
 

@@ -10,16 +10,18 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from cuda_on_cpu.door import emulated
+from cuda_on_cpu.door import Counted, emulated
 from cuda_on_cpu.strict import DeviceArray
 from ml_dtypes import bfloat16
 
 import minunet
 from minunet import Network, UNet, devices, kernels, losses, ops, optim
+from minunet.cli.check import Plan
 from minunet.kernels import reference
 from minunet.kernels.gpu import device
 from minunet.training import step
 from minunet.training.memory import training_bytes
+from minunet.training.schedule import Schedule
 from minunet.training.step import passes
 
 CONFIG = {"base_channels": 4, "depth": 2, "random_state": 3}
@@ -184,6 +186,77 @@ def test_in_bf16_twenty_steps_learn_as_in_float32_with_half_of_the_memory(any_gp
         with kernels.precision(precision):
             needs.append(training_bytes(network, 64, 256, 256))
     assert needs[1] < 0.55 * needs[0]
+
+
+def test_in_bf16_views_give_what_their_copies_give(gpu):
+    """A network, and an op: of a crop of some of the channels, and of gradients that are a slice."""
+    network = Network(8, 3, base_channels=8, depth=1, random_state=3).to("gpu")
+    rng = np.random.default_rng(0)
+    x = gpu.asarray(rng.standard_normal((2, 12, 10, 16), np.float32))[:, 2:10, :8, 3:11]
+    dlogits = gpu.asarray(rng.standard_normal((2, 8, 8, 6), np.float32))[..., 2:5]
+    found = []
+    with kernels.precision("bf16"):
+        for a, dy in ((x, dlogits), (x.copy(order="C"), dlogits.copy(order="C"))):
+            logits, cache = network.forward(a, training=True)
+            dx, grads = network.backward(dy, cache)
+            found.append([b.get().tobytes() for b in (logits, dx, grads.flat)])
+    assert found[0] == found[1]
+
+
+def test_bfloat16_is_refused_where_it_is_not_known(gpu):
+    x = kernels.cast(gpu.asarray(np.ones((1, 4, 4, 8), np.float32)), np.dtype(bfloat16))
+    with pytest.raises(ValueError, match=r"logits is of dtype bfloat16; it takes float32 or float64"):
+        losses.softmax_cross_entropy(x, np.zeros((1, 4, 4), int))
+    w, out = gpu.asarray(np.ones((2, 2, 4, 8), np.float32)), gpu.empty((1, 8, 8, 4), np.float32)
+    with pytest.raises(ValueError, match=r"out is a float32 array .*; it takes a writable bfloat16 array \(1, 8, 8, 4\)"):
+        ops.conv_transpose2d(x, w, out=out)
+    with pytest.raises(ValueError, match=r"x is of dtype bfloat16; it takes float32 or float64; on a GPU bfloat16 too"):
+        ops.relu(np.ones((1, 4, 4, 8), bfloat16))
+
+
+def test_each_precision_has_a_graph_of_its_own(gpu):
+    network = Network(8, 8, base_channels=8, depth=1).to("gpu")
+    x, labels = np.random.default_rng(0).standard_normal((2, 8, 8, 8), np.float32), np.zeros((2, 8, 8), int)
+    found = []
+    for precision in (*kernels.PRECISIONS, "float32"):
+        with kernels.precision(precision):
+            found.append(float(step(network, optim.SGD(1e-30), x, labels)))
+    assert len(set(found[:3])) == 3 and found[0] == found[3]
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"out_channels": 100}, {"dropout": 0.3}, {"in_channels": 16, "base_channels": 16}, {"padding": "valid"},
+])  # fmt: skip
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_the_memory_of_a_step_is_what_the_estimate_says_or_little_less(gpu, precision, settings):
+    network = Network(**{"base_channels": 8, "depth": 2} | settings).to("gpu")
+    side = 44 if network.padding == "valid" else 32
+    x = gpu.asarray(np.ones((2, side, side, network.in_channels), np.float32))
+    labels = np.zeros((2, *network.output_size(side, side)), int)
+    counted = Counted(gpu)
+    with kernels.precision(precision), mock.patch.object(gpu, "empty", counted):
+        passes(network, x, labels, np.ones(labels.shape, np.float32), np.random.default_rng(0))
+        estimate = training_bytes(network, 2, side, side)
+    assert estimate / 1.3 <= counted.most + x.nbytes + 3 * network.flat.nbytes <= estimate
+
+
+def test_what_fits_in_bf16_alone_is_not_refused(gpu):
+    """By the memory that half of the numbers would take in float32."""
+    x = np.random.default_rng(0).random((2, 32, 32))
+    settings = {"base_channels": 8, "depth": 1, "patch_size": 32, "batch_size": 8, "max_epochs": 1, "verbose": 0}
+    unet = UNet(**settings, device="gpu")
+    with kernels.precision("tf32"):
+        gpu.free = int(0.7 * training_bytes(Network(1, 2, 8, 1).to("gpu"), 8, 32, 32))
+    with pytest.raises(ValueError, match="GB free"):
+        unet.fit(x, (x > 0.5).astype(int))
+    unet.set_params(precision="bf16", max_minutes=1e-9).fit(x, (x > 0.5).astype(int))
+
+
+def test_check_foretells_the_memory_of_the_precision_that_is_asked_for(gpu):
+    network, schedule = Network(1, 2, 8, 1).to("gpu"), Schedule(1e-3, 1, 1, None)
+    plans = [Plan(network, UNet(precision=of, device="gpu"), 8, 64, schedule, 0, 0) for of in ("auto", "bf16")]
+    usual, half = (plan.n_bytes(8) for plan in plans)
+    assert half < 0.6 * usual
 
 
 def test_bf16_where_its_type_is_missing(gpu, monkeypatch):

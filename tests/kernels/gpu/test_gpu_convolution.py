@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import weakref
 from unittest import mock
 
 import numpy as np
 import pytest
 from cuda_on_cpu import strict
-from cuda_on_cpu.door import compiler, emulated
+from cuda_on_cpu.door import Counted, compiler, emulated
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 from oracles import assert_all_same, assert_same, seeds
 from three_passes import assert_exact, sliced
 
-from minunet.kernels import reference
+from minunet.kernels import parameter_dtype, reference
 from minunet.kernels.gpu import convolution, device, explicit, implicit, working
-from minunet.kernels.gpu.device import parameter
 from minunet.kernels.gpu.plan import PASSES, TILES
 from minunet.testing import strategies
 from minunet.testing.strategies import Geometry
@@ -53,7 +51,7 @@ def on(path, capability=80, **options):
 def floats(g, seed, dtype):
     """Return x, w, b and dy of any floats: sums of these are rounded, so that their order shows."""
     rng = np.random.default_rng(seed)
-    types = dtype, parameter(dtype), parameter(dtype), dtype
+    types = dtype, parameter_dtype(dtype), parameter_dtype(dtype), dtype
     shapes = g.x_shape, g.w_shape, (g.k,), g.y_shape
     return [rng.standard_normal(shape).astype(of) for shape, of in zip(shapes, types, strict=True)]
 
@@ -115,7 +113,7 @@ def test_rounding_is_that_of_the_path(path, dtype, g):
     exact = three_passes(g, *(a.astype(np.longdouble) for a in arrays), reference)
     with on(path):
         found = three_passes(g, *arrays, mask=exact[0].astype(dtype))  # which of them are > 0 is not what is asked
-    assert [a.dtype for a in found] == [dtype, dtype, parameter(dtype), parameter(dtype)]
+    assert [a.dtype for a in found] == [dtype, dtype, parameter_dtype(dtype), parameter_dtype(dtype)]
     found = [a.astype(np.float64) for a in found]
     errors = [np.linalg.norm(one - other) / np.linalg.norm(other) for one, other in zip(found, exact, strict=True)]
     assert max(errors) < TOLERANCE[path, dtype]
@@ -140,7 +138,7 @@ def test_float32_comes_of_bfloat16_where_out_is_that_and_goes_back(k, path):
     assert_all_same(found, (dx.astype(bfloat16), dw, db))
 
 
-@pytest.mark.parametrize("path, dtype", [("fma", np.float32), ("tensor", np.float32), ("fma", bfloat16)])
+@pytest.mark.parametrize("path, dtype", [("fma", np.float32), ("tensor", np.float32), ("fma", bfloat16), ("tensor", bfloat16)])
 @pytest.mark.parametrize("g", [UP, SPLIT], ids=["up", "split"])
 def test_bits_do_not_depend_on_the_order_of_threads_on_a_rerun_on_addresses_or_on_the_batch(path, dtype, g):
     arrays = floats(g, 5, dtype)
@@ -149,6 +147,9 @@ def test_bits_do_not_depend_on_the_order_of_threads_on_a_rerun_on_addresses_or_o
         assert_all_same(three_passes(g, *arrays), first)
         x, w, b, dy = arrays
         assert_all_same(three_passes(g, sliced(x), w, b, sliced(dy)), first)  # no loads of 16 bytes
+        room = np.zeros((*g.y_shape[:3], g.k + 1), dtype)[..., 1:]
+        assert convolution.conv2d(x, w, b, relu=True, out=room, **g.options) is room
+        assert_same(room, first[0])
         alone = Geometry((1, *g.x_shape[1:]), g.kernel, g.k, g.stride, g.padding)
         for n in range(2):
             assert_all_same(three_passes(alone, x[n : n + 1], w, b, dy[n : n + 1])[:2], [a[n : n + 1] for a in first[:2]])
@@ -171,24 +172,6 @@ def test_columns_are_built_piece_by_piece(g, monkeypatch):
     with on("fma"):
         assert_exact(convolution, g, algorithm="im2col")
     assert max(cols.nbytes for cols in sizes) == min(2, g.y_shape[1]) * row
-
-
-class Counted:
-    """How many bytes of what `empty` gave are alive, and were at most."""
-
-    def __init__(self, door):
-        self.alive = self.most = 0
-        self.empty = door.empty
-
-    def __call__(self, shape, dtype):
-        a = self.empty(shape, dtype)
-        self.alive += a.nbytes
-        self.most = max(self.most, self.alive)
-        weakref.finalize(a, self._gone, a.nbytes)
-        return a
-
-    def _gone(self, size):
-        self.alive -= size
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 from oracles import assert_same
 
-from minunet.kernels import gpu, philox, reference
-from minunet.kernels.gpu.device import parameter
+from minunet.kernels import gpu, parameter_dtype, philox, reference
 from minunet.kernels.gpu.loss import MOST_PARTS
 from minunet.kernels.gpu.pointwise import COLUMNS, Cut, add_bias_relu, relu_bias_grad
 from minunet.testing import strategies
@@ -121,7 +120,7 @@ def test_bias_and_relu_in_place_write_what_one_after_the_other_gives_and_nothing
     size, c, before, behind, seed, dtype, relu
 ):
     rng = np.random.default_rng(seed)
-    x, b = strategies.extremes(rng, (*size, c), dtype), rng.standard_normal(c).astype(parameter(dtype))
+    x, b = strategies.extremes(rng, (*size, c), dtype), rng.standard_normal(c).astype(parameter_dtype(dtype))
     for bias in (b, None):
         expected = x if bias is None else x.astype(b.dtype) + bias
         expected = (specified(reference.relu, expected) if relu else expected).astype(dtype)
@@ -139,7 +138,7 @@ def test_only_gradients_where_relu_let_something_through_count_for_the_bias(size
     rng = np.random.default_rng(seed)
     dy, y = (strategies.integers(rng, (*size, c), dtype) for _ in range(2))
     counted = reference.relu_grad(dy, y)
-    expected = counted.sum(axis=(0, 1, 2), dtype=parameter(dtype))
+    expected = counted.sum(axis=(0, 1, 2), dtype=parameter_dtype(dtype))
     dy[y <= 0] = np.nan
     for given_dy, given_y in ((dy, y), (at_stride(dy, before, 0), at_stride(y, 0, before))):
         masked, db = relu_bias_grad(given_dy, given_y)
@@ -158,6 +157,7 @@ def test_numbers_change_their_type_as_numpy_changes_it(seed):
     with np.errstate(invalid="ignore"):  # what NumPy has to say of signalling NaNs
         assert_same(narrow, a.astype(bfloat16))
     assert gpu.cast(narrow, bfloat16) is narrow
+    assert_same(gpu.cast(narrow.reshape(30, 10)[:, 3:7].T, np.float32), narrow.reshape(30, 10)[:, 3:7].T.astype(np.float32))
     assert_same(gpu.cast(narrow, np.float32), narrow.astype(np.float32))
 
 

@@ -11,9 +11,8 @@ from cuda_on_cpu.strict import DeviceArray
 from ml_dtypes import bfloat16
 from oracles import assert_all_same, assert_same
 
-from minunet.kernels import gpu, reference
+from minunet.kernels import gpu, parameter_dtype, reference
 from minunet.kernels.gpu import working
-from minunet.kernels.gpu.device import parameter
 from minunet.kernels.gpu.head import BLOCK, MOST_CLASSES, MOST_PARTS, PIXELS, WARP, Fused, linear_cross_entropy
 from minunet.kernels.gpu.loss import parts
 
@@ -44,7 +43,7 @@ def drawn(dtype, c, k, shape=(2, 5, 7)):
     x, w, b = rng.integers(-3, 4, (*shape, c)), rng.integers(-4, 5, (1, 1, c, k)) / 4, rng.integers(-2, 3, k)
     weights = rng.choice([0, 0.25, 1, 3], shape)
     weights.flat[0] = 1
-    wide = parameter(dtype)
+    wide = parameter_dtype(dtype)
     return x.astype(dtype), w.astype(wide), b.astype(wide), rng.integers(0, k, shape), weights.astype(wide)
 
 
