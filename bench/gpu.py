@@ -2,9 +2,9 @@
 
     python bench/gpu.py --repeat 10 --json bench/out/gpu.json
 
-First the tests marked gpu run. Then training steps (forward, loss, backward, Adam; the images and labels lie on the device
-already), and the convolutions of batch 8, 512 x 512, base 64, each pass: medians between CUDA events, in turns, on random
-data. PyTorch stands beside them in float32 (strict), in its default (TF32 in its convolutions), and in bfloat16 by
+First the tests marked gpu run, and some small steps under compute-sanitizer, if it is installed. Then training steps
+(forward, loss, backward, Adam; the images lie on the device already, and PyTorch's labels, which minunet brings there each
+time), and the convolutions of batch 8, 512 x 512, base 64, each pass: medians between CUDA events, in turns, on random data. PyTorch stands beside them in float32 (strict), in its default (TF32 in its convolutions), and in bfloat16 by
 autocast, in both memory formats and compiled; its best of the same number of digits is what minunet is compared with.
 The ceilings are those of cuBLAS on this device, products of 8192 x 8192 matrices. Memory is the peak of what each
 library's pool took from the device. "training needs" is the estimate that `fit` goes by.
@@ -12,6 +12,7 @@ library's pool took from the device. "training needs" is the estimate that `fit`
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 import sys
@@ -45,12 +46,16 @@ def main() -> None:
     """Check, then time; print tables."""
     parser = measure.parser(__doc__, repeat=10, peers="PyTorch")
     parser.add_argument("--skip-tests", action="store_true", help="do not run the tests marked gpu first")
+    parser.add_argument("--small-steps", action="store_true", help="take steps of a small network, for a sanitizer to look at")
     parser.add_argument("--config", action="append", type=measure.config, metavar="BATCH,SIDE,BASE", help="may be repeated")
     arguments = parser.parse_args()
     if missing := gpu.trouble():
         raise SystemExit(f"nothing to measure: {missing}")
+    if arguments.small_steps:
+        return take_small_steps()
     if not arguments.skip_tests:
         run_tests()
+        sanitize()
     report = measure.Report(__doc__, arguments.json)
     report.note(describe_gpu())
     with_torch = not arguments.skip_peers and cuda_torch()
@@ -68,6 +73,26 @@ def run_tests() -> None:
     status = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(tests)]).returncode
     if status:
         raise SystemExit("a test marked gpu failed: nothing is timed")
+
+
+def sanitize() -> None:
+    """Take small steps under compute-sanitizer, where it is installed; stop where it finds a wrong access or a race."""
+    if not (sanitizer := shutil.which("compute-sanitizer")):
+        return print("compute-sanitizer is not installed: skipped")
+    for tool in ("memcheck", "racecheck"):
+        options = ["--tool", tool, "--error-exitcode", "1"]
+        if subprocess.run([sanitizer, *options, sys.executable, __file__, "--small-steps"]).returncode:
+            raise SystemExit(f"{tool} found errors: nothing is timed")
+
+
+def take_small_steps() -> None:
+    """Take two steps in each precision, with all kinds of kernels: of few channels, of tensor cores, of dropout."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((2, 32, 32, 1), np.float32), rng.integers(0, 2, (2, 32, 32))
+    for precision in kernels.PRECISIONS:
+        network, optimizer = Network(1, 2, 32, depth=2, dropout=0.5).to("gpu"), optim.Adam()
+        with kernels.precision(precision):
+            print(precision, *(float(step(network, optimizer, x, labels, rng=rng)) for _ in range(2)))
 
 
 def describe_gpu() -> str:
