@@ -4,10 +4,11 @@
 
 First the tests marked gpu run, and some small steps under compute-sanitizer, if it is installed. Then training steps
 (forward, loss, backward, Adam; the images lie on the device already, and PyTorch's labels, which minunet brings there each
-time), and the convolutions of batch 8, 512 x 512, base 64, each pass: medians between CUDA events, in turns, on random data. PyTorch stands beside them in float32 (strict), in its default (TF32 in its convolutions), and in bfloat16 by
-autocast, in both memory formats and compiled; its best of the same number of digits is what minunet is compared with.
-The ceilings are those of cuBLAS on this device, products of 8192 x 8192 matrices. Memory is the peak of what each
-library's pool took from the device. "training needs" is the estimate that `fit` goes by.
+time), and the convolutions of batch 8, 512 x 512, base 64, each pass: medians between CUDA events, in turns, on random
+data. PyTorch stands beside them in float32 (strict), in its default (TF32 in its convolutions), and in bfloat16 by
+autocast, in both memory formats and compiled; its best of the same number of digits is what minunet is compared with. The
+ceilings are those of cuBLAS on this device, products of 8192 x 8192 matrices. Memory is the peak of what each library's
+pool took from the device. "training needs" is the estimate that `fit` goes by.
 """
 
 from __future__ import annotations
