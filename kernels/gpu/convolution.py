@@ -1,8 +1,8 @@
 """The three convolutions of the contract, and the choice of their algorithm.
 
-direct     implicit.py: im2col as addressing, on tensor cores or not; any geometry
-im2col     explicit.py: the column matrix built and multiplied, by the book
-auto       direct
+    direct     implicit.py: im2col as addressing, on tensor cores or not; any geometry
+    im2col     explicit.py: the column matrix built and multiplied, by the book
+    auto       direct
 """
 
 from __future__ import annotations

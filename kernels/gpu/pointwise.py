@@ -64,11 +64,11 @@ def relu_bias_grad(dy: Any, y: Any) -> tuple[Any, Any]:
     cut = Cut.of(pixels, c, dy.itemsize)
     dx, pixel_of_y = (dy, 0) if y is None else (empty(dy.shape, dy.dtype), pixel(y))
     partial = empty((cut.chunks, c), np.float64)
-    aligned = unit(*(a for a in (dy, y) if a is not None)) == cut.width
+    whole = unit(*(a for a in (dy, y) if a is not None)) == cut.width
     launch(
         Kernel(FILE, "sum_chunks", store(dy.dtype)), (blocks(c // cut.width, cut.columns), cut.chunks, 1), BLOCK, dy, pixel(dy),
         y, pixel_of_y, None if y is None else dx, pixels, c // cut.width, cut.chunk, cut.columns, partial, cut.width,
-        int(aligned), shared=cut.width * SHARED,
+        int(whole), shared=cut.width * SHARED,
     )  # fmt: skip
     return dx, sum_sums(partial, dy.dtype)
 
