@@ -16,7 +16,7 @@ from ..geometry import Pair, Shape, output_hw
 from . import implicit
 from .columns import col2im, im2col
 from .device import empty
-from .pointwise import add_bias_relu, cast
+from .pointwise import add_bias_relu, cast, placed
 
 MOST_BYTES = 2**28  # of columns at once
 POINTS: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0)}  # a product of matrices, as a convolution
@@ -35,10 +35,18 @@ def conv2d(x: Any, w: Any, b: Any = None, *, stride: Pair, padding: Pair, relu: 
 def conv2d_input_grad(
     dy: Any, w: Any, x_shape: Shape, *, stride: Pair, padding: Pair, b: Any = None, relu: bool = False, out: Any = None
 ) -> Any:
-    """dx = col2im(dy @ w^T); rows of pixels under windows of two pieces get their sums from both, one after the other."""
+    """dx = col2im(dy @ w^T); rows of pixels under windows of two pieces get their sums from both, one after the other.
+
+    Of bfloat16 the columns are float32, as other sums are: dx is rounded once.
+    """
+    wide = parameter_dtype(dy.dtype)
+    if wide != dy.dtype:
+        dy_wide, w_wide = cast(dy, wide), cast(cast(w, dy.dtype), wide)
+        dx = conv2d_input_grad(dy_wide, w_wide, x_shape, stride=stride, padding=padding, b=b, relu=relu)
+        return placed(cast(dx, dy.dtype), out)
     (r, s, c, _), (n, p, q, _) = w.shape, dy.shape
     dx = empty(x_shape, dy.dtype) if out is None else out
-    matrix, width = cast(w, dy.dtype).reshape(1, 1, r * s * c, w.shape[3]), x_shape[2]
+    matrix, width = w.reshape(1, 1, r * s * c, w.shape[3]), x_shape[2]
     for i in range(n):
         padded = _zeros(x_shape, dy.dtype, padding)
         for rows in _pieces(p, q * r * s * c * dy.itemsize):

@@ -17,7 +17,7 @@ from . import device
 from .device import BLOCK, blocks, empty, launch
 from .layout import pixel, unit
 from .plan import Plan, chosen_path, plan
-from .pointwise import add_bias_relu, aligned, cast
+from .pointwise import aligned, cast, placed
 
 
 def conv2d(x: Any, w: Any, b: Any = None, *, stride: Pair, padding: Pair, relu: bool = False, out: Any = None) -> Any:
@@ -32,7 +32,7 @@ def conv2d(x: Any, w: Any, b: Any = None, *, stride: Pair, padding: Pair, relu: 
         kernel, how.grid, BLOCK, x, pixel(x), *x.shape, w, r, s, k, b, int(relu), y, pixel(y), p, q, *stride, *padding,
         shared=how.shared,
     )  # fmt: skip
-    return _in(out, y)
+    return placed(y, out)
 
 
 def conv2d_input_grad(
@@ -47,7 +47,7 @@ def conv2d_input_grad(
         how.kernel, how.grid, BLOCK, dy, pixel(dy), *dy.shape, w, r, s, c, b, int(relu), dx, pixel(dx), h, width, *stride,
         *padding, how.phases_w, how.blocks_of_a_phase, shared=how.shared,
     )  # fmt: skip
-    return _in(out, dx)
+    return placed(dx, out)
 
 
 def weight_grad(x: Any, dy: Any, w_shape: Shape, *, stride: Pair, padding: Pair) -> Any:
@@ -75,11 +75,6 @@ def _total(how: Plan, parts: Any) -> Any:
 def _steady(a: Any) -> Any:
     """Return a, of bfloat16 an aligned copy: its path depends on that, and on the path the order of a sum."""
     return aligned(a) if a.dtype.itemsize == 2 else a
-
-
-def _in(out: Any, y: Any) -> Any:
-    """Return y, in `out` if there is one."""
-    return y if out is None or y is out else add_bias_relu(y, None, relu=False, out=out)
 
 
 def _plan(name: str, x_shape: Shape, w_shape: Shape, arrays: tuple[Any, ...], stride: Pair, padding: Pair) -> Plan:

@@ -42,6 +42,11 @@ def aligned(x: Any) -> Any:
     return add_bias_relu(x, None, relu=False, out=empty(x.shape, x.dtype)) if whole and unit(x) == 1 else x
 
 
+def placed(y: Any, out: Any) -> Any:
+    """Return y, in `out` if there is one."""
+    return y if out is None or out is y else add_bias_relu(y, None, relu=False, out=out)
+
+
 def relu_grad(dy: Any, y: Any) -> Any:
     """dy where y > 0, else 0."""
     dx = empty(dy.shape, dy.dtype)

@@ -30,8 +30,13 @@ def conv2d(
 def conv2d_input_grad(
     x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair, algorithm: str = "auto"
 ) -> tuple[int, int]:
-    """Return what conv2d_input_grad takes: the same."""
-    return _explicit(x_shape, w_shape, dtype, stride, padding, algorithm) or (0, _cast(w_shape, dtype))
+    """Return what conv2d_input_grad takes: the same; by im2col it is all float32, dy, w and dx too."""
+    wide = parameter_dtype(dtype)
+    if found := _explicit(x_shape, w_shape, wide, stride, padding, algorithm):
+        y_shape = (x_shape[0], *output_hw(x_shape, (w_shape[0], w_shape[1]), stride, padding), w_shape[3])
+        copies = sum(math.prod(shape) for shape in (x_shape, y_shape, w_shape)) * wide.itemsize if wide != np.dtype(dtype) else 0
+        return 0, found[1] + copies + _cast(w_shape, dtype)
+    return 0, _cast(w_shape, dtype)
 
 
 def conv2d_weight_grad(

@@ -70,6 +70,7 @@ def three_passes(g, x, w, b, dy, backend=convolution, mask=None, **options):
 @example(g=SPLIT, seed=0, dtype=np.float32, algorithm="direct", place=("tensor", 80))
 @example(g=UP, seed=0, dtype=bfloat16, algorithm="direct", place=("tensor", 80))
 @example(g=SPLIT, seed=0, dtype=np.float64, algorithm="direct", place=("fma", 80))
+@example(g=SPLIT, seed=0, dtype=bfloat16, algorithm="im2col", place=("tensor", 80))
 @example(g=FEW_TAPS, seed=0, dtype=np.float32, algorithm="direct", place=("fma", 80))
 @given(g=GEOMETRIES, seed=seeds, dtype=DTYPES, algorithm=st.sampled_from(ALGORITHMS), place=st.sampled_from(PLACES))
 def test_all_passes_equal_the_specification(g, seed, dtype, algorithm, place):
