@@ -37,7 +37,7 @@ class Place:
     """Where a mutant stands, told by what does not move when other lines do."""
 
     file: str
-    function: str  # "Class.method" or "function"; "" at the top of a module
+    function: str  # "Class.method" or "function"; "" at the top of a module, and in CUDA C++
     line: int
     old: str  # the changed lines as they were and as they are, without indentation
     new: str
@@ -60,7 +60,8 @@ def place(mutant: Mutant, source: str) -> Place:
     ends = (_line_end(source, mutant.start + len(mutant.old)), _line_end(changed, mutant.start + len(mutant.new)))
     line = source.count("\n", 0, mutant.start) + 1
     old, new = (_plain(text[begin:end]) for text, end in zip((source, changed), ends, strict=True))
-    return Place(mutant.file, function_at(_parsed(source), line), line, old, new)
+    function = function_at(_parsed(source), line) if mutant.file.endswith(".py") else ""
+    return Place(mutant.file, function, line, old, new)
 
 
 def function_at(tree: ast.Module, line: int) -> str:

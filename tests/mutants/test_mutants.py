@@ -24,8 +24,8 @@ def dumped(source):
 @pytest.mark.parametrize("mutant", BY_HAND + DRAWN, ids=lambda mutant: mutant.name)
 def test_each_mutant_parses_and_differs_in_more_than_layout(mutant):
     source = read(mutant.file)
-    changed = mutant.applied(source)
-    assert ast.dump(ast.parse(changed)) != dumped(source)
+    if mutant.file.endswith(".py"):  # of CUDA sources a compiler says whether they parse
+        assert ast.dump(ast.parse(mutant.applied(source))) != dumped(source)
     assert place(mutant, source).old != place(mutant, source).new
 
 
