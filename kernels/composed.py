@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 Kernel = Callable[..., Any]
-POINTS = {"stride": (1, 1), "padding": (0, 0)}  # of a 1 x 1 convolution: each pixel by itself
+POINTS: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0)}  # of a 1 x 1 convolution: each pixel by itself
 
 
 def linear_cross_entropy_of(empty: Kernel, conv2d: Kernel, softmax_cross_entropy: Kernel, conv2d_grads: Kernel) -> Kernel:

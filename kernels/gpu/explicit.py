@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import parameter_dtype
+from ..composed import POINTS  # a product of matrices, as a convolution
 from ..geometry import Pair, Shape, output_hw
 from . import implicit
 from .columns import col2im, im2col
@@ -19,14 +20,14 @@ from .device import empty
 from .pointwise import add_bias_relu, cast, placed
 
 MOST_BYTES = 2**28  # of columns at once
-POINTS: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0)}  # a product of matrices, as a convolution
 
 
 def conv2d(x: Any, w: Any, b: Any = None, *, stride: Pair, padding: Pair, relu: bool = False, out: Any = None) -> Any:
     """y = im2col(x) @ w + b."""
     r, s, c, k = w.shape
     p, q = output_hw(x.shape, (r, s), stride, padding)
-    y, w = empty((x.shape[0], p, q, k), x.dtype) if out is None else out, cast(w, x.dtype)
+    y = empty((x.shape[0], p, q, k), x.dtype) if out is None else out
+    w = cast(w, x.dtype)
     for i, rows, cols in _columns(x, (r, s), p, q, stride, padding):
         implicit.conv2d(cols, w.reshape(1, 1, r * s * c, k), b, relu=relu, out=y[i : i + 1, rows], **POINTS)
     return y

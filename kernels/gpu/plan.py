@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike
 
 from ..geometry import Pair, Shape, output_hw
 from .device import Kernel, blocks, store
+from .layout import ACCESS
 
 LOG = logging.getLogger("minunet.gpu")
 
@@ -158,7 +159,7 @@ def plan(
 def tile(columns: int, c: int, k: int, dtype: DTypeLike, *, path: str, vectors: bool) -> Tile:
     """Return the variant for a product of so many columns, of a convolution of c to k channels."""
     kind = store(dtype)
-    width = 16 // np.dtype(dtype).itemsize
+    width = ACCESS // np.dtype(dtype).itemsize
     whole = vectors and c % width == 0 and k % width == 0
     if kind == "bf16" and not (whole and path == "tensor"):
         path, whole = "fma", False  # nothing copies two bytes without a thread's help

@@ -45,7 +45,6 @@ class Plan:
 
     network: Network
     unet: UNet
-    batch_size: int
     patch_size: int
     schedule: Schedule
     data_bytes: int
@@ -65,12 +64,12 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether that much memory is free."""
-        return self.n_bytes(self.batch_size) <= self.free_bytes
+        return self.n_bytes(self.unet.batch_size) <= self.free_bytes
 
     @property
     def fitting_batch(self) -> int | None:
         """The largest batch, up to the one that was asked for, that fits; None where a single patch does not."""
-        return next((n for n in range(self.batch_size, 0, -1) if self.n_bytes(n) <= self.free_bytes), None)
+        return next((n for n in range(self.unet.batch_size, 0, -1) if self.n_bytes(n) <= self.free_bytes), None)
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -154,12 +153,12 @@ def _plan(unet: UNet, pairs: Sequence[Pair], found: Survey) -> tuple[Plan | None
     schedule = Schedule(unet.learning_rate, steps, unet.max_epochs, unet.max_minutes)
     beside = kernels.place(network.flat) == "cpu"  # the images, as float32 and int32, lie in the same memory
     data_bytes = sum(4 * (pair.image.size + pair.mask.size) for pair in pairs) if beside else 0
-    plan = Plan(network, unet, unet.batch_size, patch_size, schedule, data_bytes, free_memory(network))
+    plan = Plan(network, unet, patch_size, schedule, data_bytes, free_memory(network))
     return plan, [] if plan.fits else [_lacking(plan)]
 
 
 def _lacking(plan: Plan) -> Finding:
-    takes, free = size_text(plan.n_bytes(plan.batch_size)), size_text(plan.free_bytes)
+    takes, free = size_text(plan.n_bytes(plan.unet.batch_size)), size_text(plan.free_bytes)
     remedy = f"--batch-size {plan.fitting_batch} fits" if plan.fitting_batch else "reduce --patch-size or --base-channels"
     return Finding("warning", f"training takes about {takes} of memory, but only {free} are free; {remedy}")
 
@@ -216,13 +215,14 @@ def _print_findings(findings: Sequence[Finding], quiet: bool) -> None:
 
 def _print_cost(plan: Plan) -> None:
     """Print the memory that training takes; where it is there, the time, from steps that are taken now."""
-    print(f"\n{'memory':10} about {size_text(plan.n_bytes(plan.batch_size))}, of {size_text(plan.free_bytes)} free", flush=True)
+    takes, free = size_text(plan.n_bytes(plan.unet.batch_size)), size_text(plan.free_bytes)
+    print(f"\n{'memory':10} about {takes}, of {free} free", flush=True)
     if not plan.fits:
         return
     if sys.stderr.isatty():
         print("timing training steps ...", end="\r", file=sys.stderr, flush=True)
     with plan.computing():
-        seconds = seconds_per_step(plan.network, plan.batch_size, plan.patch_size)
+        seconds = seconds_per_step(plan.network, plan.unet.batch_size, plan.patch_size)
     print(f"{'time':10} {_time(plan.schedule, seconds)}")
 
 

@@ -235,18 +235,20 @@ class _Book:
 
     def _block_backward(self, name: str, into: Size, first: Size, second: Size, c_in: int, c: int) -> None:
         """Turn "d" from a block's dy into its dx; its caller holds dy to the end."""
-        self._convolution(f"{name}.conv2", first, "dmiddle", c)
+        self._convolution(f"{name}.conv2", first, "dmiddle", c, relu=second)
         self.drop(f"{name}.2", name.replace("encoder", "skip"))
-        self._convolution(f"{name}.conv1", into, "dx", c_in)
+        self._convolution(f"{name}.conv1", into, "dx", c_in, relu=first)
         self.drop("d", "dmiddle", f"{name}.1")
         self.rename("dx", "d")
 
-    def _convolution(self, name: str, into: Size, dx: str, c_in: int) -> None:
-        """Enter a weight gradient and dx. (For an up-convolution `into` is the size that it gives.)"""
+    def _convolution(self, name: str, into: Size, dx: str, c_in: int, relu: Size | None = None) -> None:
+        """Enter a weight gradient and dx; relu: the size of what a relu gave, whose gradient is an array of its own on a GPU.
+
+        (For an up-convolution `into` is the size that it gives.)
+        """
         up = name.endswith("up")
-        if self.place != "cpu" and "conv" in name:  # their relu's gradient is an array there
-            lost = 0 if self.same else 2
-            self.array("masked", (into[0] - lost, into[1] - lost), self.weights[f"{name}.weight"][3])
+        if relu is not None and self.place != "cpu":
+            self.array("masked", relu, self.weights[f"{name}.weight"][3])
         self._work("conv2d_weight_grad", name, into)
         self.hold(f"dw.{name}", math.prod(self.weights[f"{name}.weight"]) * self.network.dtype.itemsize)
         self.drop("working")

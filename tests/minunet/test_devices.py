@@ -5,7 +5,9 @@ Its arrays refuse to meet NumPy's, as CuPy's do: what passes here never mixes th
 
 from __future__ import annotations
 
+import importlib
 import pickle
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -24,6 +26,7 @@ from minunet.training.memory import training_bytes
 from minunet.training.schedule import Schedule
 from minunet.training.step import passes
 
+BENCH = Path(__file__).parents[2] / "bench"
 CONFIG = {"base_channels": 4, "depth": 2, "random_state": 3}
 
 
@@ -112,33 +115,10 @@ def test_steps_again_give_the_same_bits(any_gpu, precision):
     assert len(found) == 1
 
 
-class Rounding:
-    """The specification, with w rounded to bfloat16 where it is multiplied, and activations where they are stored."""
-
-    def __getattr__(self, name):
-        kernel = getattr(reference, name)
-
-        def run(*args, **options):
-            args = [rounded(a) if name.startswith("conv") and getattr(a, "ndim", 0) == 4 else a for a in args]
-            results = kernel(*args, **options)
-            if name in ("softmax_cross_entropy", "empty", "asarray") or (name == "conv2d" and args[1].shape[3] == 3):  # logits
-                return results
-            if name == "conv2d_weight_grad":
-                return results
-            if isinstance(results, tuple):
-                return (None if results[0] is None else rounded(results[0]), *results[1:])
-            results[...] = rounded(results)
-            return results
-
-        return run
-
-
-def rounded(a):
-    return a.astype(bfloat16).astype(a.dtype)
-
-
 @pytest.mark.parametrize(("side", "padding"), [(16, "same"), (44, "valid")])
-def test_in_bf16_activations_are_kept_in_bfloat16_and_all_else_in_float32(any_gpu, side, padding):
+def test_in_bf16_activations_are_kept_in_bfloat16_and_all_else_in_float32(any_gpu, side, padding, monkeypatch):
+    monkeypatch.syspath_prepend(BENCH)
+    rounding = importlib.import_module("precision")  # the script that trains on the CPU with numbers rounded as on a GPU
     network = Network(8, 3, base_channels=8, depth=2, padding=padding, random_state=3)
     rng = np.random.default_rng(1)
     x, labels = rng.standard_normal((4, side, side, 8), np.float32), rng.integers(0, 3, (4, *network.output_size(side, side)))
@@ -153,8 +133,9 @@ def test_in_bf16_activations_are_kept_in_bfloat16_and_all_else_in_float32(any_gp
     with kernels.precision("bf16"):
         kept, found = everything(network.to("gpu"), any_gpu.asarray(x))
     assert kept == {"bfloat16"}
-    with mock.patch.object(kernels, "for_array", lambda a: Rounding()):
-        _, expected = everything(network, rounded(x))
+    specification = rounding.Rounded(reference, "bf16")
+    with mock.patch.object(kernels, "for_array", lambda a: specification):
+        _, expected = everything(network, rounding.bfloat16_of(x))
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == np.float32
         assert np.linalg.norm(one - other) < 0.01 * np.linalg.norm(other)
@@ -254,7 +235,7 @@ def test_what_fits_in_bf16_alone_is_not_refused(gpu):
 
 def test_check_foretells_the_memory_of_the_precision_that_is_asked_for(gpu):
     network, schedule = Network(1, 2, 8, 1).to("gpu"), Schedule(1e-3, 1, 1, None)
-    plans = [Plan(network, UNet(precision=of, device="gpu"), 8, 64, schedule, 0, 0) for of in ("auto", "bf16")]
+    plans = [Plan(network, UNet(precision=of, device="gpu"), 64, schedule, 0, 0) for of in ("auto", "bf16")]
     usual, half = (plan.n_bytes(8) for plan in plans)
     assert half < 0.6 * usual
 
