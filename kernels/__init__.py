@@ -1,48 +1,36 @@
 """The kernel contract, stated once, and the choice of the backend that serves an array.
 
-A backend is a module with these functions. N images of H x W pixels and C channels, kernels of R x S taps and K
-outputs, P x Q output pixels; `kernel`, `stride`, `padding` and `window` are (height, width) pairs:
+    run(reference.conv2d, x, w, b, stride=(1, 1), padding=(1, 1)) -> y
 
-    empty(shape, dtype) -> a                                   uninitialised: what all results are made in
-    asarray(a) -> a                                            where this backend computes; a copy if a lies elsewhere
-    im2col(x, kernel, *, stride, padding) -> cols              (N, H, W, C) -> (N*P*Q, R*S*C)
-    col2im(cols, x_shape, kernel, *, stride, padding) -> x     its adjoint
-    conv2d(x, w, b=None, *, stride, padding, relu=False, out=None, algorithm="auto") -> y
-    conv2d_input_grad(dy, w, x_shape, *, stride, padding, mask=None, b=None, relu=False, out=None, algorithm="auto") -> dx
-    conv2d_weight_grad(x, dy, w_shape, *, stride, padding, mask=None, algorithm="auto") -> dw, db
-    conv2d_grads(x, dy, w, *, stride, padding, mask=None, input_grad=True, algorithm="auto") -> dx, dw, db
-    bias_grad(dy) -> db
-    relu(x) -> y
-    relu_grad(dy, y) -> dx                                     dy where y > 0, else 0
-    dropout(x, rate, seed) -> y                                its own adjoint: dropout(dy, rate, seed) is dx
-    max_pool2d(x, window, stride) -> y, argmax                 argmax (uint8): row-major place in the window
-    max_pool2d_grad(dy, argmax, x_shape, window, stride, plus=None) -> dx      plus: another gradient of x, that is added
-    softmax_cross_entropy(logits, labels, weights) -> loss, dlogits
-    linear_cross_entropy(x, w, b, labels, weights) -> loss, dx, dw, db         of the logits x w + b, for w (1, 1, C, K)
-    sgd_update(param, grad, velocity, *, learning_rate, momentum, weight_decay, loss=None)
-    adam_update(param, grad, m, v, *, learning_rate, beta1, beta2, epsilon, weight_decay, t, loss=None)
+reference.py and updates.py have the definitions, each a function of NumPy arrays; composed.py has the fusions, each a
+composition of definitions. A backend is a module that exports, under their names and with their arguments, what it does
+faster; of all else `run` takes the definition itself (on a GPU through CuPy's NumPy face, and says so once). So a new operation
+runs everywhere from one function, and `run` serves a function of your own alike. Each backend has
 
-The definition of a convolution is `im2col(x) @ w.reshape(R*S*C, K) + b`; everything else is derived from it.
+    empty(shape, dtype) -> a            uninitialised: what all results are made in
+    asarray(a) -> a                     where this backend computes; a copy if a lies elsewhere
+
+N images of H x W pixels and C channels, kernels of R x S taps and K outputs, P x Q output pixels; `kernel`, `stride`, `padding`
+and `window` are (height, width) pairs. Shapes are those of minunet/ops.py.
 
 * Arrays: float32 or float64, all of one dtype and in one place; labels and weights of the loss may be NumPy's for any backend.
   On a GPU activations may be bfloat16: beside them parameters and their gradients are float32, and so may be the `out` of
   conv2d, and then the dy of conv2d_grads. NumPy in, NumPy out; CuPy in, CuPy out. Activations (N, H, W, C) with unit channel
   stride and dense pixels at a pixel stride >= C (so a channel slice of a wider buffer is legal); weights (R, S, C, K)
   contiguous. `ops` sees to all of this at its door; kernels check nothing.
-* Nothing passed in is written but `out` and the parameters and moments of the updates. What is returned is fresh:
-  inside `buffers.pooled` its memory may have served before, but only arrays that nobody sees any more.
-* `algorithm` says how, for those that have several ways: convolution.py of a backend tells what each is and takes.
-* `precision` says in how many digits a GPU multiplies float32 numbers, and keeps a network's activations; sums are float32.
-* `mask` is the output of a convolution with relu fused: dy counts only where mask > 0.
-* `b` and `relu` of the input gradient serve the transposed convolution, whose forward it is.
-* `linear_cross_entropy` is conv2d, softmax_cross_entropy and conv2d_grads after one another, or one pass: then logits and
-  their gradient are neither stored nor rounded.
+* Nothing passed in is written but `out`, and the parameters and moments of the updates. `out=` may be given to `run`: the
+  result lies there then, and a kernel that cannot write it there has it copied. What is returned is fresh: inside
+  `buffers.pooled` its memory may have served before, but only arrays that nobody sees any more.
+* Three contexts say how, and no argument does: `algorithm`, in which way convolutions are computed, of those that have
+  several (convolution.py of a backend tells what each is); `precision`, in how many digits a GPU multiplies float32 numbers,
+  and keeps a network's activations; `threads`, on how many threads.
+* A fusion gives the bits of its composition, but on a GPU linear_cross_entropy, whose logits are neither stored nor rounded.
 * `dropout` is x * keep, the same bits on every backend: keep is 0 where a word of 32 bits is below floor(rate 2^32), 0 <= rate
   < 1, else 1 / (1 - rate), rounded once. The word of element i of a dense x is word i % 4 of Philox4x32-10 (philox.py) at the
   counter i // 4, its key the `seed`: a whole number from 0 to 2^63 - 1, or for a GPU an int64 array there of one element,
   which a recorded launch reads anew. So nothing is drawn in order, and no mask is kept. A NaN stays, dropped or not, and an
   infinity that is dropped is NaN. (A float32 below 2^-126 is 0 to a GPU: so CuPy has its sources compiled.)
-* Where the `loss` of an update is given and not finite, nothing is changed: so a GPU need not be asked before.
+* Of a guarded update whose `loss` is not finite nothing is changed: so a GPU need not be asked before.
 * Every output element has one owner and reductions are cut by shape alone: no result depends on the thread count.
 * relu'(0) = 0; a tie in a pooling window belongs to its first element in row-major order; a NaN in a window or in a
   receptive field gives NaN (and Winograd's algorithms, which "auto" may take, may spread it over the tiles that see it); a
@@ -53,9 +41,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
+import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
@@ -64,13 +54,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .shapes import Outline
+
 ALGORITHMS = ("auto", "direct", "winograd2x2", "winograd4x4", "im2col")
 PRECISIONS = ("float32", "tf32", "bf16")
 _BACKENDS = ("reference", "cpu")  # those that take NumPy arrays
 
 _backend: ContextVar[str | None] = ContextVar("backend", default=None)
+_algorithm: ContextVar[str] = ContextVar("algorithm", default="auto")
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
 _n_threads: ContextVar[int | None] = ContextVar("n_threads", default=None)
+
+
+def run(definition: Callable[..., Any], x: Any, *args: Any, out: Any = None, **options: Any) -> Any:
+    """Compute what `definition` says of x, by the fastest kernel of that name that serves x: where there is none, by itself.
+
+    `out` receives the result.
+    """
+    kernel = getattr(for_array(x), definition.__name__, None)
+    if kernel is None:
+        kernel = definition
+        _say_inherited(definition.__name__, definition.__module__, place(x))
+    if out is None:
+        return kernel(x, *args, **options)
+    if _takes_out(kernel):
+        return kernel(x, *args, out=out, **options)
+    out[...] = kernel(x, *args, **options)
+    return out
+
+
+@functools.cache
+def _takes_out(kernel: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(kernel).parameters.values()
+    return any(p.name == "out" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+@functools.cache
+def _say_inherited(name: str, module: str, place: str) -> None:
+    if place != "cpu" and not module.endswith(".composed"):
+        logging.getLogger("minunet.gpu").info("%s has no kernel on %s: NumPy's way serves, through CuPy", name, place)
 
 
 def check_algorithm(algorithm: str, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
@@ -86,6 +108,8 @@ def check_algorithm(algorithm: str, kernel: tuple[int, int], stride: tuple[int, 
 
 def for_array(x: Any) -> ModuleType:
     """Return the backend that serves `x`: of CuPy arrays the GPU's, of others that of `use_backend`, or the fastest."""
+    if isinstance(x, Outline):
+        return _load("shapes")
     forced = _backend.get()
     if place(x) == "cpu":
         return _load(forced) if forced else _fastest()
@@ -96,7 +120,14 @@ def for_array(x: Any) -> ModuleType:
 
 def place(a: Any) -> str:
     """Return where an array lies: "cpu", or "gpu:0" and so on."""
+    if isinstance(a, Outline):
+        return a.place
     return "cpu" if not hasattr(a, "__cuda_array_interface__") else f"gpu:{a.device.id}"
+
+
+def is_outline(a: Any) -> bool:
+    """Tell whether an array has no numbers: shapes.py."""
+    return isinstance(a, Outline)
 
 
 def to_host(a: Any) -> Any:
@@ -120,6 +151,28 @@ def use_backend(name: str) -> Iterator[None]:
         yield
     finally:
         _backend.reset(token)
+
+
+@contextmanager
+def algorithm(name: str) -> Iterator[None]:
+    """Compute convolutions in this way inside the `with` block, where it serves their kernel and stride; else as "auto" does.
+
+    "auto" is the fastest; "direct" adds up the plain sum, "im2col" multiplies column matrices by the book, "winograd2x2" and
+    "winograd4x4" spare multiplications of 3 x 3 kernels. docs/choices.md says when to take which. The gradients belong into
+    the same block.
+    """
+    check_algorithm(name, (3, 3), (1, 1))
+    token = _algorithm.set(name)
+    try:
+        yield
+    finally:
+        _algorithm.reset(token)
+
+
+def algorithm_in_use(kernel: tuple[int, int], stride: tuple[int, int]) -> str:
+    """Return that of `algorithm`, if it serves convolutions of that kernel and stride; else "auto"."""
+    name = _algorithm.get()
+    return "auto" if name.startswith("winograd") and (kernel, stride) != ((3, 3), (1, 1)) else name
 
 
 @contextmanager

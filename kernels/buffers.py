@@ -19,6 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -30,6 +31,8 @@ WASTE = 4  # how many times its lease a buffer may be: 4, one level of the U, le
 
 class Pool:
     """Buffers that wait for their next lease. They go when the pool goes; leases that are still seen live on."""
+
+    counts = False  # and gives memory
 
     def __init__(self) -> None:
         self._idle: list[_Buffer] = []
@@ -90,9 +93,15 @@ _active: ContextVar[Pool | None] = ContextVar("pool", default=None)
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     """Return a fresh array with anything in it: inside `pooled`, and unless it is small, in a pooled buffer."""
     pool = _active.get()
-    if pool is None or math.prod(shape) * np.dtype(dtype).itemsize < SMALL:
+    if pool is None or (not pool.counts and math.prod(shape) * np.dtype(dtype).itemsize < SMALL):
         return np.empty(shape, dtype)
     return pool.lease(shape, dtype)
+
+
+def counted() -> Any:
+    """Return the book of shapes.counting, where nothing is taken or launched but counted; else None."""
+    pool = _active.get()
+    return pool if pool is not None and pool.counts else None
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ def output_hw(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pai
 def pixels(x: NDArray) -> NDArray:
     """View a dense activation (N, H, W, C) as its pixels (N*H*W, C), channel slices of a wider buffer too."""
     n, h, w, c = x.shape
-    if x.flags.c_contiguous:
+    if x.flags.c_contiguous or not isinstance(x, np.ndarray):
         return x.reshape(n * h * w, c)
     return as_strided(x, (n * h * w, c), (pixel_stride(x), x.strides[3]))
 

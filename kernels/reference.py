@@ -1,35 +1,28 @@
-"""The executable specification: every kernel as the textbook writes it, in NumPy, for any float dtype.
+"""The definitions: every operation as the textbook writes it, in NumPy, its forward above its gradient, for any float dtype.
 
-It is the oracle of the other backends, and serves where they cannot run. Nothing here is tuned.
+They are the oracle of the backends, and serve where a backend has nothing faster. Letters as in minunet/ops.py, which says what
+each computes and why its gradient is that. Nothing here is tuned, and nothing passed in is written, but by the update rules.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy import asarray, empty
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from . import philox
-from .composed import linear_cross_entropy_of
-from .geometry import Pair, output_hw
+from .geometry import Pair, Shape, output_hw
+
+__all__ = ["asarray", "empty"]  # what a backend makes its results in, and how it takes what lies elsewhere
 
 Array = NDArray[np.floating]
-
-
-def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """A fresh array with anything in it."""
-    return np.empty(shape, dtype)
-
-
-def asarray(a: Array) -> Array:
-    """The array itself."""
-    return np.asarray(a)
+Places = NDArray[np.uint8]
+Labels = NDArray[np.integer]
 
 
 def im2col(x: Array, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
-    """Lay each receptive field out as a row: (N, H, W, C) -> (N*P*Q, R*S*C)."""
+    """Lay each window out as a row: (N, H, W, C) -> (N*P*Q, R*S*C)."""
     n, _, _, c = x.shape
     p, q = output_hw(x.shape, kernel, stride, padding)
     padded = np.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
@@ -37,106 +30,77 @@ def im2col(x: Array, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
     return windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * p * q, kernel[0] * kernel[1] * c)
 
 
-def col2im(cols: Array, x_shape: tuple[int, ...], kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
-    """Sum each pixel's copies in the column matrix, tap after tap: the adjoint of im2col."""
+def col2im(cols: Array, x_shape: Shape, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
+    """Sum each pixel's copies among the rows: the adjoint of im2col."""
     n, h, w, c = x_shape
     p, q = output_hw(x_shape, kernel, stride, padding)
     taps = cols.reshape(n, p, q, *kernel, c)
-    padded = np.zeros((n, h + 2 * padding[0], w + 2 * padding[1], c), cols.dtype)
+    padded = np.zeros_like(cols, shape=(n, h + 2 * padding[0], w + 2 * padding[1], c))
     for r in range(kernel[0]):
         for s in range(kernel[1]):
             padded[:, r : r + p * stride[0] : stride[0], s : s + q * stride[1] : stride[1]] += taps[:, :, :, r, s]
     return padded[:, padding[0] : padding[0] + h, padding[1] : padding[1] + w].copy()
 
 
-def conv2d(
-    x: Array, w: Array, b: Array | None = None, *, stride: Pair, padding: Pair, relu: bool = False,
-    out: Array | None = None, algorithm: str = "auto",
-) -> Array:  # fmt: skip
-    """y = im2col(x) @ w + b."""
+def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: Pair, padding: Pair) -> Array:
     r, s, c, k = w.shape
     cols = im2col(x, (r, s), stride=stride, padding=padding)
     y = cols @ w.reshape(r * s * c, k)  # (N*P*Q, R*S*C) @ (R*S*C, K)
     y = y.reshape(x.shape[0], *output_hw(x.shape, (r, s), stride, padding), k)
-    return _finish(y, b, relu, out)
+    return y if b is None else y + b
 
 
-def conv2d_input_grad(
-    dy: Array, w: Array, x_shape: tuple[int, ...], *, stride: Pair, padding: Pair, mask: Array | None = None,
-    b: Array | None = None, relu: bool = False, out: Array | None = None, algorithm: str = "auto",
-) -> Array:  # fmt: skip
-    """dx = col2im(dy @ w^T): y is linear in the columns, and im2col in x."""
+def conv2d_input_grad(dy: Array, w: Array, x_shape: Shape, *, stride: Pair, padding: Pair) -> Array:
     r, s, c, k = w.shape
-    dy = dy if mask is None else relu_grad(dy, mask)
     dcols = dy.reshape(-1, k) @ w.reshape(r * s * c, k).T  # (N*P*Q, K) @ (K, R*S*C)
-    return _finish(col2im(dcols, x_shape, (r, s), stride=stride, padding=padding), b, relu, out)
+    return col2im(dcols, x_shape, (r, s), stride=stride, padding=padding)
 
 
-def conv2d_weight_grad(
-    x: Array, dy: Array, w_shape: tuple[int, ...], *, stride: Pair, padding: Pair, mask: Array | None = None,
-    algorithm: str = "auto",
-) -> tuple[Array, Array]:  # fmt: skip
-    """dw = im2col(x)^T @ dy, and db = sum of dy over pixels."""
+def conv2d_weight_grad(x: Array, dy: Array, w_shape: Shape, *, stride: Pair, padding: Pair) -> tuple[Array, Array]:
+    """dw and db."""
     r, s, _, k = w_shape
-    dy = dy if mask is None else relu_grad(dy, mask)
     cols = im2col(x, (r, s), stride=stride, padding=padding)
     return (cols.T @ dy.reshape(-1, k)).reshape(w_shape), bias_grad(dy)  # (R*S*C, N*P*Q) @ (N*P*Q, K)
 
 
 def conv2d_grads(
-    x: Array, dy: Array, w: Array, *, input_grad: bool = True, **options: Any
+    x: Array, dy: Array, w: Array, *, stride: Pair, padding: Pair, input_grad: bool = True
 ) -> tuple[Array | None, Array, Array]:
-    """Return dx, dw, db."""
-    dw, db = conv2d_weight_grad(x, dy, w.shape, **options)
-    return conv2d_input_grad(dy, w, x.shape, **options) if input_grad else None, dw, db
-
-
-def _finish(y: Array, b: Array | None, with_relu: bool, out: Array | None) -> Array:
-    y = y if b is None else y + b
-    y = relu(y) if with_relu else y
-    if out is None:
-        return y
-    out[...] = y
-    return out
+    """dx, if it is wanted, dw and db."""
+    dx = conv2d_input_grad(dy, w, x.shape, stride=stride, padding=padding) if input_grad else None
+    return dx, *conv2d_weight_grad(x, dy, w.shape, stride=stride, padding=padding)
 
 
 def bias_grad(dy: Array) -> Array:
-    """db = sum of dy over images and pixels."""
     return dy.sum(axis=(0, 1, 2))
 
 
 def relu(x: Array) -> Array:
-    """max(x, 0), with NaN kept."""
-    return np.where(x <= 0, np.zeros((), x.dtype), x)
+    return np.where(x <= 0, np.zeros((), x.dtype), x)  # so that a NaN stays
 
 
 def relu_grad(dy: Array, y: Array) -> Array:
-    """dy where y > 0, else 0."""
     return np.where(y > 0, dy, np.zeros((), dy.dtype))
 
 
 def dropout(x: Array, rate: float, seed: int) -> Array:
-    """x * keep: keep is 0 where an element's word of Philox is below rate 2^32, else 1 / (1 - rate)."""
+    """x * keep, its own gradient: keep is 0 where an element's word of Philox is below rate 2^32, else 1 / (1 - rate)."""
     dropped = philox.words(x.size, seed) < philox.limit(rate)
     return x * np.where(dropped, 0, 1 / (1 - rate)).astype(x.dtype).reshape(x.shape)
 
 
-def max_pool2d(x: Array, window: Pair, stride: Pair) -> tuple[Array, NDArray[np.uint8]]:
-    """Return the largest element of each window and its row-major place in it; the first of equals, or of NaNs."""
-    n, _, _, c = x.shape
+def max_pool2d(x: Array, window: Pair, stride: Pair) -> tuple[Array, Places]:
+    """y, and each window's argmax: the row-major place of its largest element, of the first of equals or of NaNs."""
     p, q = output_hw(x.shape, window, stride, (0, 0))
     windows = sliding_window_view(x, window, axis=(1, 2))[:, :: stride[0], :: stride[1]]  # (N, P, Q, C, R, S)
-    flat = windows.reshape(n, p, q, c, window[0] * window[1])
-    argmax = flat.argmax(axis=-1)  # NumPy's argmax: the first of equals, and NaN above all
+    flat = windows.reshape(x.shape[0], p, q, x.shape[3], window[0] * window[1])
+    argmax = flat.argmax(axis=-1)
     return np.take_along_axis(flat, argmax[..., None], axis=-1)[..., 0], argmax.astype(np.uint8)
 
 
-def max_pool2d_grad(
-    dy: Array, argmax: NDArray[np.uint8], x_shape: tuple[int, ...], window: Pair, stride: Pair, plus: Array | None = None
-) -> Array:
-    """Give each dy to the element that was the largest; where windows overlap, sum."""
+def max_pool2d_grad(dy: Array, argmax: Places, x_shape: Shape, window: Pair, stride: Pair) -> Array:
     _, p, q, _ = dy.shape
-    dx = np.zeros(x_shape, dy.dtype) if plus is None else plus.copy()
+    dx = np.zeros_like(dy, shape=x_shape)
     for place in range(window[0] * window[1]):
         r, s = divmod(place, window[1])
         chosen = np.where(argmax == place, dy, np.zeros((), dy.dtype))
@@ -144,10 +108,36 @@ def max_pool2d_grad(
     return dx
 
 
-def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer], weights: Array) -> tuple[Array, Array]:
-    """Return sum(w l) / sum(w) over pixels, l = -log softmax(logits)[label], and its gradient w (softmax - onehot) / sum(w)."""
+def group_norm(x: Array, gamma: Array, beta: Array, groups: int, epsilon: float) -> tuple[Array, Array, Array]:
+    """y, and z and scale, which its gradient takes: z = (x - mean) scale, with scale = 1 / sqrt(variance + epsilon)."""
+    g = _grouped(x, groups)
+    centred = g - g.mean(axis=(1, 3), keepdims=True)
+    scale = 1 / np.sqrt((centred * centred).mean(axis=(1, 3), keepdims=True) + epsilon)
+    z = (centred * scale).reshape(x.shape)
+    return z * gamma + beta, z, scale
+
+
+def group_norm_grad(dy: Array, z: Array, scale: Array, gamma: Array) -> tuple[Array, Array, Array]:
+    """dx, dgamma, dbeta."""
+    dz, z_of_group = _grouped(dy * gamma, scale.shape[2]), _grouped(z, scale.shape[2])
+    along = z_of_group * (dz * z_of_group).mean(axis=(1, 3), keepdims=True)
+    dx = scale * (dz - dz.mean(axis=(1, 3), keepdims=True) - along)
+    return dx.reshape(dy.shape), (dy * z).sum(axis=(0, 1, 2)), dy.sum(axis=(0, 1, 2))
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    """(N, H, W, C) -> (N, H*W, groups, C / groups)."""
+    return x.reshape(x.shape[0], x.shape[1] * x.shape[2], groups, x.shape[3] // groups)
+
+
+def concat(left: Array, right: Array) -> Array:
+    return np.concatenate((left, right), axis=3)
+
+
+def softmax_cross_entropy(logits: Array, labels: Labels, weights: Array) -> tuple[Array, Array]:
+    """The loss and dlogits. A pixel of weight 0 takes no part, whatever its logits and label."""
     counted = weights != 0
-    dlogits = np.zeros(logits.shape, logits.dtype)
+    dlogits = np.zeros_like(logits)
     total = weights.sum()
     if not counted.any():
         return np.zeros((), logits.dtype), dlogits
@@ -158,33 +148,3 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer], weights: A
     onehot = np.arange(z.shape[1]) == label[:, None]
     dlogits[counted] = (np.exp(log_softmax) - onehot) * share[:, None]
     return np.asarray(loss, logits.dtype), dlogits
-
-
-linear_cross_entropy = linear_cross_entropy_of(empty, conv2d, softmax_cross_entropy, conv2d_grads)
-
-
-def sgd_update(
-    param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float,
-    loss: Array | None = None,
-) -> None:  # fmt: skip
-    """v = momentum v + (g + weight_decay p); p = p - learning_rate v. Nothing where the loss is not finite."""
-    if loss is not None and not np.isfinite(loss):
-        return
-    velocity *= momentum
-    velocity += grad + weight_decay * param
-    param -= learning_rate * velocity
-
-
-def adam_update(
-    param: Array, grad: Array, m: Array, v: Array, *, learning_rate: float, beta1: float, beta2: float,
-    epsilon: float, weight_decay: float, t: int, loss: Array | None = None,
-) -> None:  # fmt: skip
-    """Adam (Kingma and Ba 2015, algorithm 1) with decoupled weight decay (Loshchilov and Hutter 2019)."""
-    if loss is not None and not np.isfinite(loss):
-        return
-    m *= beta1
-    m += (1 - beta1) * grad
-    v *= beta2
-    v += (1 - beta2) * grad * grad
-    m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
-    param -= learning_rate * (m_hat / (np.sqrt(v_hat) + epsilon) + weight_decay * param)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import parameter_dtype, place
-from .kernels.geometry import Pair, is_aligned, is_dense, overlap
+from .kernels import check_algorithm, is_outline, parameter_dtype, place
+from .kernels.geometry import Pair, is_aligned, is_dense, output_size, overlap
 
 Array = NDArray[np.floating]
 
@@ -25,6 +25,19 @@ def pair(name: str, value: int | Pair, least: int) -> Pair:
     whole = len(both) == 2 and all(isinstance(size, (int, np.integer)) and size >= least for size in both)
     require(whole, name, value, f"whole numbers from {least} up, one or (height, width)")
     return int(both[0]), int(both[1])
+
+
+def convolution(
+    x: Array, w: Array, b: Array | None, stride: int | Pair, padding: int | Pair, out: Array | None
+) -> tuple[Array, Array, Array | None, Pair, Pair]:
+    """Return what ops.conv2d was given, in the kernels' layout, if it fits."""
+    stride, padding = pair("stride", stride, 1), pair("padding", padding, 0)
+    x, w = activation("x", x), weight(w, x)
+    require(x.shape[3] == w.shape[2], "w", w.shape, f"(R, S, {x.shape[3]}, K): x has {x.shape[3]} channels")
+    sizes = [output_size(x.shape[a + 1], w.shape[a], stride[a], padding[a]) for a in (0, 1)]
+    require(min(sizes) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
+    check_out(out, (x.shape[0], *sizes, w.shape[3]), x, w.dtype)
+    return x, w, bias(b, w.shape[3], x), stride, padding
 
 
 def activation(name: str, x: Array) -> Array:
@@ -63,6 +76,7 @@ def _require_parameter(name: str, p: Array, x: Array) -> None:
 def beside(name: str, a: Array, x: Array) -> None:
     """Refuse an array that does not lie where x lies: on the CPU, or on the same GPU."""
     require(place(a) == place(x), name, f"an array on {place(a)}", f"one on {place(x)}, where x lies")
+    require(is_outline(a) == is_outline(x), name, "an array without numbers, or beside one", "arrays of one kind")
 
 
 def _contiguous(a: Array) -> Array:
@@ -89,3 +103,26 @@ def check_out(out: Array | None, shape: tuple[int, ...], x: Array, *dtypes: Any)
         beside("out", out, x)
         require(fits, "out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)
         require(not overlap(out, x), "out", "memory that x lies in", "memory of its own")
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Refuse what no network can be built from."""
+    for name, least in (("in_channels", 1), ("out_channels", 1), ("base_channels", 1), ("depth", 0), ("random_state", 0)):
+        value = config[name]
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+        require(whole, name, repr(value), f"a whole number from {least} up")
+    padding, dropout = config["padding"], config["dropout"]
+    require(padding in ("same", "valid"), "padding", repr(padding), "'same' (size kept) or 'valid' (the paper's)")
+    share = isinstance(dropout, (int, float, np.number)) and 0 <= dropout < 1
+    require(share, "dropout", repr(dropout), "0 <= dropout < 1")
+    check_algorithm(config["algorithm"], (3, 3), (1, 1))
+
+
+def float_dtype(dtype: Any) -> np.dtype:
+    """Return a network's dtype."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    require(found in (np.float32, np.float64), "dtype", repr(dtype), "'float32' or 'float64'")
+    return found

@@ -3,25 +3,33 @@
     y, cache  = layer.forward(x)
     dx, grads = layer.backward(dy, cache)          # grads: {name: array}, like layer.parameters
 
-`ops` has the mathematics of each. A layer of your own needs the two methods, and `parameters` if it has any.
+`ops` has the mathematics of each. A layer of your own needs the two methods, and `parameters` if it has any; one that is made
+of layers is a Composite, and names its children.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import kernels, ops
+from . import fusions, kernels, ops
 from .checks import Array, pair, require
 from .kernels.geometry import Pair
 
 Grads = dict[str, Array]
+T = TypeVar("T")
 
 
 class Layer:
     """What all layers share: parameters by name, and one way to be called."""
+
+    children: Mapping[str, Layer] = {}  # by name, in the order of forward
 
     def __init__(self) -> None:
         self.parameters: dict[str, Array] = {}
@@ -33,6 +41,11 @@ class Layer:
     def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
         """Return dx and the gradients of the parameters, by name."""
         raise TypeError(f"{type(self).__name__} has no backward; a layer defines forward and backward")
+
+    def can(self, option: str) -> bool:
+        """Tell whether forward takes `out`, memory for y, or backward `input_grad`, whether dx is wanted. No layer must."""
+        method = self.forward if option == "out" else self.backward
+        return option in inspect.signature(method).parameters
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -50,8 +63,8 @@ class _Convolution(Layer):
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, pair("kernel_size", kernel_size, 1)
         rng = np.random.default_rng() if rng is None else rng
         scale = np.sqrt(gain / fan_in)
-        weight = rng.standard_normal((*self.kernel_size, *weight_shape)) * scale
-        self.parameters = {"weight": weight.astype(dtype), "bias": np.zeros(out_channels, dtype)}
+        weight = (rng.standard_normal((*self.kernel_size, *weight_shape)) * scale).astype(dtype)
+        self.parameters = {"weight": weight, "bias": np.zeros_like(weight, shape=(out_channels,))}
 
     def __repr__(self) -> str:
         settings = {"kernel_size": self.kernel_size} | {name: getattr(self, name) for name in self.shown}
@@ -65,8 +78,8 @@ class Conv2d(_Convolution):
     """ops.conv2d with a weight (R, S, C, K) and a bias (K,).
 
     Weights start normal with variance gain / (R S C): gain 2 keeps the variance through relu (He et al. 2015, eq. 10),
-    gain 1 where no relu follows. Biases start at 0. `algorithm` is ops.conv2d's; one that does not serve this kernel and
-    stride is a ValueError.
+    gain 1 where no relu follows. Biases start at 0. `algorithm` is kernels.algorithm's, for this layer; one that does not serve
+    its kernel and stride is a ValueError.
     """
 
     shown = ("stride", "padding", "algorithm")
@@ -82,16 +95,31 @@ class Conv2d(_Convolution):
         self.stride, self.padding, self.algorithm = pair("stride", stride, 1), pair("padding", padding, 0), algorithm
         kernels.check_algorithm(algorithm, self.kernel_size, self.stride)
 
+    op, op_backward = staticmethod(ops.conv2d), staticmethod(ops.conv2d_backward)
+
     def forward(
-        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, relu: bool = False,
-        out: Array | None = None,
-    ) -> tuple[Array, Any]:  # fmt: skip
+        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
+    ) -> tuple[Array, Any]:
         w, b = self.parameters["weight"], self.parameters["bias"]
-        return ops.conv2d(x, w, b, stride=self.stride, padding=self.padding, relu=relu, out=out, algorithm=self.algorithm)
+        with self._by_its_algorithm():
+            return self.op(x, w, b, stride=self.stride, padding=self.padding, out=out)
 
     def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
-        dx, dw, db = ops.conv2d_backward(dy, cache, input_grad=input_grad)
+        with self._by_its_algorithm():
+            dx, dw, db = self.op_backward(dy, cache, input_grad=input_grad)
         return dx, {"weight": dw, "bias": db}  # type: ignore[return-value]
+
+    def _by_its_algorithm(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.algorithm == "auto" else kernels.algorithm(self.algorithm)
+
+
+class ConvReLU(Conv2d):
+    """A Conv2d and the ReLU behind it, at once: fusions.conv2d_relu, with the convolution's parameters."""
+
+    op, op_backward = staticmethod(fusions.conv2d_relu), staticmethod(fusions.conv2d_relu_backward)
+
+    def __init__(self, convolution: Conv2d) -> None:
+        self.__dict__ = convolution.__dict__
 
 
 class ConvTranspose2d(_Convolution):
@@ -137,8 +165,8 @@ class MaxPool2d(Layer):
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         return ops.max_pool2d(x, window=self.kernel_size, stride=self.stride)
 
-    def backward(self, dy: Array, cache: Any, *, plus: Array | None = None) -> tuple[Array, Grads]:
-        return ops.max_pool2d_backward(dy, cache, plus=plus)[0], {}
+    def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
+        return ops.max_pool2d_backward(dy, cache)[0], {}
 
     def __repr__(self) -> str:
         return f"MaxPool2d(kernel_size={self.kernel_size}, stride={self.stride})"
@@ -177,55 +205,142 @@ class Dropout(Layer):
         return f"Dropout(rate={self.rate})"
 
 
-class Sequential(Layer):
-    """Layers in a row, the output of each the input of the next. A ReLU that follows a Conv2d is fused into it.
+class GroupNorm(Layer):
+    """ops.group_norm with a weight (gamma) and a bias (beta), (C,), which start at 1 and 0."""
 
-    `out=` receives the last output, and `input_grad=False` spares the first layer's dx, where that layer knows them.
-    Parameters are named "0.weight", "0.bias", ..., or by the names given: Sequential(conv1=Conv2d(...), relu1=ReLU()).
-    """
+    def __init__(self, channels: int, groups: int = 8, *, epsilon: float = 1e-5, dtype: DTypeLike = "float32") -> None:
+        require(channels % groups == 0, "groups", groups, f"a divisor of the {channels} channels")
+        self.groups, self.epsilon = groups, epsilon
+        self.parameters = {"weight": np.ones(channels, dtype), "bias": np.zeros(channels, dtype)}
 
-    def __init__(self, *layers: Layer, **named: Layer) -> None:
-        self.layers = {str(i): layer for i, layer in enumerate(layers)} | named
+    def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        gamma, beta = self.parameters["weight"], self.parameters["bias"]
+        return ops.group_norm(x, gamma, beta, groups=self.groups, epsilon=self.epsilon)
+
+    def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
+        dx, dgamma, dbeta = ops.group_norm_backward(dy, cache)
+        return dx, {"weight": dgamma, "bias": dbeta}
+
+    def __repr__(self) -> str:
+        return f"GroupNorm({self.parameters['weight'].size}, groups={self.groups})"
+
+
+class Tape(list[Any]):
+    """The caches of layers in a row, as they ran. backward pops them, so that each array dies after its last use: it serves once."""
+
+    def run(self, layer: Layer, x: Array, **how: Any) -> Array:
+        """Run a layer forward, and keep its cache."""
+        return self.keep(*layer.forward(x, **how))
+
+    def keep(self, y: Array, cache: Any) -> Array:
+        """Keep what an op's or a layer's backward takes; nothing inside `forgetting`."""
+        if not _forgetting.get():
+            self.append(cache)
+        return y
+
+    def last(self) -> Any:
+        """Return the last cache, which stays."""
+        if not self:
+            raise ValueError("the cache is empty: a backward has used it up, so that its memory could go; run forward again")
+        return self[-1]
+
+    def pop(self, *_: Any) -> Any:
+        """Return the last cache, and let it go."""
+        self.last()
+        return super().pop()
+
+
+_forgetting: ContextVar[bool] = ContextVar("forgetting", default=False)
+
+
+@contextmanager
+def forgetting() -> Iterator[None]:
+    """Let tapes keep nothing in the `with` block: inference."""
+    token = _forgetting.set(True)
+    try:
+        yield
+    finally:
+        _forgetting.reset(token)
+
+
+def named(name: str, arrays: Mapping[str, T]) -> dict[str, T]:
+    """Return what a child has by name under the names that its parent has for them. A child without a name hands its own on."""
+    return {f"{name}.{key}" if name else key: a for key, a in arrays.items()}
+
+
+class Composite(Layer):
+    """A layer made of others, its children. Its parameters are theirs, in the order in which backward makes their gradients."""
+
+    def __init__(self, **children: Layer) -> None:
+        self.children = children
 
     @property
     def parameters(self) -> dict[str, Array]:  # type: ignore[override]
-        return {f"{k}.{name}": p for k, layer in self.layers.items() for name, p in layer.parameters.items()}
+        return {name: leaf.parameters[key] for name, (leaf, key) in places(self).items()}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(\n  " + "\n".join(self._lines()).replace("\n", "\n  ") + "\n)"
+
+    def _lines(self) -> Iterator[str]:
+        """Give each child; of one without a name its children, as if they were one's own."""
+        for name, child in self.children.items():
+            if name:
+                yield f"({name}): {child!r}"
+            else:
+                yield from child._lines()  # type: ignore[attr-defined]
+
+
+def places(layer: Layer) -> dict[str, tuple[Layer, str]]:
+    """Return each parameter's name in a tree of layers, with the layer that has it and its name there, as backward makes them."""
+    if not layer.children:
+        return {key: (layer, key) for key in layer.parameters}
+    found: dict[str, tuple[Layer, str]] = {}
+    for name, child in reversed(layer.children.items()):
+        for key, place in named(name, places(child)).items():
+            require(key not in found, key, "the name of two parameters", "one: children need names of their own")
+            found[key] = place
+    return found
+
+
+class Sequential(Composite):
+    """Layers in a row, the output of each the input of the next. A ReLU that follows a Conv2d is fused into it.
+
+    Parameters are named "0.weight", "0.bias", ..., or by the names given: Sequential(conv1=Conv2d(...), relu1=ReLU()).
+    `out=` receives the last output, and `input_grad=False` spares the first layer's dx, where these layers `can`.
+    """
+
+    def __init__(self, *layers: Layer, **named: Layer) -> None:
+        super().__init__(**{str(i): layer for i, layer in enumerate(layers)} | named)
+        self.steps = fused(self.children)
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
     ) -> tuple[Array, Any]:
-        caches = []
-        groups = self._groups()
-        for i, (_, layer, fused) in enumerate(groups):
-            options: dict[str, Any] = {"relu": True} if fused else {}
-            if out is not None and i == len(groups) - 1:
-                options["out"] = out
-            x, cache = layer.forward(x, training=training, rng=rng, **options)
-            caches.append(cache)
-        return x, caches
+        tape, last = Tape(), {} if out is None else {"out": out}
+        for i, layer in enumerate(self.steps.values(), start=1):
+            x = tape.run(layer, x, training=training, rng=rng, **last if i == len(self.steps) else {})
+        return x, tape
 
-    def backward(
-        self, dy: Array, cache: Any, *, input_grad: bool = True, consume: bool = False
-    ) -> tuple[Array, Grads]:
-        """Return dx and the gradients; `consume` empties the cache on the way, so that memory is free early."""
+    def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
         grads: Grads = {}
-        caches = cache if consume else list(cache)
-        for i, (name, layer, _) in reversed(list(enumerate(self._groups()))):
-            options = {"input_grad": False} if i == 0 and not input_grad else {}
-            dy, layer_grads = layer.backward(dy, caches.pop(), **options)
-            grads |= {f"{name}.{key}": grad for key, grad in layer_grads.items()}
+        for name, layer in reversed(self.steps.items()):
+            spared = not input_grad and len(cache) == 1 and layer.can("input_grad")
+            dy, found = layer.backward(dy, cache.pop(), **{"input_grad": False} if spared else {})
+            grads |= named(name, found)
         return dy, grads
 
-    def _groups(self) -> list[tuple[str, Layer, bool]]:
-        """Return (name, layer, relu fused into it), a ReLU after a Conv2d left out."""
-        groups: list[tuple[str, Layer, bool]] = []
-        for name, layer in self.layers.items():
-            if isinstance(layer, ReLU) and groups and isinstance(groups[-1][1], Conv2d) and not groups[-1][2]:
-                groups[-1] = (*groups[-1][:2], True)
-            else:
-                groups.append((name, layer, False))
-        return groups
+    def can(self, option: str) -> bool:
+        return list(self.steps.values())[-1 if option == "out" else 0].can(option)
 
-    def __repr__(self) -> str:
-        lines = (f"({name}): {layer!r}" for name, layer in self.layers.items())
-        return "Sequential(\n  " + "\n".join(lines).replace("\n", "\n  ") + "\n)"
+
+def fused(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return what runs for layers in a row, a Conv2d and the ReLU behind it as one: the peephole."""
+    steps: dict[str, Layer] = {}
+    before = ""
+    for name, layer in layers.items():
+        if type(layer) is ReLU and type(steps.get(before)) is Conv2d:
+            steps[before] = ConvReLU(steps[before])  # type: ignore[arg-type]
+        else:
+            steps[name] = layer
+        before = name if name in steps else ""
+    return steps

@@ -1,12 +1,161 @@
-"""The loss and its gradient with respect to the logits."""
+"""Losses: a value, and its gradient with respect to the logits.
+
+    loss = CrossEntropy() + Dice()
+    value, dlogits = loss.value_and_grad(logits, target)        # target(labels, ...): labels, and a weight for each pixel
+
+A loss of your own is a Loss with `value_and_grad`; with `counts` and `of_counts` it is reported of held-out images, too.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import kernels
 from .checks import Array, activation, require
+from .kernels import composed, reference, run
+
+if TYPE_CHECKING:
+    from .layers import Conv2d, Grads
+
+
+class Target(NamedTuple):
+    """What logits (N, P, Q, K) are held against: labels (N, P, Q), whole numbers in 0 .. K-1 where the weight is not 0; weights >= 0."""
+
+    labels: NDArray[np.integer]
+    weights: Array
+
+
+class Loss:
+    """What all losses share. `name` is what UNet(loss=...) and a model file call it."""
+
+    name: ClassVar[str] = ""
+
+    def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
+        """Return the loss, 0-d, and its gradient with respect to the logits, of their shape and dtype."""
+        raise TypeError(f"{type(self).__name__} has no value_and_grad; a loss defines it")
+
+    def through(self, head: Conv2d, x: Array, target: Target) -> tuple[Array, Array, Grads]:
+        """Return the loss of the logits that the head, a 1 x 1 convolution, makes of x; and the gradients of x and the head."""
+        logits = kernels.for_array(x).empty((*x.shape[:3], head.out_channels), head.parameters["weight"].dtype)
+        logits, cache = head.forward(x, out=logits)
+        value, dlogits = self.value_and_grad(logits, target)
+        given = f"a {getattr(dlogits, 'dtype', '?')} array {getattr(dlogits, 'shape', '?')}"
+        fits = getattr(dlogits, "shape", None) == logits.shape and dlogits.dtype == logits.dtype
+        require(fits, f"the gradient of {type(self).__name__}", given, f"that of the logits: {logits.dtype}, {logits.shape}")
+        del logits
+        dx, grads = head.backward(dlogits, cache)
+        return value, dx, grads
+
+    def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
+        """Return what `of_counts` takes of images (..., K), numbers that add up over images of any size."""
+        return np.zeros(0)
+
+    def of_counts(self, counts: NDArray[np.float64]) -> float | None:
+        """Return the loss of all images whose counts were added; None where that cannot be told."""
+        return None
+
+    def __add__(self, other: Loss) -> Loss:
+        return _Sum(self, other)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+class CrossEntropy(Loss):
+    """Softmax and cross-entropy, the weighted mean over pixels. Ronneberger et al. 2015, equation 1.
+
+        loss = sum over n, p, q of  w l / sum of w          l = -log softmax(logits[n, p, q])[labels[n, p, q]]
+        dlogits[n, p, q, k] = (softmax_k - [k = label]) w / sum of w
+
+    for l = log(sum over j of exp z_j) - z_label, whose derivative by z_k is softmax_k - [k = label]. With all weights 0 it is 0.
+    """
+
+    name = "cross_entropy"
+
+    def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
+        return run(reference.softmax_cross_entropy, logits, *target)
+
+    def through(self, head: Conv2d, x: Array, target: Target) -> tuple[Array, Array, Grads]:
+        loss, dx, dw, db = run(composed.linear_cross_entropy, x, head.parameters["weight"], head.parameters["bias"], *target)
+        return loss, dx, {"weight": dw, "bias": db}
+
+    def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
+        of_truth = np.take_along_axis(probabilities, target.labels[..., None], axis=-1)[..., 0]
+        pixel_loss = -np.log(np.maximum(of_truth, np.finfo(np.float32).tiny))
+        return np.array([(target.weights * pixel_loss).sum(dtype=np.float64), target.weights.sum(dtype=np.float64)])
+
+    def of_counts(self, counts: NDArray[np.float64]) -> float | None:
+        return float(counts[0] / counts[1])
+
+
+class Dice(Loss):
+    """1 - the soft Dice coefficient, averaged over classes: overlap counts, however small a class is.
+
+        D_k = (2 sum of w p_k t_k + smooth) / (sum of w p_k + sum of w t_k + smooth)         loss = 1 - mean over k of D_k
+        dlogits = p (g - sum over k of p_k g_k)         g_k = -w (2 t_k - D_k) / (K (sum of w p_k + sum of w t_k + smooth))
+
+    for p = softmax(logits) and t = [k = label], the sums over the pixels of all images: g is the derivative by p, and softmax's
+    Jacobian is diag(p) - p p^T. Milletari, Navab and Ahmadi 2016, equation 1, without its squares.
+    """
+
+    name = "dice"
+
+    def __init__(self, smooth: float = 1.0) -> None:
+        self.smooth = smooth
+
+    def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
+        labels, w = (kernels.for_array(logits).asarray(a)[..., None] for a in target)
+        p = softmax(logits)
+        t = (labels == kernels.for_array(logits).asarray(np.arange(p.shape[-1]))).astype(p.dtype)
+        p = np.where(w > 0, p, np.zeros((), p.dtype))  # what has no weight has no part, be it no number
+        both = (w * (p + t)).sum(axis=(0, 1, 2)) + self.smooth
+        dice = (2 * (w * p * t).sum(axis=(0, 1, 2)) + self.smooth) / both
+        g = -w * (2 * t - dice) / (both * p.shape[-1])
+        return 1 - dice.mean(), p * (g - (p * g).sum(axis=-1, keepdims=True))
+
+    def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
+        t = target.labels[..., None] == np.arange(probabilities.shape[-1])
+        of_pixels = [target.weights[..., None] * a for a in (probabilities * t, probabilities + t)]
+        return np.stack([a.reshape(-1, t.shape[-1]).sum(axis=0, dtype=np.float64) for a in of_pixels]).ravel()
+
+    def of_counts(self, counts: NDArray[np.float64]) -> float | None:
+        overlap, both = counts.reshape(2, -1)
+        return float(1 - ((2 * overlap + self.smooth) / (both + self.smooth)).mean())
+
+
+class _Sum(Loss):
+    """Two losses, added."""
+
+    def __init__(self, first: Loss, second: Loss) -> None:
+        self.first, self.second, self.name = first, second, f"{first.name}+{second.name}"  # type: ignore[misc]
+
+    def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
+        (a, da), (b, db) = (loss.value_and_grad(logits, target) for loss in (self.first, self.second))
+        return a + b, da + db
+
+    def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
+        first, second = (loss.counts(probabilities, target) for loss in (self.first, self.second))
+        return np.concatenate([[len(first)], first, second])
+
+    def of_counts(self, counts: NDArray[np.float64]) -> float | None:
+        n = 1 + int(counts[0])
+        return self.first.of_counts(counts[1:n]) + self.second.of_counts(counts[n:])  # type: ignore[operator]
+
+    def __repr__(self) -> str:
+        return f"{self.first!r} + {self.second!r}"
+
+
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), Dice(), CrossEntropy() + Dice())}  # by name
+
+
+def resolve(loss: str | Loss) -> Loss:
+    """Return the loss of that name; a Loss is taken as it is."""
+    known = isinstance(loss, Loss) or (isinstance(loss, str) and loss in LOSSES)
+    require(known, "loss", repr(loss), f"{' or '.join(map(repr, LOSSES))}, or a minunet.losses.Loss")
+    return loss if isinstance(loss, Loss) else LOSSES[loss]
 
 
 def softmax(logits: Array) -> Array:
@@ -19,31 +168,21 @@ def softmax_cross_entropy(
     logits: Array, labels: NDArray[np.integer], *, class_weight: ArrayLike | None = None,
     weights: ArrayLike | None = None, ignore_index: int | None = None,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Return the mean cross-entropy over pixels, weighted, and its gradient with respect to the logits.
-
-        loss = sum over n, p, q of  w l / sum of w          l = -log softmax(logits[n, p, q])[labels[n, p, q]]
-        dlogits[n, p, q, k] = (softmax_k - [k = label]) w / sum of w
-
-    for l = log(sum over j of exp z_j) - z_label, whose derivative by z_k is softmax_k - [k = label].
-
-    logits (N, P, Q, K), labels (N, P, Q) whole numbers in 0 .. K-1. A pixel's weight w is weights[n, p, q] times
-    class_weight[label], both 1 unless given, and 0 where the label is ignore_index. With all weights 0 the loss is 0.
-    The loss is a 0-d array. Labels and weights are looked at on the CPU: NumPy's serve logits on a GPU best.
-    Ronneberger et al. 2015, equation 1.
-    """
+    """Return CrossEntropy's loss and gradient for logits (N, P, Q, K), with the `target` that the other arguments are."""
     require(logits.dtype in (np.float32, np.float64), "logits", f"of dtype {logits.dtype}", "float32 or float64")
-    logits = activation("logits", logits)
-    labels, w = labels_and_weights(
-        labels, logits.shape, logits.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index
-    )
-    return kernels.for_array(logits).softmax_cross_entropy(logits, labels, w)
+    logits, given = activation("logits", logits), {"class_weight": class_weight, "weights": weights, "ignore_index": ignore_index}
+    return CrossEntropy().value_and_grad(logits, target(labels, logits.shape, logits.dtype, **given))
 
 
-def labels_and_weights(
+def target(
     labels: NDArray[np.integer], shape: tuple[int, ...], dtype: DTypeLike, *, class_weight: ArrayLike | None = None,
     weights: ArrayLike | None = None, ignore_index: int | None = None,
-) -> tuple[NDArray[np.integer], Array]:  # fmt: skip
-    """Return what the loss of logits of this shape and dtype takes: labels, and a weight for each pixel. Or a ValueError."""
+) -> Target:  # fmt: skip
+    """Return what losses take for logits of this shape (N, P, Q, K) and dtype, or a ValueError.
+
+    labels (N, P, Q) are whole numbers in 0 .. K-1. A pixel's weight is weights[n, p, q] times class_weight[label], both 1 unless
+    given, and 0 where the label is ignore_index. They are looked at on the CPU: NumPy's serve logits on a GPU best.
+    """
     labels = np.ascontiguousarray(kernels.to_host(labels))
     if labels.shape != shape[:3]:
         raise ValueError(f"labels has shape {labels.shape}; with logits {shape} it takes {shape[:3]}")
@@ -63,7 +202,7 @@ def labels_and_weights(
         )
     if class_weight is not None:
         w *= _non_negative("class_weight", class_weight, (k,)).astype(dtype)[np.where(w != 0, labels, 0)]
-    return labels, w
+    return Target(labels, w)
 
 
 def _non_negative(name: str, given: ArrayLike, shape: tuple[int, ...]) -> NDArray:

@@ -10,6 +10,9 @@ from one rule: if y = f(x), then dx = J^T dy, where J is the Jacobian of f. For 
 What proves a backward is therefore <dx, v> = <dy, J v> for every v of x's shape, where <a, b> is the sum of the products
 of their elements: each says below what that means for its op. On whole numbers it holds exactly. docs/backprop.md
 derives them all, step by step.
+
+`run(reference.conv2d, x, ...)` computes what that function of kernels/reference.py says, a few lines of NumPy; where there
+is a faster kernel of the same name for x, by that. The functions of `checks` refuse what does not fit, with a sentence.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels
+from . import checks
 from .checks import Array, activation, beside, bias, check_out, gradient, pair, require, weight
-from .kernels.geometry import Pair, joined, output_hw
+from .kernels import composed, reference, run
+from .kernels.geometry import Pair, output_hw
 from .kernels.geometry import output_size as _output_size
 
 Cache = tuple[Any, ...]
@@ -46,30 +50,19 @@ def transposed_output_size(
 
 
 def conv2d(
-    x: Array, w: Array, b: Array | None = None, *, stride: int | Pair = 1, padding: int | Pair = 0, relu: bool = False,
-    out: Array | None = None, algorithm: str = "auto",
-) -> tuple[Array, Cache]:  # fmt: skip
+    x: Array, w: Array, b: Array | None = None, *, stride: int | Pair = 1, padding: int | Pair = 0, out: Array | None = None
+) -> tuple[Array, Cache]:
     """Convolve: every output pixel is the weighted sum of a window of the input.
 
         y[n, p, q, k] = b[k] + sum over r, s, c of  x[n, p stride - padding + r, q stride - padding + s, c] w[r, s, c, k]
 
     (x is zero outside the image.) With the windows laid out as the rows of a matrix, y = im2col(x) @ w + b.
-    x (N, H, W, C), w (R, S, C, K), b (K,) -> y (N, P, Q, K), P and Q by `output_size`. `relu` applies relu to y on the
-    way out; `out` receives y (a channel slice of a wider array will do). `algorithm` is one of kernels.ALGORITHMS, for
-    this pass and its gradients: "auto" is the fastest, "direct" adds up the plain sum. LeCun et al. 1998, section II.A.
+    x (N, H, W, C), w (R, S, C, K), b (K,) -> y (N, P, Q, K), P and Q by `output_size`. `out` receives y (a channel slice of a
+    wider array will do). In which way it is computed: `minunet.kernels.algorithm`. LeCun et al. 1998, section II.A.
     """
-    stride, padding = pair("stride", stride, 1), pair("padding", padding, 0)
-    x, w = activation("x", x), weight(w, x)
-    require(x.shape[3] == w.shape[2], "w", w.shape, f"(R, S, {x.shape[3]}, K): x has {x.shape[3]} channels")
-    b = bias(b, w.shape[3], x)
-    kernels.check_algorithm(algorithm, w.shape[:2], stride)
-    sizes = [_output_size(x.shape[a + 1], w.shape[a], stride[a], padding[a]) for a in (0, 1)]
-    require(min(sizes) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
-    check_out(out, (x.shape[0], *sizes, w.shape[3]), x, w.dtype)
-    y = kernels.for_array(x).conv2d(
-        x, w, b, stride=stride, padding=padding, relu=relu, out=out, algorithm=algorithm
-    )
-    return y, (x, w, y if relu else None, y.dtype, stride, padding, algorithm)
+    x, w, b, stride, padding = checks.convolution(x, w, b, stride, padding, out)
+    y = run(reference.conv2d, x, w, b, stride=stride, padding=padding, out=out)  # im2col(x) @ w + b
+    return y, (x, w, y.dtype, stride, padding)
 
 
 def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
@@ -79,13 +72,12 @@ def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tupl
         dx[n, h, w, c] = sum over the p, r with p stride - padding + r = h, ... of  w[r, s, c, k] dy[n, p, q, k]
         db[k]          = sum over n, p, q of  dy[n, p, q, k]                                       dx = col2im(dy @ w^T)
 
-    Where relu was fused, dy counts only where y > 0. `input_grad=False` gives None for dx: the first layer needs none.
+    `input_grad=False` gives None for dx: the first layer needs none.
     Proof: <dx, v> = <dy, conv2d(v, w)>, <dw, u> = <dy, conv2d(x, u)>, <db, a> = <dy, a> for every image v, kernel u, bias a.
     """
-    x, w, y, dtype, stride, padding, algorithm = cache
+    x, w, dtype, stride, padding = cache
     dy = gradient(dy, (x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), w.shape[3]), dtype, x)
-    options = {"stride": stride, "padding": padding, "mask": y, "input_grad": input_grad, "algorithm": algorithm}
-    return kernels.for_array(x).conv2d_grads(x, dy, w, **options)
+    return run(reference.conv2d_grads, x, dy, w, stride=stride, padding=padding, input_grad=input_grad)
 
 
 def conv_transpose2d(
@@ -112,7 +104,7 @@ def conv_transpose2d(
     require(min(sizes) > 0, "padding", padding, f"less: the output would be {sizes[0]} x {sizes[1]}")
     y_shape = (x.shape[0], *sizes, w.shape[2])
     check_out(out, y_shape, x)
-    y = kernels.for_array(x).conv2d_input_grad(x, w, y_shape, stride=stride, padding=padding, b=b, out=out)
+    y = run(composed.conv_transpose2d, x, w, b, y_shape, stride=stride, padding=padding, out=out)  # col2im(x @ w^T) + b
     return y, (x, w, y_shape, stride, padding)
 
 
@@ -127,9 +119,7 @@ def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Ar
     """
     x, w, y_shape, stride, padding = cache
     dy = gradient(dy, y_shape, x.dtype, x)
-    kernel = kernels.for_array(x)
-    dw, _ = kernel.conv2d_weight_grad(dy, x, w.shape, stride=stride, padding=padding)
-    return kernel.conv2d(dy, w, stride=stride, padding=padding), dw, kernel.bias_grad(dy)
+    return run(composed.conv_transpose2d_grads, x, dy, w, stride=stride, padding=padding)
 
 
 def max_pool2d(x: Array, *, window: int | Pair = 2, stride: int | Pair | None = None) -> tuple[Array, Cache]:
@@ -143,28 +133,26 @@ def max_pool2d(x: Array, *, window: int | Pair = 2, stride: int | Pair | None = 
     x = activation("x", x)
     require(window[0] * window[1] <= 256, "window", window, "at most 256 elements: argmax is kept in a byte")
     require(x.shape[1] >= window[0] and x.shape[2] >= window[1], "x", x.shape, f"at least {window[0]} x {window[1]} pixels")
-    y, argmax = kernels.for_array(x).max_pool2d(x, window, stride)
+    y, argmax = run(reference.max_pool2d, x, window, stride)  # argmax: where in its window the largest lies
     return y, (x.shape, x.dtype, argmax, window, stride)
 
 
-def max_pool2d_backward(dy: Array, cache: Cache, *, plus: Array | None = None) -> tuple[Array]:
+def max_pool2d_backward(dy: Array, cache: Cache) -> tuple[Array]:
     """Return dx of max_pool2d: where a window's largest element is, y = x, so dy goes there and nowhere else.
 
         dx[n, h, w, c] = sum of dy[n, p, q, c] over the windows (p, q) whose largest element is (h, w)
 
     Of equal elements the first in row-major order takes all: a choice (the subgradient is not unique), made once.
-    `plus` (N, H, W, C) is added: what came back to x another way, where x went two.
     Proof: <dx, v> = <dy, max_pool2d(x + v) - max_pool2d(x)> for every v that changes no window's largest element.
     """
     x_shape, dtype, argmax, window, stride = cache
     dy = gradient(dy, argmax.shape, dtype, argmax)
-    plus = None if plus is None else gradient(plus, x_shape, dtype, argmax, name="plus")
-    return (kernels.for_array(dy).max_pool2d_grad(dy, argmax, x_shape, window, stride, plus),)
+    return (run(reference.max_pool2d_grad, dy, argmax, x_shape, window, stride),)
 
 
 def relu(x: Array) -> tuple[Array, Cache]:
     """y = max(x, 0), element by element; NaN stays NaN. Any shape (N, H, W, C). Nair and Hinton 2010."""
-    y = kernels.for_array(x).relu(activation("x", x))
+    y = run(reference.relu, activation("x", x))
     return y, (y,)
 
 
@@ -174,19 +162,21 @@ def relu_backward(dy: Array, cache: Cache) -> tuple[Array]:
     Proof: <dx, v> = <dy, relu(x + v) - relu(x)> for every v that changes no element's sign.
     """
     (y,) = cache
-    return (kernels.for_array(y).relu_grad(gradient(dy, y.shape, y.dtype, y), y),)
+    return (run(reference.relu_grad, gradient(dy, y.shape, y.dtype, y), y),)  # dy where y > 0
 
 
 def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cache]:
     """Set each element to 0 with probability `rate`, and divide the others by 1 - rate: the mean stays. y = x * keep.
 
-    0 <= rate < 1. Of rng one seed is drawn; keep is a function of the rate, the seed and an element's number, the same on
-    every backend. Hinton et al. 2012; scaled in training ("inverted"), so that inference does nothing.
+    0 <= rate < 1. keep, 0 or 1 / (1 - rate), is a function of the rate, an element's number and one seed drawn of rng: so it
+    need not be kept, and is the same on every backend. Hinton et al. 2012; scaled in training ("inverted"), so that inference
+    does nothing.
     """
     require(0 <= rate < 1, "rate", rate, "0 <= rate < 1")
     x, rate = activation("x", x), float(rate)
     seed = rng.integers(2**63)
-    return kernels.for_array(x).dropout(x, rate, seed), (x.shape, x.dtype, rate, seed)
+    y = run(reference.dropout, x, rate, seed)  # x * keep(rate, seed)
+    return y, (x.shape, x.dtype, rate, seed)
 
 
 def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
@@ -195,14 +185,45 @@ def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
     Proof: <dx, v> = <dy, v * keep> for every v.
     """
     shape, dtype, rate, seed = cache
-    dy = gradient(dy, shape, dtype)
-    return (kernels.for_array(dy).dropout(dy, rate, seed),)
+    return (run(reference.dropout, gradient(dy, shape, dtype), rate, seed),)  # dy * keep(rate, seed)
+
+
+def group_norm(
+    x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: float = 1e-5
+) -> tuple[Array, Cache]:
+    """Bring each group of channels of each image to mean 0 and variance 1, then scale and shift each channel.
+
+        z = (x - mean) / sqrt(variance + epsilon)          mean, variance over the pixels of an image and the C / groups channels
+        y = gamma z + beta                                 of a group; no batch, so that training and inference are the same
+
+    x (N, H, W, C), gamma (C,), beta (C,) -> y (N, H, W, C). Wu and He 2018, equations 1, 2 and 7.
+    """
+    x = activation("x", x)
+    require(x.shape[3] % groups == 0, "groups", groups, f"a divisor of the {x.shape[3]} channels")
+    for name, p in (("gamma", gamma), ("beta", beta)):
+        fits = p.shape == x.shape[3:] and p.dtype == x.dtype
+        require(fits, name, f"a {p.dtype} array {p.shape}", f"{x.dtype}, {x.shape[3:]}: one a channel")
+        beside(name, p, x)
+    y, z, scale = run(reference.group_norm, x, gamma, beta, groups, epsilon)
+    return y, (z, scale, gamma)
+
+
+def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return dx, dgamma, dbeta of group_norm.
+
+        dgamma = sum over n, h, w of dy z          dbeta = sum over n, h, w of dy          dz = gamma dy
+        dx = (dz - mean(dz) - z mean(dz z)) / sqrt(variance + epsilon)
+
+    for a change of x along 1 only moves the mean, one along z only the variance, and z feels neither: dx lies across both.
+    Proof: <dx, v> = <dy, (group_norm(x + t v) - group_norm(x)) / t> for t to 0, and <dx, 1> = 0 in every group.
+    """
+    z, scale, gamma = cache
+    return run(reference.group_norm_grad, gradient(dy, z.shape, z.dtype, z), z, scale, gamma)
 
 
 def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
     """Crop skip (N, H, W, C1) about its centre to the size of up (N, P, Q, C2), and stack the channels: (N, P, Q, C1 + C2).
 
-    Where skip and up are already the two halves of one buffer, the result is that buffer: no copy.
     Ronneberger et al. 2015, section 2.
     """
     skip, up = activation("skip", skip), activation("up", up)
@@ -212,9 +233,7 @@ def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
     top, left = (skip.shape[1] - p) // 2, (skip.shape[2] - q) // 2
     fits = skip.shape[0] == up.shape[0] and top >= 0 and left >= 0
     require(fits, "skip", skip.shape, f"{up.shape[0]} images of at least {p} x {q} pixels, the size of up")
-    cropped = skip[:, top : top + p, left : left + q]
-    buffer = joined(cropped, up)
-    y = np.concatenate((cropped, up), axis=3) if buffer is None else buffer
+    y = run(composed.concat_halves, skip[:, top : top + p, left : left + q], up)
     return y, (skip.shape, y.shape, y.dtype, top, left)
 
 

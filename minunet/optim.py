@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from . import kernels
+from .kernels import composed, run, updates
 
 Array = NDArray[np.floating]
 
@@ -26,11 +28,16 @@ class Optimizer:
         if not self.moments:
             self.moments = tuple(np.zeros_like(flat) for _ in range(self._n_moments))
         self.n_updates += 1
-        self._apply(flat, flat_gradient, loss)
+        rule, guarded, rates = self._rule()
+        if loss is None:
+            run(rule, flat, flat_gradient, *self.moments, **rates)
+        else:
+            run(guarded, flat, flat_gradient, *self.moments, loss, **rates)
 
     _n_moments = 0
 
-    def _apply(self, flat: Array, flat_gradient: Array, loss: Array | None) -> None:
+    def _rule(self) -> tuple[Callable[..., None], Callable[..., None], dict[str, float]]:
+        """Return the update rule, the same where a loss must be finite, and what both take by name."""
         raise TypeError(f"{type(self).__name__} has no rule; use SGD or Adam")
 
 
@@ -46,11 +53,9 @@ class SGD(Optimizer):
         super().__init__(learning_rate, weight_decay)
         self.momentum = momentum
 
-    def _apply(self, flat: Array, flat_gradient: Array, loss: Array | None) -> None:
-        kernels.for_array(flat).sgd_update(
-            flat, flat_gradient, *self.moments, learning_rate=self.learning_rate, momentum=self.momentum,
-            weight_decay=self.weight_decay, loss=loss,
-        )  # fmt: skip
+    def _rule(self) -> tuple[Callable[..., None], Callable[..., None], dict[str, float]]:
+        rates = {"learning_rate": self.learning_rate, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        return updates.sgd_update, composed.guarded_sgd_update, rates
 
 
 class Adam(Optimizer):
@@ -70,9 +75,7 @@ class Adam(Optimizer):
         super().__init__(learning_rate, weight_decay)
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
-    def _apply(self, flat: Array, flat_gradient: Array, loss: Array | None) -> None:
-        kernels.for_array(flat).adam_update(
-            flat, flat_gradient, *self.moments, learning_rate=self.learning_rate, beta1=self.beta1, beta2=self.beta2,
-            epsilon=self.epsilon, weight_decay=self.weight_decay, t=self.n_updates,
-            loss=loss,
-        )  # fmt: skip
+    def _rule(self) -> tuple[Callable[..., None], Callable[..., None], dict[str, float]]:
+        names = ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay")
+        rates = {name: getattr(self, name) for name in names} | {"t": self.n_updates}
+        return updates.adam_update, composed.guarded_adam_update, rates

@@ -68,7 +68,10 @@ def runs() -> Iterator[tuple[str, Callable[[], str]]]:
             for name in ("same", "valid, dropout"):
                 common = {"make": optimizers["adam"], "channels": 1, "steps": 2} | shapes[name]
                 yield f"gpu, {name}, {precision}", lambda c=common, p=precision: on_gpu(p, **c)
-        yield "gpu, im2col", lambda: on_gpu("float32", make=optimizers["sgd"], channels=3, steps=2, algorithm="im2col", base_channels=8)
+        yield (
+            "gpu, im2col",
+            lambda: on_gpu("float32", make=optimizers["sgd"], channels=3, steps=2, algorithm="im2col", base_channels=8),
+        )
     yield "fit", fitted
 
 
@@ -96,11 +99,15 @@ def main(path: Path) -> int:
     found = {}
     for name, run in runs():
         found[name] = run()
-        print(f"{found[name]}  {name}{'' if known.get(name, found[name]) == found[name] else '   WAS ' + known[name]}", flush=True)
+        print(
+            f"{found[name]}  {name}{'' if known.get(name, found[name]) == found[name] else '   WAS ' + known[name]}", flush=True
+        )
     if not known:
         path.write_text(json.dumps(found, indent=1))
     changed = [name for name, value in found.items() if known and known.get(name) != value]
-    print(f"{len(found)} trainings; " + (f"CHANGED: {changed}" if changed else "the same bits" if known else f"recorded in {path}"))
+    print(
+        f"{len(found)} trainings; " + (f"CHANGED: {changed}" if changed else "the same bits" if known else f"recorded in {path}")
+    )
     return bool(changed)
 
 

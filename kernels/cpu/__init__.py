@@ -10,7 +10,6 @@
     generated.py            the generated code: the tile, and runs of elements; isa.py says for which vectors
     threads.py              jobs cut by shape, claimed by threads; jit.py compiles, and keeps what it compiled
     columns.py, pointwise.py, pooling.py, loss.py, updates.py       what is not a product
-    working.py              what they take of memory, foretold
 
 Read direct.py first. Each kernel is one compiled call a thread, on addresses and strides; a job is a fixed piece of the
 result (or of a sum whose parts are added in order), so the threads decide nothing but who computes it: same bits at any
@@ -20,19 +19,24 @@ number of them. docs/kernels.md tells why it is as it is, with measurements.
 from numpy import asarray
 
 from ..buffers import empty
-from ..composed import linear_cross_entropy_of
 from .columns import col2im, im2col
-from .convolution import conv2d, conv2d_grads, conv2d_input_grad, conv2d_weight_grad
+from .convolution import (
+    conv2d,
+    conv2d_grads,
+    conv2d_input_grad,
+    conv2d_relu,
+    conv2d_relu_grads,
+    conv2d_weight_grad,
+    conv_transpose2d,
+)
 from .jit import probe
 from .loss import softmax_cross_entropy
 from .pointwise import bias_grad, dropout, relu, relu_grad
-from .pooling import max_pool2d, max_pool2d_grad
+from .pooling import max_pool2d, max_pool2d_grad, max_pool2d_grad_plus
 from .updates import adam_update, sgd_update
 
 __all__ = [
-    "adam_update", "asarray", "bias_grad", "col2im", "conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_weight_grad",
-    "dropout", "empty", "im2col", "linear_cross_entropy", "max_pool2d", "max_pool2d_grad", "probe", "relu", "relu_grad",
-    "sgd_update", "softmax_cross_entropy",
+    "adam_update", "asarray", "bias_grad", "col2im", "conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_relu",
+    "conv2d_relu_grads", "conv2d_weight_grad", "conv_transpose2d", "dropout", "empty", "im2col", "max_pool2d",
+    "max_pool2d_grad", "max_pool2d_grad_plus", "probe", "relu", "relu_grad", "sgd_update", "softmax_cross_entropy",
 ]  # fmt: skip
-
-linear_cross_entropy = linear_cross_entropy_of(empty, conv2d, softmax_cross_entropy, conv2d_grads)

@@ -37,8 +37,8 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer], weights: A
     dlogits = empty(logits.shape, logits.dtype)
     total = float(weights.sum(dtype=np.float64))
     k = logits.shape[3]
-    labels = np.ascontiguousarray(labels, np.int32)  # one that does not fit has weight 0: it may change
-    weights = np.ascontiguousarray(weights, logits.dtype)
+    labels = labels.astype(np.int32, order="C", copy=False)  # one that does not fit has weight 0: it may change
+    weights = weights.astype(logits.dtype, order="C", copy=False)
     partial = np.zeros(-(-labels.size // PIXELS))
     launch(
         _cross_entropy, len(partial), (k + 4) * PIXELS * 8, logits.dtype.type(0), logits.itemsize, labels.size, k,

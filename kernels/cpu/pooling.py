@@ -30,17 +30,20 @@ def max_pool2d(x: Array, window: Pair, stride: Pair) -> tuple[Array, NDArray[np.
 
 
 def max_pool2d_grad(
-    dy: Array, argmax: NDArray[np.uint8], x_shape: tuple[int, ...], window: Pair, stride: Pair, plus: Array | None = None
+    dy: Array, argmax: NDArray[np.uint8], x_shape: tuple[int, ...], window: Pair, stride: Pair, dskip: Array | None = None
 ) -> Array:
     """Let each pixel gather dy from the windows in which it was the largest, beside what it has already."""
     dx = empty(x_shape, dy.dtype)
-    before = (0, 0) if plus is None else (address(plus), pixel_stride(plus))
-    argmax = np.ascontiguousarray(argmax)
+    before = (0, 0) if dskip is None else (address(dskip), pixel_stride(dskip))
+    argmax = argmax.astype(np.uint8, order="C", copy=False)
     launch(
         _pool_grad, x_shape[0] * x_shape[1], 0, dy.dtype.type(0), dy.itemsize, x_shape, dy.shape[1:3], window, stride,
         address(dy), pixel_stride(dy), address(argmax), *before, address(dx),
     )  # fmt: skip
     return dx
+
+
+max_pool2d_grad_plus = max_pool2d_grad  # which dskip is given
 
 
 @jit

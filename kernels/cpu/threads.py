@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import n_threads
+from ..buffers import counted
 from ..geometry import address
 
 _local = threading.local()
@@ -20,8 +21,11 @@ def launch(kernel: Any, n_jobs: int, scratch_bytes: int, *arguments: Any) -> Non
     """Run kernel(counter, n_jobs, scratch, *arguments) on up to `kernels.n_threads()` threads.
 
     The kernel claims jobs from the counter, until it gets n_jobs or more. Each thread's scratch (an address, 64-byte
-    aligned) has what was in it: working memory, never a result.
+    aligned) has what was in it: working memory, never a result. Where memory is only counted, nothing runs.
     """
+    if (book := counted()) is not None:
+        book.scratch = max(book.scratch, scratch_bytes)
+        return
     counter = np.zeros(1, np.int64)  # alive until all threads are done
     claims = address(counter)
 

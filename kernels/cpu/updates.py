@@ -19,22 +19,17 @@ ELEMENTS = 2**14  # a job
 
 
 def sgd_update(
-    param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float,
-    loss: Array | None = None,
-) -> None:  # fmt: skip
+    param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float
+) -> None:
     """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
-    if loss is not None and not np.isfinite(loss):
-        return
     _by_elements(_sgd, grad, (param, velocity), learning_rate, momentum, weight_decay)
 
 
 def adam_update(
     param: Array, grad: Array, m: Array, v: Array, *, learning_rate: float, beta1: float, beta2: float,
-    epsilon: float, weight_decay: float, t: int, loss: Array | None = None,
+    epsilon: float, weight_decay: float, t: int,
 ) -> None:  # fmt: skip
     """Adam (Kingma and Ba 2015, algorithm 1) with decoupled weight decay (Loshchilov and Hutter 2019)."""
-    if loss is not None and not np.isfinite(loss):
-        return
     _by_elements(
         _adam, grad, (param, m, v), learning_rate, beta1, 1 - beta1, beta2, 1 - beta2, 1 / (1 - beta1**t),
         1 / (1 - beta2**t), epsilon, weight_decay,

@@ -2,7 +2,7 @@
 
     device.py       the one door to CUDA: memory, sources, launches; cuda.py is CuPy behind it
     convolution.py  the three convolutions: implicit.py launches conv.cu, which builds no matrix; explicit.py builds it
-    plan.py         which variant of conv.cu, in how many blocks, its sum in how many parts; working.py: with what memory
+    plan.py         which variant of conv.cu, in how many blocks, its sum in how many parts
     head.py         the last convolution with the loss and all of its gradients: head.cu, one pass over its input
     layout.py       how activations are handed to kernels
     columns.py, pointwise.py, dropout.py, pooling.py, loss.py, updates.py      what is not a product: each launches its .cu
@@ -14,17 +14,26 @@ depends on what else a device does; and on the device itself only as far as it h
 """
 
 from .columns import col2im, im2col
-from .convolution import conv2d, conv2d_grads, conv2d_input_grad, conv2d_weight_grad
+from .convolution import (
+    conv2d,
+    conv2d_grads,
+    conv2d_input_grad,
+    conv2d_relu,
+    conv2d_relu_grads,
+    conv2d_weight_grad,
+    conv_transpose2d,
+)
 from .device import asarray, empty
 from .dropout import dropout
 from .head import linear_cross_entropy
 from .loss import softmax_cross_entropy
 from .pointwise import bias_grad, cast, relu, relu_grad
-from .pooling import max_pool2d, max_pool2d_grad
-from .updates import adam_update, sgd_update
+from .pooling import max_pool2d, max_pool2d_grad, max_pool2d_grad_plus
+from .updates import adam_update, guarded_adam_update, guarded_sgd_update, sgd_update
 
 __all__ = [
-    "adam_update", "asarray", "bias_grad", "cast", "col2im", "conv2d", "conv2d_grads", "conv2d_input_grad",
-    "conv2d_weight_grad", "dropout", "empty", "im2col", "linear_cross_entropy", "max_pool2d", "max_pool2d_grad", "relu",
+    "adam_update", "asarray", "bias_grad", "cast", "col2im", "conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_relu",
+    "conv2d_relu_grads", "conv2d_weight_grad", "conv_transpose2d", "dropout", "empty", "guarded_adam_update",
+    "guarded_sgd_update", "im2col", "linear_cross_entropy", "max_pool2d", "max_pool2d_grad", "max_pool2d_grad_plus", "relu",
     "relu_grad", "sgd_update", "softmax_cross_entropy",
 ]  # fmt: skip

@@ -17,6 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import shapes
+from ..buffers import counted
+
 HERE = Path(__file__).parent
 BLOCK = 256  # threads, where a kernel has no reason for another number
 
@@ -84,20 +87,21 @@ class Door(Protocol):
 def launch(kernel: Kernel, grid: int | tuple[int, int, int], block: int, *arguments: Any, shared: int = 0) -> None:
     """Run a kernel. Arrays go as addresses, None as a null pointer, whole numbers as long long, others as double.
 
-    A grid without blocks is no launch.
+    A grid without blocks is no launch, nor is any where memory is only counted.
     """
-    if (grid if isinstance(grid, int) else min(grid)) > 0:
+    if counted() is None and (grid if isinstance(grid, int) else min(grid)) > 0:
         door().launch(kernel, grid, block, arguments, shared)
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Any:
     """Return a fresh array with anything in it, from CuPy's pool."""
-    return door().empty(shape, dtype)
+    book = counted()
+    return door().empty(shape, dtype) if book is None else book.lease(shape, dtype)
 
 
 def asarray(a: Any) -> Any:
     """Return a, copied onto the device if it is not there."""
-    return door().asarray(a)
+    return door().asarray(a) if counted() is None else shapes.asarray(a)
 
 
 def blocks(n: int, each: int = BLOCK) -> int:

@@ -97,15 +97,3 @@ def _pieces(p: int, row_bytes: int) -> Iterator[slice]:
 def _under(rows: slice, r: int, stride: int) -> slice:
     """Return the rows of the padded image that these rows of windows see."""
     return slice(rows.start * stride, (rows.stop - 1) * stride + r)
-
-
-def working(x_shape: Shape, w_shape: Shape, itemsize: int, *, stride: Pair, padding: Pair) -> int:
-    """Return the bytes that any of the three takes beyond its results, at most.
-
-    A piece's columns, and their gradient gathered; a padded image, while the next one is made.
-    """
-    (_, h, w, c), (r, s, _, _) = x_shape, w_shape
-    p, q = output_hw(x_shape, (r, s), stride, padding)
-    row = q * r * s * c * itemsize
-    image = (h + 2 * padding[0]) * w * c * itemsize
-    return 2 * min(p * row, max(MOST_BYTES, row)) + 3 * image

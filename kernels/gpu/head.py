@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .. import parameter_dtype
-from ..composed import linear_cross_entropy_of
-from .convolution import conv2d, conv2d_grads
+from .. import composed, parameter_dtype
 from .device import BLOCK, Kernel, blocks, empty, launch, store
 from .layout import ACCESS, pixel
-from .loss import on_device, softmax_cross_entropy, sums_of_weights
+from .loss import on_device, sums_of_weights
 from .pointwise import aligned, sum_sums
 
 FILE = "head.cu"
@@ -61,14 +59,14 @@ VARIANTS = (
     Fused("bf16", 32, 8),
 )  # fmt: skip
 
-composed = linear_cross_entropy_of(empty, conv2d, softmax_cross_entropy, conv2d_grads)
-
 
 def linear_cross_entropy(x: Any, w: Any, b: Any, labels: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
     """Return the loss of the logits x w + b, and its gradients dx, dw, db. labels, weights: also NumPy's."""
     c, k = w.shape[2:]
     how = Fused.of(c, k, x.dtype)
-    return composed(x, w, b, labels, weights) if how is None else _fused(how, x, w, b, labels, weights)
+    if how is None:
+        return composed.linear_cross_entropy(x, w, b, labels, weights)
+    return _fused(how, x, w, b, labels, weights)
 
 
 def _fused(how: Fused, x: Any, w: Any, b: Any, labels: Any, weights: Any) -> tuple[Any, Any, Any, Any]:

@@ -26,13 +26,16 @@ def max_pool2d(x: Any, window: Pair, stride: Pair) -> tuple[Any, Any]:
     return y, argmax
 
 
-def max_pool2d_grad(dy: Any, argmax: Any, x_shape: tuple[int, ...], window: Pair, stride: Pair, plus: Any = None) -> Any:
+def max_pool2d_grad(dy: Any, argmax: Any, x_shape: tuple[int, ...], window: Pair, stride: Pair, dskip: Any = None) -> Any:
     """Let each pixel gather dy from the windows in which it was the largest, beside what it has already."""
     _, h, w, c = x_shape
     dx = empty(x_shape, dy.dtype)
-    width = unit(dy, *([] if plus is None else [plus]))
+    width = unit(dy, *([] if dskip is None else [dskip]))
     launch(
         Kernel(FILE, "max_pool_grad", store(dy.dtype)), blocks(dx.size // width), BLOCK, dy, pixel(dy), argmax,
-        plus, 0 if plus is None else pixel(plus), dx, dx.size // width, h, w, c // width, *dy.shape[1:3], *window, *stride, width,
+        dskip, 0 if dskip is None else pixel(dskip), dx, dx.size // width, h, w, c // width, *dy.shape[1:3], *window, *stride, width,
     )  # fmt: skip
     return dx
+
+
+max_pool2d_grad_plus = max_pool2d_grad  # which dskip is given

@@ -1,0 +1,76 @@
+"""All parameters of a network as one array: one fused update, one sum over processes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .checks import Array, require
+from .kernels.geometry import address
+from .layers import Layer, places
+
+ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
+
+
+class ParameterViews(Mapping[str, Array]):
+    """One flat array, and views of it by name at 64-byte steps. Write into a view; a name cannot be bound anew.
+
+    What is in them is what `empty(shape, dtype)` gave; the gaps between them are 0.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, empty: Callable[..., Array] = np.empty
+    ) -> None:
+        step = ALIGNMENT // np.dtype(dtype).itemsize
+        sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        starts = [0, *itertools.accumulate(-(-size // step) * step for size in sizes.values())]
+        self.flat = _aligned(starts[-1], dtype, empty)
+        self._views = {}
+        for name, start, end in zip(shapes, starts[:-1], starts[1:], strict=True):
+            self._views[name] = self.flat[start : start + sizes[name]].reshape(shapes[name])
+            self.flat[start + sizes[name] : end] = 0  # the gap
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __setitem__(self, name: str, value: Array) -> None:
+        raise TypeError(f"parameters are views of one array; write into them: parameters[{name!r}][...] = value")
+
+
+def gathered(layer: Layer, dtype: DTypeLike, backend: Any) -> ParameterViews:
+    """Move all parameters of a tree of layers into one flat array of a backend's."""
+    found = places(layer)
+    views = ParameterViews({name: leaf.parameters[key].shape for name, (leaf, key) in found.items()}, dtype, backend.empty)
+    for name, (leaf, key) in found.items():
+        views[name][...] = backend.asarray(leaf.parameters[key])
+        leaf.parameters[key] = views[name]
+        kept = leaf.parameters[key] is views[name]
+        require(kept, name, "gone when it is bound", f"a dict self.parameters that {type(leaf).__name__} keeps and reads")
+    return views
+
+
+def filled(like: ParameterViews, found: Mapping[str, Array], empty: Callable[..., Array]) -> ParameterViews:
+    """Return gradients by name as views of one fresh flat array. At the end: only then is there memory that nothing needs."""
+    views = ParameterViews({name: p.shape for name, p in like.items()}, like.flat.dtype, empty)
+    for name, grad in found.items():
+        views[name][...] = grad
+    return views
+
+
+def _aligned(size: int, dtype: DTypeLike, empty: Callable[..., Array]) -> Array:
+    """Return an uninitialised array whose first element lies at a multiple of ALIGNMENT bytes."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = empty((size * itemsize + ALIGNMENT,), np.uint8)
+    start = -address(raw) % ALIGNMENT
+    return raw[start : start + size * itemsize].view(dtype)

@@ -1,0 +1,35 @@
+"""Operations that do at once what `ops` does one after another: the same gradients, to the bit, with fewer passes over memory.
+
+Nothing here is new mathematics. `layers.fused` and network.Level, which know what follows what, decide where they serve.
+"""
+
+from __future__ import annotations
+
+from . import checks
+from .checks import Array, gradient
+from .kernels import composed, run
+from .kernels.geometry import Pair
+from .ops import Cache
+
+
+def conv2d_relu(
+    x: Array, w: Array, b: Array, *, stride: int | Pair = 1, padding: int | Pair = 0, out: Array | None = None
+) -> tuple[Array, Cache]:
+    """Return ops.conv2d, then ops.relu."""
+    x, w, b, stride, padding = checks.convolution(x, w, b, stride, padding, out)
+    y = run(composed.conv2d_relu, x, w, b, stride=stride, padding=padding, out=out)
+    return y, (x, w, y, stride, padding)
+
+
+def conv2d_relu_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
+    """Return dx, dw, db: ops.relu_backward, then ops.conv2d_backward. dy counts where y > 0."""
+    x, w, y, stride, padding = cache
+    dy = gradient(dy, y.shape, y.dtype, x)
+    return run(composed.conv2d_relu_grads, x, dy, w, y, stride=stride, padding=padding, input_grad=input_grad)
+
+
+def max_pool2d_backward_plus(dskip: Array, dy: Array, cache: Cache) -> tuple[Array]:
+    """Return dskip + ops.max_pool2d_backward(dy): the gradient of an x that went two ways, on as it was, and pooled."""
+    x_shape, dtype, argmax, window, stride = cache
+    dy, dskip = gradient(dy, argmax.shape, dtype, argmax), gradient(dskip, x_shape, dtype, argmax, name="dskip")
+    return (run(composed.max_pool2d_grad_plus, dy, argmax, x_shape, window, stride, dskip),)
