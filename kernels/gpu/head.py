@@ -12,17 +12,15 @@ from numpy.typing import DTypeLike
 from .. import parameter_dtype
 from ..composed import linear_cross_entropy_of
 from .convolution import conv2d, conv2d_grads
-from .device import BLOCK, Kernel, blocks, empty, launch, store
+from .device import BLOCK, WARP, Kernel, blocks, empty, launch, store
 from .layout import ACCESS, pixel
-from .loss import on_device, softmax_cross_entropy, sums_of_weights
+from .loss import MOST_PARTS, on_device, softmax_cross_entropy, sums_of_weights
 from .pointwise import aligned, sum_sums
 
 FILE = "head.cu"
 
 MOST_CLASSES = 8  # whose sums of dw have room in registers
-WARP = 32
 PIXELS = 8  # that lanes add up at least, to be worth a partial sum
-MOST_PARTS = 2**10  # of the sums over pixels: enough to fill any device, and a number that none of them decides
 
 
 @dataclass(frozen=True)

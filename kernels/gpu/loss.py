@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .device import BLOCK, Kernel, asarray, blocks, empty, launch, store
+from .device import BLOCK, WARP, Kernel, asarray, blocks, empty, launch, store
 from .layout import pixel
 
 FILE = "loss.cu"
 
-MOST_PARTS = 2**10  # of a sum over pixels: enough to fill any device, few enough for each block to add them
-SHARED = BLOCK // 32 * np.dtype(np.float64).itemsize  # bytes: each warp's sum
+MOST_PARTS = 2**10  # of a sum over pixels, whatever the device: enough to fill any, few enough for each block to add them
+SHARED = BLOCK // WARP * np.dtype(np.float64).itemsize  # bytes: each warp's sum
 
 
 def softmax_cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
