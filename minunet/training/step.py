@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import devices, kernels, losses
 from ..kernels.buffers import Pool, pooled
+from ..kernels.gpu import graph
 from ..network import Network
 from ..optim import Optimizer
-from .graph import graph_of
 
 Array = NDArray[np.floating]
 
@@ -39,7 +39,10 @@ def step(
         if place == "cpu":
             loss, gradient = passes(network, kernels.for_array(network.flat).asarray(x), labels, pixel_weights, rng)
         else:
-            loss, gradient = graph_of(network, passes, x, labels)(x, labels, pixel_weights, rng)
+            alive = ref(network)  # the graph lives as long as its network, and must not be what keeps it
+            arrays = x, labels, pixel_weights
+            run = graph.recorded(network, None, lambda *of: passes(alive(), *of), *arrays)  # type: ignore[arg-type]
+            loss, gradient = run(*arrays, rng)
         if gradient is not None:
             optimizer.update(network.flat, gradient, loss=loss)
     return loss
