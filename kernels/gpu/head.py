@@ -12,9 +12,9 @@ from numpy.typing import DTypeLike
 from .. import parameter_dtype
 from ..composed import linear_cross_entropy_of
 from .convolution import conv2d, conv2d_grads
-from .device import BLOCK, WARP, Kernel, blocks, empty, launch, store
+from .device import BLOCK, WARP, Kernel, empty, launch, store
 from .layout import ACCESS, pixel
-from .loss import MOST_PARTS, on_device, softmax_cross_entropy, sums_of_weights
+from .loss import on_device, parts, softmax_cross_entropy, sums_of_weights
 from .pointwise import aligned, sum_sums
 
 FILE = "head.cu"
@@ -40,7 +40,7 @@ class Fused:
 
     def parts(self, pixels: int) -> int:
         """Return into how many parts, of a block each, sums over so many pixels are cut."""
-        return max(1, min(MOST_PARTS, blocks(pixels, BLOCK // self.lanes * PIXELS)))
+        return parts(pixels, BLOCK // self.lanes * PIXELS)
 
     @property
     def shared(self) -> int:
@@ -73,10 +73,10 @@ def _fused(how: Fused, x: Any, w: Any, b: Any, labels: Any, weights: Any) -> tup
     pixels, size, k = math.prod(x.shape[:3]), w.size, w.shape[3]
     x = aligned(x)
     labels, weights = on_device(labels, np.int32), on_device(weights, parameter_dtype(x.dtype))
-    weight_sums, parts = sums_of_weights(weights), how.parts(pixels)
-    dx, sums = empty(x.shape, x.dtype), empty((parts, size + k + 1), np.float64)
+    weight_sums, n = sums_of_weights(weights), how.parts(pixels)
+    dx, sums = empty(x.shape, x.dtype), empty((n, size + k + 1), np.float64)
     launch(
-        how.kernel, parts, BLOCK, x, pixel(x), w, b, labels, weights, pixels, weight_sums, weight_sums.size, dx, sums,
+        how.kernel, n, BLOCK, x, pixel(x), w, b, labels, weights, pixels, weight_sums, weight_sums.size, dx, sums,
         shared=how.shared,
     )  # fmt: skip
     total = sum_sums(sums, x.dtype)

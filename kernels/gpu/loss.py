@@ -39,9 +39,9 @@ def sums_of_weights(weights: Any) -> Any:
     return sums
 
 
-def parts(pixels: int) -> int:
-    """Return into how many parts a sum over pixels is cut, by their number alone: it decides how the sum is rounded."""
-    return max(1, min(MOST_PARTS, blocks(pixels)))
+def parts(pixels: int, each: int = BLOCK) -> int:
+    """Return into how many parts, of `each` if it can be, a sum over pixels is cut: by numbers that decide how it is rounded."""
+    return max(1, min(MOST_PARTS, blocks(pixels, each)))
 
 
 def on_device(a: Any, dtype: DTypeLike) -> Any:
