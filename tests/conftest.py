@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from cuda_on_cpu.door import compiler
 from hypothesis import HealthCheck, settings
 from proof import counting
 
@@ -45,8 +46,8 @@ def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = [report.nodeid for report in reporter.stats.get("skipped", ())] if reporter else []
     left_out = [name for name in skipped if name.startswith(WITHOUT_A_GPU) and MAY_SKIP not in name]
-    if os.environ.get("CI") and left_out and shutil.which("nvcc") and shutil.which("g++"):
-        reporter.write_line(f"\nskipped, although nvcc and g++ are here: {', '.join(left_out)}")
+    if os.environ.get("CI") and left_out and shutil.which("nvcc") and compiler():
+        reporter.write_line(f"\nskipped, although nvcc and a C++ compiler are here: {', '.join(left_out)}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if session.config.getoption("--proof-counts") and counting.missing() and not session.exitstatus:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,6 +1,7 @@
 """The GPU backend: CUDA C++ compiled at run time through CuPy.
 
     device.py       the one door to CUDA: memory, sources, launches; cuda.py is CuPy behind it
+    graph.py        a step's launches as one
     convolution.py  the three convolutions: implicit.py launches conv.cu, which builds no matrix; explicit.py builds it
     plan.py         which variant of conv.cu, in how many blocks, its sum in how many parts
     head.py         the last convolution with the loss and all of its gradients: head.cu, one pass over its input

@@ -5,7 +5,8 @@
 // in parentheses are its headings. cp.async, tf32 and bf16 exist from sm_80 on.
 //
 // A source is compiled for one type of numbers: REAL is what it computes with, and what parameters are; STORE what activations are
-// stored as, the same or bf16 (which makes it NARROW).
+// stored as, the same or bf16 (which makes it NARROW). BLOCK threads make a block, where a kernel has no reason for another number;
+// by one instruction, a thread loads or stores ACCESS bytes at most. Whatever launchers count with comes from them, as those do.
 
 typedef long long i64;
 typedef unsigned char u8;
@@ -100,8 +101,6 @@ __device__ __forceinline__ i64 thread() { return (i64)blockIdx.x * blockDim.x + 
 
 __device__ constexpr i64 ceil_div(i64 n, i64 each) { return (n + each - 1) / each; }
 
-[[maybe_unused]] constexpr int BLOCK = 256;  // threads, where a kernel has no reason for another number: as in device.py
-
 // What one thread takes at once of an array: 16 bytes where its launcher found them aligned (layout.py), else one element.
 template <typename T, int N> struct alignas(N * sizeof(T)) Unit {
     static constexpr int size = N;
@@ -113,7 +112,7 @@ template <typename Body> __device__ __forceinline__ void by_units(i64 size, Body
     if (size == 1)
         body(Unit<STORE, 1>{});
     else
-        body(Unit<STORE, 16 / sizeof(STORE)>{});
+        body(Unit<STORE, ACCESS / sizeof(STORE)>{});
 }
 
 template <typename T, typename U> __device__ __forceinline__ Unit<T, U::size> unit_of(const U& from) {

@@ -29,17 +29,15 @@
 // `sum_parts` adds them in order. Within a part the order of summation is that of the depth. So bits depend on nothing else:
 // not on the width of tiles or loads, and those of y and dx not on how many images there are.
 //
-// The compiler is told what to make:
+// The compiler is told what to make, by plan.py:
 //     STORE      what images lie in memory as, and w: REAL, or bf16, of which products are exact in REAL
 //     TENSOR     1: tensor cores, factors rounded to TF32 (11 bits) or bf16 as they are, sums in float. 0: multiply-adds in REAL
-//     COLUMNS    of a tile
+//     ROWS       of a tile, and COLUMNS
 //     VECTOR     numbers that are loaded at once: 16 bytes where all addresses and channel counts allow it, else 1 number
-
-#ifndef TENSOR
-#define TENSOR 0
-#define COLUMNS 64
-#define VECTOR 1
-#endif
+//     DEPTH      of a chunk
+//     STAGES     chunks in shared memory: one is multiplied, the others come
+//     SPACE      numbers between the lines of a chunk
+//     LIMIT      below which all sizes lie
 
 #if !TENSOR || __CUDA_ARCH__ >= 800 || defined(MINUNET_ON_CPU)
 
@@ -48,13 +46,10 @@ template <typename A, typename B> struct Either<false, A, B> { typedef B type; }
 
 typedef Either<bool(TENSOR), STORE, REAL>::type Factor;  // a number in shared memory
 
-constexpr int ROWS = DOUBLE ? 64 : TENSOR && VECTOR > 1 && COLUMNS < 128 ? 256 : 128;
-constexpr int DEPTH = TENSOR && NARROW ? 32 : 16;
 constexpr int PIECE = 16 / sizeof(Factor);  // numbers that ldmatrix and the tensor cores' fragments take together
 constexpr int HALVES = 2;  // of a chunk: while one is multiplied, a half of a later chunk is in registers at most
-constexpr int STAGES = !TENSOR ? 2 : ROWS == 256 ? 3 : 4;  // chunks in shared memory: one is multiplied, the others come
 constexpr int RESIDENT = VECTOR > 1 ? 2 : 1;  // blocks on a multiprocessor, for which registers must suffice
-constexpr int NOWHERE = -(1 << 30);  // above any image: sizes are below 2^30
+constexpr int NOWHERE = -LIMIT;  // above any image
 
 // ---- Indices: a window (n, p, q) or a tap (i, j, c), digit by digit ----
 
@@ -118,7 +113,7 @@ __device__ __forceinline__ Columns points(const STORE* a, i64 step, int n, int h
 // numbers of one depth in turn, and so much space between depths that 4 depths of 8 rows (what the lanes of a warp read for
 // mma) lie in all banks too, or vectors along the depth (which multiply-adds want across it) meet in few when they are written.
 template <int WIDE, bool BY_ROWS> struct Tile {
-    static constexpr int LINE = WIDE + (TENSOR ? 8 : 4);
+    static constexpr int LINE = WIDE + SPACE;
     static constexpr int SIZE = BY_ROWS ? WIDE * DEPTH : LINE * DEPTH;
     static constexpr int DEPTH_STEP = BY_ROWS ? 1 : LINE;
 

@@ -19,9 +19,11 @@ from numpy.typing import DTypeLike
 
 from .. import shapes
 from ..buffers import counted
+from .layout import ACCESS
 
 HERE = Path(__file__).parent
 BLOCK = 256  # threads, where a kernel has no reason for another number
+WARP = 32
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Kernel:
     file: str
     name: str
     store: str = "float"  # or "double" or "bf16"
-    options: tuple[str, ...] = ()  # what else the source is told: NAME=value
+    options: tuple[str, ...] = ()  # which variant of the source it is: NAME=value
+    constants: tuple[str, ...] = ()  # NAME=value of what else its launcher counts with
 
     @property
     def source(self) -> str:
@@ -40,10 +43,10 @@ class Kernel:
 
     @property
     def defines(self) -> tuple[str, ...]:
-        """What the compiler is told about this source's types, and by its options."""
-        types = {"STORE": self.store, "REAL": "double" if self.store == "double" else "float"}
-        flags = {"DOUBLE": int(self.store == "double"), "NARROW": int(self.store == "bf16")}
-        return (*(f"-D{name}={value}" for name, value in (types | flags).items()), *(f"-D{option}" for option in self.options))
+        """What the compiler is told: types, and the numbers that both sides count with, which are stated in Python alone."""
+        narrow, real = self.store == "bf16", "double" if self.store == "double" else "float"
+        common = f"STORE={self.store}", f"REAL={real}", f"NARROW={int(narrow)}", f"BLOCK={BLOCK}", f"ACCESS={ACCESS}"
+        return tuple(f"-D{told}" for told in (*common, *self.options, *self.constants))
 
     @property
     def flags(self) -> tuple[str, ...]:

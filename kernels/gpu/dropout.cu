@@ -1,8 +1,7 @@
 // Dropout, drawn by Philox4x32-10 (philox.py): a function of an element's number, so that each thread draws its own.
+// It is compiled for EACH elements of a thread: whole blocks of four words, and whole units.
 
 typedef unsigned long long u64;
-
-constexpr int EACH = NARROW ? 8 : 4;  // elements of a thread: whole blocks of four words, and whole units
 
 // The block of four words that belongs to a counter below 2^64.
 __device__ __forceinline__ void philox4x32(u64 counter, u64 key, unsigned* words) {

@@ -8,19 +8,23 @@ import numpy as np
 
 from ..philox import limit
 from .device import BLOCK, Kernel, blocks, empty, launch, store
-from .layout import ACCESS, pixel, unit
+from .layout import pixel, unit
 
 FILE = "dropout.cu"
+EACH = {"float": 4, "double": 4, "bf16": 8}  # elements of a thread: whole blocks of four words, and whole units
 
 
 def dropout(x: Any, rate: float, seed: Any) -> Any:
     """x * keep: keep is 0 where an element's word of Philox is below rate 2^32, else 1 / (1 - rate)."""
-    y = empty(x.shape, x.dtype)
-    width = unit(x)
-    each = max(4, ACCESS // x.itemsize)  # elements of a thread, as many as EACH
+    y, kind, width = empty(x.shape, x.dtype), store(x.dtype), unit(x)
     number, seed_at = (seed, None) if isinstance(seed, (int, np.integer)) else (0, seed)
     launch(
-        Kernel(FILE, "dropout", store(x.dtype)), blocks(x.size, each * BLOCK), BLOCK, x, pixel(x), limit(rate), 1 / (1 - rate),
-        number, seed_at, y, x.shape[3] // width, x.size // width, width,
+        kernel(kind), blocks(x.size, EACH[kind] * BLOCK), BLOCK, x, pixel(x), limit(rate), 1 / (1 - rate), number, seed_at, y,
+        x.shape[3] // width, x.size // width, width,
     )  # fmt: skip
     return y
+
+
+def kernel(kind: str) -> Kernel:
+    """Return the kernel for activations stored as that."""
+    return Kernel(FILE, "dropout", kind, constants=(f"EACH={EACH[kind]}",))

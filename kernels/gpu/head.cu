@@ -3,7 +3,7 @@
 // It is compiled for LANES and CLASSES. A pixel's channels lie in LANES neighbouring lanes of a warp, 16 bytes in each, w and
 // dw beside them. So logits are sums over these lanes, all of which then have them; they never leave registers.
 
-constexpr int UNIT = 16 / sizeof(STORE), C = LANES * UNIT, K = CLASSES;
+constexpr int UNIT = ACCESS / sizeof(STORE), C = LANES * UNIT, K = CLASSES;
 constexpr int GROUPS = BLOCK / LANES, WARPS = BLOCK / 32;  // groups: of lanes, each with a pixel of its own
 
 using U = Unit<STORE, UNIT>;

@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import composed, parameter_dtype
-from .device import BLOCK, Kernel, blocks, empty, launch, store
+from .device import BLOCK, WARP, Kernel, empty, launch, store
 from .layout import ACCESS, pixel
-from .loss import on_device, sums_of_weights
+from .loss import on_device, parts, sums_of_weights
 from .pointwise import aligned, sum_sums
 
 FILE = "head.cu"
 
 MOST_CLASSES = 8  # whose sums of dw have room in registers
-WARP = 32
 PIXELS = 8  # that lanes add up at least, to be worth a partial sum
-MOST_PARTS = 2**10  # of the sums over pixels: enough to fill any device, and a number that none of them decides
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Fused:
 
     def parts(self, pixels: int) -> int:
         """Return into how many parts, of a block each, sums over so many pixels are cut."""
-        return max(1, min(MOST_PARTS, blocks(pixels, BLOCK // self.lanes * PIXELS)))
+        return parts(pixels, BLOCK // self.lanes * PIXELS)
 
     @property
     def shared(self) -> int:
@@ -73,10 +71,10 @@ def _fused(how: Fused, x: Any, w: Any, b: Any, labels: Any, weights: Any) -> tup
     pixels, size, k = math.prod(x.shape[:3]), w.size, w.shape[3]
     x = aligned(x)
     labels, weights = on_device(labels, np.int32), on_device(weights, parameter_dtype(x.dtype))
-    weight_sums, parts = sums_of_weights(weights), how.parts(pixels)
-    dx, sums = empty(x.shape, x.dtype), empty((parts, size + k + 1), np.float64)
+    weight_sums, n = sums_of_weights(weights), how.parts(pixels)
+    dx, sums = empty(x.shape, x.dtype), empty((n, size + k + 1), np.float64)
     launch(
-        how.kernel, parts, BLOCK, x, pixel(x), w, b, labels, weights, pixels, weight_sums, weight_sums.size, dx, sums,
+        how.kernel, n, BLOCK, x, pixel(x), w, b, labels, weights, pixels, weight_sums, weight_sums.size, dx, sums,
         shared=how.shared,
     )  # fmt: skip
     total = sum_sums(sums, x.dtype)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .device import BLOCK, Kernel, asarray, blocks, empty, launch, store
+from .device import BLOCK, WARP, Kernel, asarray, blocks, empty, launch, store
 from .layout import pixel
 
 FILE = "loss.cu"
 
-MOST_PARTS = 2**10  # of a sum over pixels: enough to fill any device, few enough for each block to add them
-SHARED = BLOCK // 32 * np.dtype(np.float64).itemsize  # bytes: each warp's sum
+MOST_PARTS = 2**10  # of a sum over pixels, whatever the device: enough to fill any, few enough for each block to add them
+SHARED = BLOCK // WARP * np.dtype(np.float64).itemsize  # bytes: each warp's sum
 
 
 def softmax_cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
@@ -39,9 +39,9 @@ def sums_of_weights(weights: Any) -> Any:
     return sums
 
 
-def parts(pixels: int) -> int:
-    """Return into how many parts a sum over pixels is cut, by their number alone: it decides how the sum is rounded."""
-    return max(1, min(MOST_PARTS, blocks(pixels)))
+def parts(pixels: int, each: int = BLOCK) -> int:
+    """Return into how many parts, of `each` if it can be, a sum over pixels is cut: by numbers that decide how it is rounded."""
+    return max(1, min(MOST_PARTS, blocks(pixels, each)))
 
 
 def on_device(a: Any, dtype: DTypeLike) -> Any:

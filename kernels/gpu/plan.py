@@ -27,10 +27,8 @@ PASSES = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 PATHS = ("fma", "tensor")
 TENSOR_CAPABILITY = 80  # TF32, bf16 and cp.async came with it
 
-# conv.cu has the same numbers under the same names
 DEPTH = 16
 NARROW_DEPTH = 32  # of bf16 on tensor cores
-LINE_PADDING = 8  # at most
 
 LEAST_CHANNELS = 8  # for tensor cores, which multiply 8 by 8: with fewer, memory is what takes the time
 BUSY = 512  # blocks that a weight gradient is cut into, if it has the depth: twice what a large GPU runs at once
@@ -42,7 +40,7 @@ MOST_BLOCKS = 2**31 - 1
 
 @dataclass(frozen=True)
 class Tile:
-    """What a block makes of a product, and how: a variant of conv.cu."""
+    """What a block makes of a product, and how: a variant of conv.cu, which is told these numbers as it is compiled."""
 
     path: str
     store: str
@@ -51,32 +49,38 @@ class Tile:
 
     @property
     def rows(self) -> int:
-        """As many as conv.cu's ROWS. A warp that multiplies 64 rows by 32 columns reads less for each product than one of 32."""
+        """Of the tile. A warp that multiplies 64 rows by 32 columns reads less for each product than one of 32."""
         if self.store == "double":
             return 64
         return 256 if self.path == "tensor" and self.vector > 1 and self.columns < 128 else 128
 
     @property
     def stages(self) -> int:
-        """As many as conv.cu's STAGES."""
+        """Chunks in shared memory: one is multiplied, the others come."""
         return 2 if self.path == "fma" else 3 if self.rows == 256 else 4
 
     @property
     def depth(self) -> int:
-        """As many as conv.cu's DEPTH."""
+        """Of a chunk."""
         return NARROW_DEPTH if (self.path, self.store) == ("tensor", "bf16") else DEPTH
+
+    @property
+    def space(self) -> int:
+        """Numbers between the lines of a chunk, so that what is read together lies in different banks."""
+        return 8 if self.path == "tensor" else 4
 
     @property
     def shared(self) -> int:
         """Bytes of shared memory: where each row goes, and all stages' chunks of both factors."""
-        line = self.rows + self.columns + 2 * LINE_PADDING
+        line = self.rows + self.columns + 2 * self.space
         factor = 8 if self.store == "double" else 4 * DEPTH // self.depth  # bytes
         return self.rows * 8 + self.stages * self.depth * line * factor
 
     def kernel(self, name: str) -> Kernel:
         """Return a pass's kernel."""
         options = f"TENSOR={int(self.path == 'tensor')}", f"COLUMNS={self.columns}", f"VECTOR={self.vector}"
-        return Kernel(FILE, name, self.store, options)
+        numbers = {"ROWS": self.rows, "DEPTH": self.depth, "STAGES": self.stages, "SPACE": self.space, "LIMIT": LIMIT}
+        return Kernel(FILE, name, self.store, options, tuple(f"{of}={number}" for of, number in numbers.items()))
 
 
 # All that there are, for whoever compiles or tests them; of those, `tile` chooses.

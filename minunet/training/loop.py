@@ -15,9 +15,9 @@ from .. import kernels
 from ..data.rng import generator
 from ..data.sampling import PatchSampler
 from ..kernels.buffers import pooled
+from ..kernels.gpu import graph
 from ..network import Network
 from ..optim import Optimizer
-from .graph import forget_graphs
 from .interrupt import StopOnInterrupt
 from .progress import Progress
 from .schedule import Schedule
@@ -62,7 +62,7 @@ class Loop:
             raise
         finally:
             self.progress.close()
-            forget_graphs(self.network)
+            graph.forget(self.network)
         self.interrupted = interrupt.requested
         if self.interrupted:
             warnings.warn(f"interrupted after {self.n_steps} steps; the model is usable as it is", UserWarning, stacklevel=4)

@@ -1,17 +1,19 @@
-"""The one training step, which fit and the benchmarks both call."""
+"""The one training step, which fit and the benchmarks both call: it joins a network, a loss and an optimiser."""
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import devices, kernels, losses
 from ..kernels.buffers import Pool, pooled
+from ..kernels.gpu import graph
+from ..layers import named
+from ..losses import Loss, Target
 from ..network import Network
 from ..optim import Optimizer
-from .graph import graph_of
 
 Array = NDArray[np.floating]
 
@@ -20,34 +22,43 @@ _pools: WeakKeyDictionary[Network, Pool] = WeakKeyDictionary()  # what one step 
 
 def step(
     network: Network, optimizer: Optimizer, x: NDArray[np.floating], labels: NDArray[np.integer], *,
-    weights: ArrayLike | None = None, class_weight: ArrayLike | None = None, ignore_index: int | None = None,
-    rng: np.random.Generator | None = None,
+    loss: str | Loss = "cross_entropy", weights: ArrayLike | None = None, class_weight: ArrayLike | None = None,
+    ignore_index: int | None = None, rng: np.random.Generator | None = None,
 ) -> NDArray[np.floating]:  # fmt: skip
     """Run x forward, the loss backward, and update the network. Return the loss (0-d) before the update.
 
     x (N, H, W, C), labels (N, P, Q), NumPy arrays also where the network lies on a GPU; the weights are those of
-    `losses.softmax_cross_entropy`; rng is for dropout.
+    `losses.target`; rng is for dropout.
     Where the loss is not finite, the network is left as it was: the caller decides what to do.
     The network's next step uses this one's memory again; it is given back with the network, or at the end of `fit`.
     On a GPU the step is under way when this returns: `float(loss)` waits for it.
     """
-    place = kernels.place(network.flat)
+    loss, place = losses.resolve(loss), kernels.place(network.flat)
+    given = {"class_weight": class_weight, "weights": weights, "ignore_index": ignore_index}
     with pooled(_pools.setdefault(network, Pool())), devices.using(place):
-        labels, pixel_weights = losses.labels_and_weights(
-            labels, network.logits_shape(x), network.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index
-        )
+        target = losses.target(labels, network.logits_shape(x), network.dtype, **given)
         if place == "cpu":
-            loss, gradient = passes(network, kernels.for_array(network.flat).asarray(x), labels, pixel_weights, rng)
+            value, gradient = passes(network, loss, kernels.for_array(network.flat).asarray(x), target, rng)
         else:
-            loss, gradient = graph_of(network, passes, x, labels)(x, labels, pixel_weights, rng)
+            alive = ref(network)  # the graph lives as long as its network, and must not be what keeps it
+            run = graph.recorded(network, loss, lambda x, *of: passes(alive(), loss, x, Target(*of[:2]), of[2]), x, *target)
+            value, gradient = run(x, *target, rng)
         if gradient is not None:
-            optimizer.update(network.flat, gradient, loss=loss)
-    return loss
+            optimizer.update(network.flat, gradient, loss=value)
+    return value
 
 
 def passes(
-    network: Network, x: Array, labels: NDArray[np.integer], weights: Array, rng: np.random.Generator | None = None
+    network: Network, loss: Loss, x: Array, target: Target, rng: np.random.Generator | None = None
 ) -> tuple[Array, Array | None]:
-    """Return the loss and the flat gradient; None where the loss is seen to be no number. (On a GPU the update looks.)"""
-    loss, gradients = network.loss_and_gradients(x, labels, weights, rng=rng)
-    return loss, None if gradients is None else gradients.flat
+    """Return the loss and the flat gradient of the network: what forward, the loss and backward give one after another.
+
+    Where the loss is seen not to be finite, there is no gradient: on the CPU, for on a GPU to look would be to wait.
+    """
+    features, cache = network.u.forward(network.stored(x), training=True, rng=rng)
+    value, dx, head = loss.through(network.head, features, target)
+    if kernels.place(value) == "cpu" and not np.isfinite(value):
+        return value, None
+    del features
+    dx, inner = network.u.backward(dx, cache, input_grad=False)  # type: ignore[call-arg]
+    return value, network.gradients(named("head", head) | inner).flat

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_on_cpu.door import compiler, emulated
+from cuda_on_cpu.door import emulated
 from cuda_on_cpu.strict import DeviceArray
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minunet.kernels.gpu import device
 from minunet.kernels.gpu.device import Kernel, launch
-
-pytestmark = pytest.mark.skipif(not compiler(), reason="there is no C++ compiler to run CUDA sources on the processor with")
 
 COLLECTIVES = str(Path(__file__).with_name("collectives.cu"))
 LANES = range(32)

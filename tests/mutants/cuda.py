@@ -8,7 +8,7 @@ CONV, HEAD, DROPOUT, COMMON, POINTWISE, POOLING, LOSS = (
     f"kernels/gpu/{name}"
     for name in ("conv.cu", "head.cu", "dropout.cu", "common.cuh", "pointwise.cu", "pooling.cu", "loss.cu")
 )
-GRAPH = "minunet/training/graph.py"
+GRAPH = "kernels/gpu/graph.py"
 
 EXACT = ("each_variant_equals", "all_passes_equal")
 
@@ -30,6 +30,7 @@ CUDA: list[Row] = [
     ("one row of threads is not added up", POINTWISE, "half >= columns", "half > columns", ("bias",)),
     ("a pool's other gradient is lost", POOLING, "plus ? load", "false ? load", ("pooling",)),
     ("a pixel of weight 0 takes part in the loss", LOSS, "if (weights[i] != 0)", "if (true)", ("pixel_without_weight", "loss")),
-    ("two precisions share a graph", GRAPH, ", kernels.precision_in_use())", ")", ("each_precision_has",)),
-    ("a graph keeps the seed of its first step", GRAPH, "(*self._buffers, *self._seeds)", "(*self._buffers,)", ("graph",)),
+    ("two precisions share a graph", GRAPH, "(key, precision_in_use(), ", "(key, ", ("each_precision_has",)),
+    ("each launch of a graph has the same seeds", GRAPH, "rng.integers(2**63, size=1)", "np.zeros(1, np.int64)", ("graph",)),
+    ("seeds are handed out from the last", GRAPH, "self._places[self._taken - 1]", "self._places[-self._taken]", ("seeds_are",)),
 ]  # fmt: skip

@@ -26,7 +26,6 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("kernels/gpu/", ["tests/kernels/gpu/test_gpu_*.py", "tests/minunet/test_devices.py", *MATHEMATICS]),
     ("kernels/", MATHEMATICS),
     ("minunet/data/", ["tests/minunet/data/test_*.py", *ESTIMATOR]),
-    ("minunet/training/graph.py", ["tests/minunet/test_devices.py", *ESTIMATOR]),
     ("minunet/training/", ESTIMATOR),
     ("minunet/evaluation/", ESTIMATOR),
     ("minunet/", MATHEMATICS[1:]),

@@ -31,7 +31,7 @@ from .equivalent import PROOFS
 from .mutant import ROOT, Mutant, Place, place, read
 from .plan import files_for, likely
 
-PARTS = ("minunet", "kernels", "tests", "setup.cfg", "pyproject.toml")
+PARTS = ("minunet", "kernels", "tests", "bench", "setup.cfg", "pyproject.toml")
 LIMIT = 1500  # seconds for a mutant's tests altogether; a single test that hangs is ended much earlier
 OTHER_KERNELS = {"kernels/cpu/": "reference", "kernels/reference.py": "cpu"}  # tests on those come last
 MEMORY = 2**34  # bytes of address space

@@ -9,7 +9,6 @@ what it chooses in either, and kernels/cpu/test_winograd.py has the numbers on w
 from __future__ import annotations
 
 import importlib
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from cuda_on_cpu.door import emulated
+from cuda_on_cpu.door import compiler, emulated
 
 from minunet import kernels
 from minunet.kernels.gpu import device
@@ -93,7 +92,7 @@ class Row:
 
 
 ROUNDS = {"winograd4x4"}
-GPU_ROWS = [Row("gpu"), Row("gpu", "im2col"), Row("gpu", precision="tf32")] if shutil.which("g++") else []
+GPU_ROWS = [Row("gpu"), Row("gpu", "im2col"), Row("gpu", precision="tf32")] if compiler() else []
 GPU_ROWS += [Row("cuda"), Row("cuda", precision="tf32")] if device.trouble() is None else []
 EVERY_ROW = [Row("reference"), *(Row("cpu", algorithm) for algorithm in kernels.ALGORITHMS), *GPU_ROWS]
 ROWS = [row for row in EVERY_ROW if row.algorithm not in ROUNDS]

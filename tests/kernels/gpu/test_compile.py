@@ -65,7 +65,7 @@ def builds() -> list[Kernel]:
     for path in [*sorted(HERE.glob("*.cu")), COLLECTIVES]:
         name = path.name if path.parent == HERE else str(path)
         stores = ("float", "double") if name in OF_PARAMETERS else ("float", "double", "bf16")
-        of_variants = {"conv.cu": variants, "head.cu": heads}.get(name)
+        of_variants = {"conv.cu": variants, "head.cu": heads, "dropout.cu": dropouts}.get(name)
         made += of_variants() if of_variants else [Kernel(name, "", store) for store in stores]
     return made
 
@@ -82,6 +82,13 @@ def heads() -> list[Kernel]:
     from minunet.kernels.gpu.head import VARIANTS
 
     return [replace(how.kernel, name="") for how in VARIANTS]
+
+
+def dropouts() -> list[Kernel]:
+    """Return those of dropout."""
+    from minunet.kernels.gpu.dropout import EACH, kernel
+
+    return [replace(kernel(store), name="") for store in EACH]
 
 
 def ends() -> list[Kernel]:

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from cuda_on_cpu import strict
-from cuda_on_cpu.door import Counted, compiler, emulated
+from cuda_on_cpu.door import Counted, emulated
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ml_dtypes import bfloat16
@@ -21,8 +21,6 @@ from minunet.kernels.gpu import convolution, device, explicit, implicit, working
 from minunet.kernels.gpu.plan import PASSES, TILES
 from minunet.testing import strategies
 from minunet.testing.strategies import Geometry
-
-pytestmark = pytest.mark.skipif(compiler() is None, reason="the emulated device needs a C++ compiler: g++, or $CXX")
 
 # The path and the device's capability
 PLACES = [("fma", 75), ("tensor", 80), ("fma", 90), ("tensor", 90)]

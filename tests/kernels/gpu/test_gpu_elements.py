@@ -5,7 +5,7 @@ import math
 import numpy as np
 import oracles
 import pytest
-from cuda_on_cpu.door import compiler, emulated
+from cuda_on_cpu.door import emulated
 from hypothesis import given
 from hypothesis import strategies as st
 from ml_dtypes import bfloat16
@@ -15,8 +15,6 @@ from minunet.kernels import gpu, parameter_dtype, philox, reference
 from minunet.kernels.gpu.loss import MOST_PARTS
 from minunet.kernels.gpu.pointwise import COLUMNS, Cut, add_bias_relu, relu_bias_grad
 from minunet.testing import strategies
-
-pytestmark = pytest.mark.skipif(compiler() is None, reason="the emulated device needs a C++ compiler: g++, or $CXX")
 
 DTYPES = st.sampled_from([np.float32, np.float64, bfloat16])
 UNITS = st.sampled_from([1, 3, 4, 8])  # channels: of float32, 4 are a unit

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minunet.kernels.gpu import convolution, device, working
+from minunet.kernels.gpu import convolution, working
 from minunet.kernels.gpu import plan as planning
 from minunet.kernels.gpu.explicit import MOST_BYTES
 from minunet.kernels.gpu.plan import DEPTH, LEAST_PART, LIMIT, MOST_PART, PASSES, TILES, Tile, chosen_path, cut, plan, tile
@@ -26,33 +26,6 @@ PLAIN = {"stride": (1, 1), "padding": (1, 1), "path": "fma"}
 @pytest.fixture(autouse=True)
 def _nothing_forced(monkeypatch):
     monkeypatch.delenv("MINUNET_GPU_PATH", raising=False)
-
-
-def test_the_source_has_the_numbers_of_the_plan():
-    source = (device.HERE / planning.FILE).read_text()
-    found = dict(re.findall(r"constexpr int (\w+) = ([^;]+);", source))
-    assert found["DEPTH"] == f"TENSOR && NARROW ? {planning.NARROW_DEPTH} : {DEPTH}"
-    assert {tile: (tile.rows, tile.stages) for tile in TILES} == {tile: numbers_of(found, tile) for tile in TILES}
-    spaces = re.search(r"LINE = WIDE \+ \(TENSOR \? (\d+) : (\d+)\)", source).groups()
-    assert max(map(int, spaces)) == planning.LINE_PADDING
-
-
-def numbers_of(found, shape):
-    """Return ROWS and STAGES as C++ finds them."""
-    names = {"DOUBLE": shape.store == "double", "TENSOR": shape.path == "tensor"}
-    names |= {"VECTOR": shape.vector, "COLUMNS": shape.columns}
-    names["ROWS"] = worked_out(found["ROWS"], names)
-    return names["ROWS"], worked_out(found["STAGES"], names)
-
-
-def worked_out(text, names):
-    """Work out `condition ? a : condition ? b : c`."""
-    condition, _, rest = text.partition(" ? ")
-    if not rest:
-        return int(text)
-    first, _, last = rest.partition(" : ")
-    python = condition.replace("&&", "and").replace("!", "not ").replace("not =", "!=")
-    return int(first) if eval(python, names) else worked_out(last, names)
 
 
 @pytest.mark.parametrize("shape", TILES, ids=str)
