@@ -111,13 +111,22 @@ def pooled(pool: Pool | None = None) -> Iterator[None]:
     In the end idle buffers go that the block had no use for: other sizes, or another network, had.
     """
     pool = _active.get() or pool or Pool()
-    token = _active.set(pool)
     start = pool.begin()
+    try:
+        with leasing_from(pool):
+            yield
+    finally:
+        pool.trim(start)
+
+
+@contextlib.contextmanager
+def leasing_from(pool: Pool) -> Iterator[None]:
+    """Lease from this pool in the block, whatever the block around it does."""
+    token = _active.set(pool)
     try:
         yield
     finally:
         _active.reset(token)
-        pool.trim(start)
 
 
 def best_fit(sizes: Iterable[int], wanted: int) -> int | None:

@@ -76,7 +76,7 @@ class _Owner:
 def counting(place: str = "cpu") -> Iterator[Book]:
     """Let nothing be taken or launched in the `with` block, and count what would be at this place."""
     book = Book(place)
-    with buffers.pooled(book):
+    with buffers.leasing_from(book):
         yield book
 
 

@@ -48,7 +48,7 @@ class Residual(Composite):
         super().__init__(**{"": self.path, "shortcut": self.shortcut})
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        tape, (_, h, w, _), e = Tape(), x.shape, self.edge
+        tape, (_, h, w, _), e = Tape(training, rng), x.shape, self.edge
         along = tape.run(self.path, x)
         beside = tape.run(self.shortcut, x[:, e : h - e, e : w - e])
         return tape.keep(*ops.relu(along + beside)), tape

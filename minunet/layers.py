@@ -9,6 +9,7 @@ of layers is a Composite, and names its children.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -44,11 +45,15 @@ class Layer:
 
     def can(self, option: str) -> bool:
         """Tell whether forward takes `out`, memory for y, or backward `input_grad`, whether dx is wanted. No layer must."""
-        method = self.forward if option == "out" else self.backward
-        return option in inspect.signature(method).parameters
+        return _takes(type(self).forward if option == "out" else type(self).backward, option)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+@functools.cache
+def _takes(method: Any, option: str) -> bool:
+    return option in inspect.signature(method).parameters
 
 
 class _Convolution(Layer):
@@ -226,17 +231,43 @@ class GroupNorm(Layer):
 
 
 class Tape(list[Any]):
-    """The caches of layers in a row, as they ran. backward pops them, so that each array dies after its last use: it serves once."""
+    """The caches of layers in a row, as they ran. backward pops them, so that each array dies after its last use: it serves once.
 
-    def run(self, layer: Layer, x: Array, **how: Any) -> Array:
-        """Run a layer forward, and keep its cache."""
-        return self.keep(*layer.forward(x, **how))
+        x = tape.run(layer, x)              forward: y, and its cache is kept
+        grads = tape.back(layer)            backward: tape.gradient, that of the layer's output, becomes that of its input
+    """
+
+    def __init__(self, training: bool = False, rng: np.random.Generator | None = None) -> None:
+        super().__init__()
+        self.training, self.rng = training, rng
+        self.gradient: Any = None  # nobody else holds it: it dies after its last use, too
+
+    def run(self, layer: Layer, x: Array, *, out: Array | None = None) -> Array:
+        """Run a layer forward, and keep its cache; `out` receives y where the layer can write there."""
+        passed = [x]
+        del x  # the layer alone has it now
+        if out is None or not layer.can("out"):
+            return self.keep(*layer.forward(passed.pop(), training=self.training, rng=self.rng))
+        return self.keep(*layer.forward(passed.pop(), training=self.training, rng=self.rng, out=out))  # type: ignore[call-arg]
 
     def keep(self, y: Array, cache: Any) -> Array:
-        """Keep what an op's or a layer's backward takes; nothing inside `forgetting`."""
+        """Keep what an op's or a layer's backward takes; nothing inside `forgetting`. Return y."""
         if not _forgetting.get():
             self.append(cache)
         return y
+
+    def back(self, layer: Layer, *, input_grad: bool = True) -> Grads:
+        """Run a layer backward, and return its parameters' gradients. Without input_grad, dx is None where the layer can spare it."""
+        if input_grad or not layer.can("input_grad"):
+            self.gradient, grads = layer.backward(self.taken(), self.pop())
+        else:
+            self.gradient, grads = layer.backward(self.taken(), self.pop(), input_grad=False)  # type: ignore[call-arg]
+        return grads
+
+    def taken(self) -> Array:
+        """Return the gradient, and let it go."""
+        gradient, self.gradient = self.gradient, None
+        return gradient
 
     def last(self) -> Any:
         """Return the last cache, which stays."""
@@ -316,18 +347,17 @@ class Sequential(Composite):
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
     ) -> tuple[Array, Any]:
-        tape, last = Tape(), {} if out is None else {"out": out}
+        tape = Tape(training, rng)
         for i, layer in enumerate(self.steps.values(), start=1):
-            x = tape.run(layer, x, training=training, rng=rng, **last if i == len(self.steps) else {})
+            x = tape.run(layer, x, out=out if i == len(self.steps) else None)
         return x, tape
 
     def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
-        grads: Grads = {}
-        for name, layer in reversed(self.steps.items()):
-            spared = not input_grad and len(cache) == 1 and layer.can("input_grad")
-            dy, found = layer.backward(dy, cache.pop(), **{"input_grad": False} if spared else {})
-            grads |= named(name, found)
-        return dy, grads
+        cache.gradient, grads = dy, {}
+        del dy
+        for i, (name, layer) in reversed(list(enumerate(self.steps.items()))):
+            grads |= named(name, cache.back(layer, input_grad=input_grad or i > 0))
+        return cache.taken(), grads
 
     def can(self, option: str) -> bool:
         return list(self.steps.values())[-1 if option == "out" else 0].can(option)

@@ -42,34 +42,36 @@ class Level(Composite):
         super().__init__(**parts)
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        tape, how, (left, right) = Tape(), {"training": training, "rng": rng}, self._halves(x)
-        skip = tape.run(self.encoder, x, **how, **left)
-        x = tape.run(self.pool, self._even(skip), **how)
-        x = tape.run(self.inner, x, **how)
-        x = tape.run(self.up, x, **how, **right)
+        tape, (left, right) = Tape(training, rng), self._halves(x)
+        skip = tape.run(self.encoder, x, out=left)
+        del x
+        x = tape.run(self.inner, tape.run(self.pool, self._even(skip)))
+        x = tape.run(self.up, x, out=right)
         x = tape.keep(*ops.concat_skip(skip, x))
-        del skip  # in inference nobody else has it
-        return tape.run(self.decoder, x, **how), tape
+        del skip
+        return tape.run(self.decoder, x), tape
 
     def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
-        dx, decoder = self.decoder.backward(dy, cache.pop())
-        dskip, dx = ops.concat_skip_backward(dx, cache.pop())
-        dx, up = self.up.backward(dx, cache.pop())
-        dx, inner = self.inner.backward(dx, cache.pop())
-        (dx,) = fusions.max_pool2d_backward_plus(dskip, dx, cache.pop())  # the skip went two ways: dskip + dx
+        cache.gradient = dy
+        del dy
+        decoder = cache.back(self.decoder)
+        dskip, cache.gradient = ops.concat_skip_backward(cache.taken(), cache.pop())
+        up = cache.back(self.up)
+        inner = cache.back(self.inner)
+        (cache.gradient,) = fusions.max_pool2d_backward_plus(dskip, cache.taken(), cache.pop())  # dskip + dx: it went two ways
         del dskip
-        wanted = {} if input_grad or not self.encoder.can("input_grad") else {"input_grad": False}
-        dx, encoder = self.encoder.backward(dx, cache.pop(), **wanted)
+        encoder = cache.back(self.encoder, input_grad=input_grad)
         i = self.i
-        return dx, named(f"decoder.{i}", decoder) | named(f"decoder.{i}.up", up) | inner | named(f"encoder.{i}", encoder)
+        grads = named(f"decoder.{i}", decoder) | named(f"decoder.{i}.up", up) | inner | named(f"encoder.{i}", encoder)
+        return cache.taken(), grads
 
-    def _halves(self, x: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+    def _halves(self, x: Array) -> tuple[Array | None, Array | None]:
         """Return where to write the skip and what comes up: halves of one buffer, whose concatenation then costs no copy."""
         if not self.joins:
-            return {}, {}
+            return None, None
         k = self.up.out_channels
         buffer = kernels.for_array(x).empty((*x.shape[:3], 2 * k), x.dtype)
-        return {"out": buffer[..., :k]}, {"out": buffer[..., k:]}
+        return buffer[..., :k], buffer[..., k:]
 
     def _even(self, skip: Array) -> Array:
         fits = skip.shape[1] % 2 == 0 and skip.shape[2] % 2 == 0
@@ -126,8 +128,8 @@ class Network(Composite):
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """Return the logits (N, P, Q, out_channels) of x (N, H, W, in_channels), and the cache for one backward."""
-        x, tape = self.stored(x), Tape()
-        x = tape.run(self.u, x, training=training, rng=rng)
+        tape = Tape(training, rng)
+        x = tape.run(self.u, self.stored(x))
         logits = kernels.for_array(x).empty((*x.shape[:3], self.out_channels), self.dtype)
         return tape.run(self.head, x, out=logits), tape
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import kernels
 from .checks import require
-from .kernels.shapes import Outline, outline
+from .kernels.shapes import Outline, counting, outline
 from .kernels.sight import Sight
 from .layers import Layer, forgetting
 
@@ -22,7 +22,7 @@ PROBES = 16, 20  # sides of images on which blocks are tried
 
 def traced(network: Network, side: int) -> Outline:
     """Return what a square image without numbers becomes, but for the head; ValueError where it does not fit."""
-    with forgetting(), kernels.use_backend("reference"):  # which need not be there to be compiled
+    with forgetting(), counting(), kernels.use_backend("reference"):  # which need not be there to be compiled
         return network.outline.u.forward(outline((1, side, side, network.in_channels), network.dtype, sight=Sight()))[0]
 
 

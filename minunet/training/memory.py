@@ -22,11 +22,10 @@ def training_bytes(network: Network, n: int, h: int, w: int, loss: Loss | None =
     The process takes some 160 MB besides (Python, NumPy, Numba: "runtime" in bench/memory.py).
     """
     place = kernels.place(network.flat)
-    plain, shape = outlined(network.config, place), (n, h, w, network.in_channels)
+    plain, shape, y_shape = outlined(network.config, place), (n, h, w, network.in_channels), (n, *network.output_size(h, w))
     with devices.using(place), shapes.counting(place) as book:
         x = shapes.outline(shape, network.dtype, place)
-        labels = shapes.outline((n, *network.output_size(h, w)), "int32", place)
-        weights = shapes.outline(labels.shape, network.dtype, place)
+        labels, weights = shapes.outline(y_shape, "int32", place), shapes.outline(y_shape, network.dtype, place)
         book.keep(3 * network.flat.nbytes + x.nbytes + weights.nbytes)
         passes(plain, loss or CrossEntropy(), x, Target(labels, weights), shapes.Outlines(place))  # type: ignore[arg-type]
     return book.peak + kernels.n_threads() * book.scratch

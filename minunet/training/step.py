@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import devices, kernels, losses
 from ..kernels.buffers import Pool, pooled
 from ..kernels.gpu import graph
-from ..layers import named
+from ..layers import Tape, named
 from ..losses import Loss, Target
 from ..network import Network
 from ..optim import Optimizer
@@ -55,10 +55,11 @@ def passes(
 
     Where the loss is seen not to be finite, there is no gradient: on the CPU, for on a GPU to look would be to wait.
     """
-    features, cache = network.u.forward(network.stored(x), training=True, rng=rng)
-    value, dx, head = loss.through(network.head, features, target)
+    tape = Tape(True, rng)
+    features = tape.run(network.u, network.stored(x))
+    value, tape.gradient, head = loss.through(network.head, features, target)
     if kernels.place(value) == "cpu" and not np.isfinite(value):
         return value, None
     del features
-    dx, inner = network.u.backward(dx, cache, input_grad=False)  # type: ignore[call-arg]
+    inner = tape.back(network.u, input_grad=False)
     return value, network.gradients(named("head", head) | inner).flat
