@@ -208,7 +208,9 @@ def stored_dtype(dtype: np.dtype, place: str) -> np.dtype:
 
 def cast(a: Any, dtype: np.dtype) -> Any:
     """Return a as float32 where it is bfloat16, or the other way round: itself where it is of that dtype."""
-    return a if a.dtype == dtype else _load("gpu").cast(a, dtype)
+    if a.dtype == dtype:
+        return a
+    return a.astype(dtype) if is_outline(a) else _load("gpu").cast(a, dtype)
 
 
 def parameter_dtype(dtype: DTypeLike) -> np.dtype:

@@ -41,7 +41,7 @@ class Book(buffers.Pool):
         self.place, self.live, self.peak, self.scratch, self.flops = place, 0, 0, 0, 0
         self._waiting: list[int] = []  # the sizes of what the pool has idle
 
-    def lease(self, shape: Shape, dtype: DTypeLike, pooled: bool = True) -> Outline:
+    def lease(self, shape: Shape, dtype: DTypeLike, pooled: bool = True) -> Any:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         at = buffers.best_fit(self._waiting, size) if pooled and size >= buffers.SMALL else None
         taken = size if at is None else self._waiting.pop(at)
@@ -148,7 +148,7 @@ class Outline(NDArrayOperatorsMixin):
     def transpose(self, *axes: int) -> Outline:
         return Outline(self._view.transpose(*axes), self.place, self if self.base is None else self.base, self.sight and ALL)
 
-    def sum(self, axis: Any = None, dtype: DTypeLike = None, keepdims: bool = False, **others: Any) -> Outline:
+    def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False, **others: Any) -> Outline:
         axes = range(self.ndim) if axis is None else [a % self.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
         kept = [1 if a in axes else size for a, size in enumerate(self.shape) if keepdims or a not in axes]
         return _fresh(tuple(kept), dtype or self.dtype, self.place, self.sight and ALL)
@@ -198,7 +198,7 @@ def _union(arrays: Any) -> Any:
     found: Any = None
     for a in arrays:
         sight = getattr(a, "sight", None)
-        found = sight if found is None or sight is None and not found else found if sight is None else (
+        found = sight if found is None or (sight is None and not found) else found if sight is None else (
             ALL if ALL in (found, sight) or found.jump != sight.jump else found | sight
         )  # fmt: skip
     return found

@@ -30,15 +30,16 @@ class Sight:
         m, jump = len(self.low), self.jump
         before = max(-(jump * p + low) for p, low in enumerate(self.low))
         behind = max(jump * p + high - (jump * m - 1) for p, high in enumerate(self.high))
-        return math.ceil(max(before, behind, 0))
+        return math.ceil(max(before, behind, Fraction(0)))
 
     def windows(self, kernel: int, stride: int, padding: int) -> Sight:
         """Return what a convolution's or a pooling's output sees: pixel p sees what p stride - padding + 0 .. kernel - 1 saw."""
         m = len(self.low) // math.gcd(len(self.low), stride)
-        return self._gathered(m, self.jump * stride, [range(p * stride - padding, p * stride - padding + kernel) for p in range(m)])
+        starts = (p * stride - padding for p in range(m))
+        return self._gathered(m, self.jump * stride, [range(start, start + kernel) for start in starts])
 
     def painted(self, kernel: int, stride: int, padding: int) -> Sight:
-        """Return what a transposed convolution's output sees: pixel h is painted by the p with 0 <= h + padding - p stride < kernel."""
+        """Return what a transposed convolution's output sees: p paints h where 0 <= h + padding - p stride < kernel."""
         m = len(self.low) * stride
         reached = [range(-(-(h + padding - kernel + 1) // stride), (h + padding) // stride + 1) for h in range(m)]
         return self._gathered(m, self.jump / stride, [ps or range(h // stride, h // stride + 1) for h, ps in enumerate(reached)])

@@ -36,7 +36,9 @@ class Residual(Composite):
     pixels off the edges, so does the shortcut. He et al. 2016, equation 2; in a U-Net: Zhang, Liu and Wang 2018.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, padding: int = 1, algorithm: str = "auto", **settings: Any) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, padding: int = 1, algorithm: str = "auto", **settings: Any
+    ) -> None:
         of_path = settings | {"padding": padding, "algorithm": algorithm}
         self.path = Sequential(
             conv1=Conv2d(in_channels, out_channels, 3, **of_path),

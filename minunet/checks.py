@@ -110,11 +110,11 @@ def check_config(config: dict[str, Any]) -> None:
     for name, least in (("in_channels", 1), ("out_channels", 1), ("base_channels", 1), ("depth", 0), ("random_state", 0)):
         value = config[name]
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
-        require(whole, name, repr(value), f"a whole number from {least} up")
+        require(bool(whole), name, repr(value), f"a whole number from {least} up")
     padding, dropout = config["padding"], config["dropout"]
     require(padding in ("same", "valid"), "padding", repr(padding), "'same' (size kept) or 'valid' (the paper's)")
     share = isinstance(dropout, (int, float, np.number)) and 0 <= dropout < 1
-    require(share, "dropout", repr(dropout), "0 <= dropout < 1")
+    require(bool(share), "dropout", repr(dropout), "0 <= dropout < 1")
     check_algorithm(config["algorithm"], (3, 3), (1, 1))
 
 

@@ -51,11 +51,12 @@ class U:
         self.steps = {step.name: step for step in summary.steps}
         self.depth = sum(name.startswith("pool.") for name in self.steps)
         self.widest = max(step.shape[3] for step in summary.steps)
-        heights = [self._height(self.steps[f"encoder.{i}.conv1"]) for i in range(self.depth + 1)]
+        heights = [self._height(self._of(f"encoder.{i}")[0]) for i in range(self.depth + 1)]
         self.rows = [0.0]  # the level's height on the page
         for above, below in itertools.pairwise(heights):
             self.rows.append(self.rows[-1] - (above + below) / 2 - GAP)
-        self.width = STEP * (4 * self.depth + 3) + 0.6
+        boxes = sum(len(self._of(f"{side}.{i}")) for side in ("encoder", "decoder") for i in range(self.depth + 1))
+        self.width = STEP * (boxes + 1) + 0.6
         self.height = heights[0] / 2 - self.rows[-1] + heights[-1] / 2 + 0.7
 
     def draw(self, ax: Axes) -> None:
@@ -80,7 +81,7 @@ class U:
         self._across(x, end, HEAD)
         self._legend()
         ax.set_xlim(-0.4, self.width - 0.2)
-        ax.set_ylim(self.rows[-1] - self._height(self.steps[f"encoder.{self.depth}.conv1"]) / 2 - 0.55, 0.95)
+        ax.set_ylim(self.rows[-1] - self._height(self._of(f"encoder.{self.depth}")[0]) / 2 - 0.55, 0.95)
         ax.axis("off")
         ax.set_title(
             f"{summary.n_parameters:,} parameters  ·  {flops_text(summary.flops)} forward  ·  "
@@ -88,20 +89,25 @@ class U:
             fontsize=12, color=DARK,
         )  # fmt: skip
 
+    def _of(self, block: str) -> list[Step]:
+        """Return the steps of a block."""
+        return [step for name, step in self.steps.items() if f"{name}.".startswith(f"{block}.") and not name.endswith(".up")]
+
     def _block(self, x: Box, level: int, name: str, with_up: list[str]) -> Box:
-        """Draw the two convolutions that follow x, and the note under them; return the last box."""
-        names = [f"{name}.conv1", f"{name}.conv2"]
-        first, last = (self._box(x.x + (i + 1) * STEP, level, self.steps[step]) for i, step in enumerate(names))
-        self._across(x, first, CONV)
-        self._across(first, last, CONV)
-        steps = [self.steps[step] for step in (*with_up, *names)]
+        """Draw what a block makes of x, and the note under it; return the last box."""
+        of_block, start = self._of(name), x
+        for step in of_block:
+            before, x = x, self._box(x.x + STEP, level, step)
+            self._across(before, x, CONV)
+        middle, last = start.x + STEP * (len(of_block) + 1) / 2 - STEP / 2, x
+        steps = [*(self.steps[step] for step in with_up), *of_block]
         note = (
             f"{sum(s.n_parameters for s in steps):,} parameters\n"
-            f"{flops_text(sum(s.flops for s in steps))}  ·  sees {steps[-1].receptive_field}"
+            f"{flops_text(sum(s.flops for s in steps))}  ·  sees {steps[-1].receptive_field or 'all'}"
         )
         style: dict[str, Any] = {"ha": "center", "va": "top", "color": LIGHT}
-        self.ax.text(first.x, first.bottom - 0.06, name, fontsize=8, fontweight="bold", **style)
-        self.ax.text(first.x, first.bottom - 0.21, note, fontsize=7, linespacing=1.3, **style)
+        self.ax.text(middle, last.bottom - 0.06, name, fontsize=8, fontweight="bold", **style)
+        self.ax.text(middle, last.bottom - 0.21, note, fontsize=7, linespacing=1.3, **style)
         return last
 
     def _box(self, x: float, level: int, step: Step) -> Box:

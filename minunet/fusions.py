@@ -13,7 +13,7 @@ from .ops import Cache
 
 
 def conv2d_relu(
-    x: Array, w: Array, b: Array, *, stride: int | Pair = 1, padding: int | Pair = 0, out: Array | None = None
+    x: Array, w: Array, b: Array | None = None, *, stride: int | Pair = 1, padding: int | Pair = 0, out: Array | None = None
 ) -> tuple[Array, Cache]:
     """Return ops.conv2d, then ops.relu."""
     x, w, b, stride, padding = checks.convolution(x, w, b, stride, padding, out)

@@ -30,7 +30,7 @@ T = TypeVar("T")
 class Layer:
     """What all layers share: parameters by name, and one way to be called."""
 
-    children: Mapping[str, Layer] = {}  # by name, in the order of forward
+    children: dict[str, Layer] = {}  # by name, in the order of forward
 
     def __init__(self) -> None:
         self.parameters: dict[str, Array] = {}
@@ -257,7 +257,7 @@ class Tape(list[Any]):
         return y
 
     def back(self, layer: Layer, *, input_grad: bool = True) -> Grads:
-        """Run a layer backward, and return its parameters' gradients. Without input_grad, dx is None where the layer can spare it."""
+        """Run a layer backward, and return its parameters' gradients. input_grad=False: dx may be None, if the layer can."""
         if input_grad or not layer.can("input_grad"):
             self.gradient, grads = layer.backward(self.taken(), self.pop())
         else:
@@ -353,7 +353,8 @@ class Sequential(Composite):
         return x, tape
 
     def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
-        cache.gradient, grads = dy, {}
+        grads: Grads = {}
+        cache.gradient = dy
         del dy
         for i, (name, layer) in reversed(list(enumerate(self.steps.items()))):
             grads |= named(name, cache.back(layer, input_grad=input_grad or i > 0))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Target(NamedTuple):
-    """What logits (N, P, Q, K) are held against: labels (N, P, Q), whole numbers in 0 .. K-1 where the weight is not 0; weights >= 0."""
+    """What logits (N, P, Q, K) are held against: labels (N, P, Q), 0 .. K-1 where the weight is not 0, and weights >= 0."""
 
     labels: NDArray[np.integer]
     weights: Array
@@ -170,8 +170,11 @@ def softmax_cross_entropy(
 ) -> tuple[Array, Array]:  # fmt: skip
     """Return CrossEntropy's loss and gradient for logits (N, P, Q, K), with the `target` that the other arguments are."""
     require(logits.dtype in (np.float32, np.float64), "logits", f"of dtype {logits.dtype}", "float32 or float64")
-    logits, given = activation("logits", logits), {"class_weight": class_weight, "weights": weights, "ignore_index": ignore_index}
-    return CrossEntropy().value_and_grad(logits, target(labels, logits.shape, logits.dtype, **given))
+    logits = activation("logits", logits)
+    given = target(
+        labels, logits.shape, logits.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index
+    )
+    return CrossEntropy().value_and_grad(logits, given)
 
 
 def target(

@@ -19,8 +19,10 @@ import safetensors
 import safetensors.numpy
 
 from . import kernels
+from .blocks import BLOCKS
+from .checks import check_config
 from .files import atomic_write
-from .network import Network, parameter_shapes
+from .network import Network, outlined
 
 FORMAT_VERSION = 1
 MAX_HEADER = 2**24  # bytes; a real one has some thousands
@@ -34,8 +36,13 @@ class ModelFileError(ValueError):
 def save(path: str | os.PathLike[str], network: Network, metadata: dict[str, Any]) -> None:
     """Write network and metadata (anything JSON can hold) to path, whole or not at all.
 
-    Weights that are not finite are a ValueError: no file of them could be used, and the old one stays.
+    Weights that are not finite are a ValueError, as no file of them could be used; so are blocks of one's own.
     """
+    if not isinstance(network.block, str):
+        raise ValueError(
+            f"block is {network.block!r}, code of yours, and a model file holds no code: {path} was not written. Pickle the "
+            "model, or keep network.flat (numpy.save), and fill Network(block=...) with it"
+        )
     tensors = {name: kernels.to_host(weights).copy() for name, weights in network.parameters.items()}
     for name, weights in tensors.items():
         if not np.isfinite(weights).all():
@@ -125,9 +132,9 @@ def _checked_config(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     whole = (int,)
     kinds: dict[str, tuple[type, ...]] = {
         "in_channels": whole, "out_channels": whole, "base_channels": whole, "depth": whole, "padding": (str,),
-        "dropout": (int, float), "random_state": whole, "dtype": (str,), "algorithm": (str,),
+        "dropout": (int, float), "random_state": whole, "dtype": (str,), "algorithm": (str,), "block": (str,),
     }  # fmt: skip
-    config = {"algorithm": "auto"} | config  # files from before there was a choice have none
+    config = {"algorithm": "auto", "block": "double_conv"} | config  # files from before there was a choice have none
     for name in sorted(config.keys() ^ kinds.keys()):
         raise ModelFileError(f"{path}: network.{short(name)[1:-1]} is {'missing' if name in kinds else 'unknown'}")
     for name, kind in kinds.items():
@@ -140,8 +147,11 @@ def _checked_config(path: Path, config: dict[str, Any]) -> dict[str, Any]:
             raise ModelFileError(f"{path}: network.{name} is {short(config[name])}; no network has that")
     if config["dtype"] not in ("float32", "float64"):
         raise ModelFileError(f"{path}: network.dtype is {short(config['dtype'])}; it takes 'float32' or 'float64'")
+    if config["block"] not in BLOCKS:
+        known = " and ".join(map(repr, BLOCKS))
+        raise ModelFileError(f"{path}: network.block is {short(config['block'])}; this minunet knows {known}")
     try:
-        Network(**(config | {"in_channels": 1, "out_channels": 1, "base_channels": 1, "depth": 0}))  # the others
+        check_config(config)
     except ValueError as error:
         raise ModelFileError(f"{path}: network.{str(error)[:200]}") from error
     return config
@@ -149,7 +159,10 @@ def _checked_config(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 def _check_tensors(path: Path, header: dict[str, Any], config: dict[str, Any], n_body: int) -> None:
     """Compare the header with what the config implies, and their sum with the bytes that follow it."""
-    expected = parameter_shapes(**config)
+    try:
+        expected = {name: p.shape for name, p in outlined(config).parameters.items()}
+    except ValueError as error:
+        raise ModelFileError(f"{path}: network: no machine holds its weights: {str(error)[:200]}") from error
     for name in [*(header.keys() - expected.keys()), *(expected.keys() - header.keys())]:
         state = "missing" if name in expected else "not of this network"
         raise ModelFileError(f"{path}: the tensor {short(name)} is {state}")

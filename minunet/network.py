@@ -13,6 +13,7 @@ image's sides.
 
 from __future__ import annotations
 
+import inspect
 from functools import cached_property
 from typing import Any
 
@@ -112,7 +113,7 @@ class Network(Composite):
         for i, made in enumerate(encoder + decoder):
             require(isinstance(made, Layer), f"block {i} of {self.block!r}", type(made).__name__, "a minunet.layers.Layer")
         bottom = {f"encoder.{depth}": encoder[depth]} | ({"dropout": Dropout(self.dropout)} if self.dropout else {})
-        self.u: Layer = Sequential(**bottom)
+        self.u: Level | Sequential = Sequential(**bottom)
         for i in reversed(range(depth)):
             self.u = Level(i, encoder[i], MaxPool2d(2), self.u, up[i], decoder[i], keeps_size=same)
         super().__init__(**{"": self.u, "head": self.head})
@@ -120,7 +121,8 @@ class Network(Composite):
 
     def blocks(self) -> dict[str, Layer]:
         """Return the encoders' and decoders' blocks by name."""
-        found, below = {}, self.u
+        found: dict[str, Layer] = {}
+        below: Layer = self.u
         while isinstance(below, Level):
             found |= {f"encoder.{below.i}": below.encoder, f"decoder.{below.i}": below.decoder}
             below = below.inner
@@ -133,7 +135,9 @@ class Network(Composite):
         logits = kernels.for_array(x).empty((*x.shape[:3], self.out_channels), self.dtype)
         return tape.run(self.head, x, out=logits), tape
 
-    def backward(self, dlogits: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array | None, ParameterViews]:
+    def backward(  # type: ignore[override]
+        self, dlogits: Array, cache: Any, *, input_grad: bool = True
+    ) -> tuple[Array | None, ParameterViews]:
         """Return dx and the gradients, views of one fresh flat array like `parameters`. The cache is used up."""
         dx, head = self.head.backward(dlogits, cache.last())  # refused before anything is used up
         cache.pop()
@@ -185,8 +189,8 @@ class Network(Composite):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, fit for JSON but for a block of one's own: Network(**config) is this one before training."""
-        names = ("in_channels", "out_channels", "base_channels", "depth", "padding", "dropout", "random_state", "algorithm", "block")
+        """The constructor's arguments, fit for JSON (but for a block of one's own): Network(**config) is this before training."""
+        names = inspect.signature(Network).parameters
         return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}
 
     @cached_property

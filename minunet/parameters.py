@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import blocks, losses
+from .blocks import BLOCKS
 from .devices import precision_at, resolve
 from .kernels import ALGORITHMS, PRECISIONS
+from .losses import LOSSES
 
 if TYPE_CHECKING:
     from .unet import UNet
 
 CHOICES = {
     "padding": ("same", "valid"),
-    "loss": ("cross_entropy",),
+    "loss": tuple(LOSSES),
+    "block": tuple(BLOCKS),
     "optimizer": ("adam", "sgd"),
     "normalize": ("image", "dataset"),
     "algorithm": ALGORITHMS,
@@ -33,7 +37,11 @@ _MAY_BE_NONE = ("n_threads", "random_state", "max_minutes")
 def check_parameters(unet: UNet) -> None:
     """Raise a ValueError that names the first parameter that cannot be meant."""
     given = {name: value for name, value in unet.get_params().items() if not (value is None and name in _MAY_BE_NONE)}
+    losses.resolve(given["loss"])
+    blocks.resolve(given["block"])
     for name, choices in CHOICES.items():
+        if name in ("loss", "block") and not isinstance(given[name], str):
+            continue  # the user's own
         _require(given[name] in choices, name, given[name], " or ".join(map(repr, choices)))
     precision_at(resolve(given["device"]), given["precision"])
     for name in (name for name in _WHOLE if name in given):

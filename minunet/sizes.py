@@ -10,7 +10,7 @@ import numpy as np
 
 from . import kernels
 from .checks import require
-from .kernels.shapes import Outline, counting, outline
+from .kernels.shapes import counting, outline
 from .kernels.sight import Sight
 from .layers import Layer, forgetting
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 PROBES = 16, 20  # sides of images on which blocks are tried
 
 
-def traced(network: Network, side: int) -> Outline:
+def traced(network: Network, side: int) -> Any:
     """Return what a square image without numbers becomes, but for the head; ValueError where it does not fit."""
     with forgetting(), counting(), kernels.use_backend("reference"):  # which need not be there to be compiled
-        return network.outline.u.forward(outline((1, side, side, network.in_channels), network.dtype, sight=Sight()))[0]
+        x: Any = outline((1, side, side, network.in_channels), network.dtype, sight=Sight())
+        return network.outline.u.forward(x)[0]
 
 
 def output_size(network: Network, h: int, w: int) -> tuple[int, int]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from .network import Network, parameter_shapes
+from . import devices, kernels
+from .kernels import shapes
+from .kernels.sight import Sight
+from .layers import Layer, forgetting
+from .network import Network, outlined
 from .training.memory import inference_bytes, training_bytes
 
 Shape = tuple[int, int, int, int]
@@ -17,14 +23,14 @@ class Step:
     """One step of the U: its output (N, H, W, C), and what it takes.
 
     receptive_field is the side of the square of input pixels that one output pixel depends on. From the third pooling on
-    that differs with the pixel's place among the poolings' windows; the largest is given.
+    that differs with the pixel's place among the poolings' windows; the largest is given. None: it sees the whole image.
     """
 
     name: str
     shape: Shape
     n_parameters: int
     flops: int
-    receptive_field: int
+    receptive_field: int | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Summary:
         rows = [("step", "output (N, H, W, C)", "parameters", "GFLOP", "sees")]
         rows += [
             (s.name, str(s.shape), f"{s.n_parameters:,}" if s.n_parameters else "", f"{s.flops / 1e9:.2f}" if s.flops else "",
-             f"{s.receptive_field}")
+             f"{s.receptive_field or 'all'}")
             for s in self.steps
         ]  # fmt: skip
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
@@ -76,7 +82,7 @@ def summarize(network: Network, shape: tuple[int, ...], where: str = "") -> Summ
     """
     n, h, w, c = _image_shape(shape, network.in_channels)
     network.output_size(h, w)
-    steps = _Walk(network, n, h, w).steps
+    steps = _steps(network, (n, h, w, c))
     return Summary((n, h, w, c), steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w), where)
 
 
@@ -98,63 +104,42 @@ def _image_shape(shape: tuple[int, ...], in_channels: int) -> Shape:
     return int(n), int(h), int(w), int(c)
 
 
-class _Walk:
-    """The way of an image through the network: its size, and what its pixels see.
-
-    Pixel p of a row sees the input's pixels from jump p + low[p mod m] to jump p + high[p mod m]. In the encoder m is 1
-    and this is the usual recurrence, jump and field. Behind an up-convolution two pixels share a parent, so that what
-    one sees depends on its place: m doubles.
-    """
-
-    def __init__(self, network: Network, n: int, h: int, w: int) -> None:
-        self.shapes = parameter_shapes(**network.config)
-        self.n, self.h, self.w, self.jump, self.low, self.high = n, h, w, 1, [0], [0]
-        self.lost = 0 if network.padding == "same" else 2
-        self.steps: list[Step] = []
-        for i in range(network.depth + 1):
-            self.block(f"encoder.{i}")
-            if i < network.depth:
-                self.pool(f"pool.{i}")
-        for i in reversed(range(network.depth)):
-            self.up(f"decoder.{i}.up")
-            self.block(f"decoder.{i}")  # of skip and up, up sees more
-        self.convolve("head", lost=0)
-
-    def block(self, name: str) -> None:
-        self.convolve(f"{name}.conv1", self.lost)
-        self.convolve(f"{name}.conv2", self.lost)
-
-    def convolve(self, name: str, lost: int) -> None:
-        r, s, c, k = self.shapes[f"{name}.weight"]
-        self.h, self.w = self.h - lost, self.w - lost
-        if r == 3:  # p sees what p - 1 and p + 1 saw
-            self.low = [low - self.jump for low in (self.low[-1], *self.low[:-1])]
-            self.high = [high + self.jump for high in (*self.high[1:], self.high[0])]
-        self._add(name, k, 2 * self.n * self.h * self.w * r * s * c * k)
-
-    def pool(self, name: str) -> None:
-        channels = self.steps[-1].shape[3]
-        self.h, self.w = self.h // 2, self.w // 2
-        self.high, self.jump = [high + self.jump for high in self.high], 2 * self.jump  # p sees what 2p and 2p + 1 saw
-        self._add(name, channels, 0)
-
-    def up(self, name: str) -> None:
-        _, _, k, c = self.shapes[f"{name}.weight"]
-        self.h, self.w, self.jump = 2 * self.h, 2 * self.w, self.jump // 2
-        self.low, self.high = ([x - odd * self.jump for x in seen for odd in (0, 1)] for seen in (self.low, self.high))
-        self._add(name, k, 2 * self.n * self.h * self.w * c * k)
-
-    def _add(self, name: str, channels: int, flops: int) -> None:
-        sizes = [_product(self.shapes[f"{name}.{key}"]) for key in ("weight", "bias") if f"{name}.{key}" in self.shapes]
-        field = max(high - low for low, high in zip(self.low, self.high, strict=True)) + 1
-        self.steps.append(Step(name, (self.n, self.h, self.w, channels), sum(sizes), flops, field))
+def _steps(network: Network, shape: Shape) -> list[Step]:
+    """Run the network without numbers, and note what each layer makes that has parameters or changes the size."""
+    place, steps = kernels.place(network.flat), list[Step]()
+    plain = outlined(network.config, place)
+    with forgetting(), devices.using(place), shapes.counting(place) as book:
+        for name, layer in _running(plain):
+            layer.forward = _watched(name, layer, steps, book)  # type: ignore[method-assign]
+        image: Any = shapes.outline(shape, plain.dtype, place, Sight())
+        plain(image)
+    return steps
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
+def _running(layer: Layer, name: str = "") -> Iterator[tuple[str, Layer]]:
+    """Give the layers that are not made of others, with their names."""
+    parts = getattr(layer, "steps", layer.children)
+    if not parts:
+        yield name, layer
+    for key, part in parts.items():
+        yield from _running(part, ".".join(filter(None, (name, key))))
+
+
+def _watched(name: str, layer: Layer, steps: list[Step], book: shapes.Book) -> Callable[..., tuple[Any, Any]]:
+    """Return a layer's forward that enters what it made. Those without parameters share names: they are numbered."""
+    forward = layer.forward
+
+    def watched(x: Any, **how: Any) -> tuple[Any, Any]:
+        before = book.flops
+        y, cache = forward(x, **how)
+        n_parameters = sum(p.size for p in layer.parameters.values())
+        if n_parameters or y.shape[1:3] != x.shape[1:3]:
+            n = sum(step.name.startswith(f"{name}.") for step in steps)
+            seen = y.sight.field if isinstance(y.sight, Sight) else None  # type: ignore[attr-defined]
+            steps.append(Step(name if n_parameters else f"{name}.{n}", y.shape, n_parameters, book.flops - before, seen))
+        return y, cache
+
+    return watched
 
 
 def size_text(n_bytes: int) -> str:

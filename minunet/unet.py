@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import devices, kernels, modelfile
+from . import devices, kernels, losses, modelfile
+from .blocks import Block
 from .data import labels as label_codes
 from .data.inputs import Images, read_images, read_masks, read_weights
 from .data.normalize import Normalizer
@@ -21,6 +22,7 @@ from .evaluation import metrics
 from .evaluation.held_out import loss_and_dice
 from .evaluation.tiles import predict_proba
 from .kernels.buffers import Pool, pooled
+from .losses import Loss
 from .network import Network
 from .optim import SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters
@@ -44,7 +46,10 @@ class UNet:
     depth : number of 2 x 2 poolings.
     padding : "same", or "valid", the paper's unpadded convolutions. The output has the input's size either way.
     dropout : rate after the bottleneck.
-    loss : "cross_entropy", softmax and cross-entropy over pixels.
+    loss : "cross_entropy", softmax and cross-entropy over pixels; "dice", whose classes count alike however small they are;
+        "cross_entropy+dice", their sum; or a minunet.losses.Loss.
+    block : what each level has: "double_conv", the paper's two convolutions; "residual", the same with a way past them; or a
+        function (in_channels, out_channels, **settings) -> minunet.layers.Layer.
     class_weight : None, "balanced" (inverse to frequency), {mask value: weight}, or weights in the order of classes_.
     optimizer : "adam" or "sgd".
     learning_rate : of the first step; it decays to 0 over the training.
@@ -76,11 +81,11 @@ class UNet:
 
     def __init__(
         self, *, base_channels: int = 16, depth: int = 4, padding: str = "same", dropout: float = 0.0,
-        loss: str = "cross_entropy", class_weight: Any = None, optimizer: str = "adam", learning_rate: float = 1e-3,
-        momentum: float = 0.9, weight_decay: float = 0.0, batch_size: int = 4, patch_size: int = 256,
-        max_epochs: int = 100, max_minutes: float | None = None, augment: bool = True, normalize: str = "image",
-        validation_fraction: float = 0.1, random_state: int | None = None, device: str = "auto",
-        n_threads: int | None = None, algorithm: str = "auto", precision: str = "auto",
+        loss: str | Loss = "cross_entropy", block: str | Block = "double_conv", class_weight: Any = None,
+        optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0,
+        batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
+        augment: bool = True, normalize: str = "image", validation_fraction: float = 0.1, random_state: int | None = None,
+        device: str = "auto", n_threads: int | None = None, algorithm: str = "auto", precision: str = "auto",
         verbose: int = 1,
     ) -> None:  # fmt: skip
         self.base_channels = base_channels
@@ -88,6 +93,7 @@ class UNet:
         self.padding = padding
         self.dropout = dropout
         self.loss = loss
+        self.block = block
         self.class_weight = class_weight
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -162,15 +168,13 @@ class UNet:
             validation = [
                 Example(normalizer(image), label_codes.encode(mask, class_values), None) for image, mask in held_out
             ]
-        network = Network(
-            images.n_channels, len(class_values), self.base_channels, self.depth, self.padding, self.dropout, seed,
-            algorithm=self.algorithm,
-        ).to(self.device)  # fmt: skip
+        network = self._network(images.n_channels, len(class_values), seed)
         if self.verbose and self.device == "auto":
             devices.say_if_unused(kernels.place(network.flat))
         patch_size = fitting_patch(network, self.patch_size, training)
         with self._computing(network):
-            require_memory(network, self.batch_size, *[patch_size + 2 * network.margin] * 2)
+            side = patch_size + 2 * network.margin
+            require_memory(network, self.batch_size, side, side, losses.resolve(self.loss))
         # From here on nothing about the input can fail: now the old model may go.
         self.classes_, self.n_channels_in_, self.channel_axis_ = class_values, images.n_channels, images.channel_axis
         self.normalizer_, self.random_state_, self.network_ = normalizer, seed, network
@@ -215,8 +219,7 @@ class UNet:
         network = getattr(self, "network_", None)
         if network is None:
             check_parameters(self)
-            network = Network(1, 2, self.base_channels, self.depth, self.padding, self.dropout, algorithm=self.algorithm)
-            network = network.to(self.device)
+            network = self._network(1, 2, 0)
         where = devices.described(kernels.place(network.flat), self.precision)
         with self._computing(network):
             return summarize(network, padded_shape(network, shape), where)
@@ -261,7 +264,8 @@ class UNet:
         weight = self.class_weight
         if isinstance(weight, dict):
             weight = [weight.get(value) for value in self.classes_.tolist()]
-        return self.get_params() | {"class_weight": weight, "device": "auto", "precision": "auto"}  # these are a machine's
+        own = {"class_weight": weight, "loss": losses.resolve(self.loss).name or "cross_entropy"}  # a loss's code stays here
+        return self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
 
     def __repr__(self) -> str:
         signature = inspect.signature(UNet.__init__).parameters
@@ -285,7 +289,7 @@ class UNet:
         self, training: list[Example], validation: list[Example], patch_size: int, class_weight: NDArray | None,
         callbacks: Sequence[Any],
     ) -> None:  # fmt: skip
-        network, seed = self.network_, self.random_state_
+        network, seed, loss = self.network_, self.random_state_, losses.resolve(self.loss)
         sampler = PatchSampler(
             training, patch_size, margin=network.margin, augment=self.augment, random_state=seed
         )
@@ -296,8 +300,8 @@ class UNet:
                 callback.set_model(self)
         with self._computing(network):
             loop = Loop(
-                network, self._optimizer(), sampler, schedule, batch_size=self.batch_size, class_weight=class_weight,
-                random_state=seed, validate=lambda: loss_and_dice(network, validation), callbacks=callbacks,
+                network, self._optimizer(), loss, sampler, schedule, batch_size=self.batch_size, class_weight=class_weight,
+                random_state=seed, validate=lambda: loss_and_dice(network, validation, loss), callbacks=callbacks,
                 progress=Progress(schedule, self.verbose),
             )  # fmt: skip
             self.history_, self.interrupted_ = loop.history, False
@@ -312,6 +316,12 @@ class UNet:
         scores = self.history_.get("val_dice", [])
         self.best_epoch_ = int(np.nanargmax(scores)) if scores else None
         self.best_score_ = scores[self.best_epoch_] if self.best_epoch_ is not None else None
+
+    def _network(self, n_channels: int, n_classes: int, seed: int) -> Network:
+        return Network(
+            n_channels, n_classes, self.base_channels, self.depth, self.padding, self.dropout, seed, algorithm=self.algorithm,
+            block=self.block,
+        ).to(self.device)  # fmt: skip
 
     def _optimizer(self) -> Optimizer:
         if self.optimizer == "adam":

@@ -52,7 +52,8 @@ def runs() -> Iterator[tuple[str, Callable[[], str]]]:
     shapes = {
         "same": {"padding": "same", "base_channels": 8}, "valid": {"padding": "valid", "base_channels": 8},
         "odd, dropout": {"padding": "same", "base_channels": 5, "dropout": 0.3},
-        "wide": {"padding": "same", "base_channels": 33}, "valid, dropout": {"padding": "valid", "base_channels": 7, "dropout": 0.5},
+        "wide": {"padding": "same", "base_channels": 33},
+        "valid, dropout": {"padding": "valid", "base_channels": 7, "dropout": 0.5},
     }  # fmt: skip
     for dtype in ("float32", "float64"):
         for i, (name, settings) in enumerate(shapes.items()):

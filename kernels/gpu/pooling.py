@@ -30,10 +30,11 @@ def max_pool2d_grad(dy: Any, argmax: Any, x_shape: tuple[int, ...], window: Pair
     """Let each pixel gather dy from the windows in which it was the largest, beside what it has already."""
     _, h, w, c = x_shape
     dx = empty(x_shape, dy.dtype)
+    dskip_pixel = 0 if dskip is None else pixel(dskip)
     width = unit(dy, *([] if dskip is None else [dskip]))
     launch(
         Kernel(FILE, "max_pool_grad", store(dy.dtype)), blocks(dx.size // width), BLOCK, dy, pixel(dy), argmax,
-        dskip, 0 if dskip is None else pixel(dskip), dx, dx.size // width, h, w, c // width, *dy.shape[1:3], *window, *stride, width,
+        dskip, dskip_pixel, dx, dx.size // width, h, w, c // width, *dy.shape[1:3], *window, *stride, width,
     )  # fmt: skip
     return dx
 

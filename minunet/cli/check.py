@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import devices, kernels
+from .. import devices, kernels, losses
 from ..data.folders import Matched, Matching, Pair, match, names, read_pair
 from ..data.images import ImageFileError, shown
 from ..data.labels import resolve_class_weight
@@ -54,7 +54,7 @@ class Plan:
         """Return what training takes with batches of this size: a step's peak, and the images as the network reads them."""
         side = self.patch_size + 2 * self.network.margin
         with self.computing():
-            return self.data_bytes + training_bytes(self.network, batch_size, side, side)
+            return self.data_bytes + training_bytes(self.network, batch_size, side, side, losses.resolve(self.unet.loss))
 
     def computing(self) -> AbstractContextManager[None]:
         """Return a context that computes where and as training would."""

@@ -12,7 +12,7 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import devices, kernels, losses
+from .. import devices, kernels, losses, sizes
 from ..checks import require
 from ..data.mirror import mirror
 from ..kernels.buffers import pooled
@@ -42,22 +42,15 @@ def predict_proba(
     return out
 
 
-def halo(network: Network) -> int:
+def halo(network: Network) -> int | None:
     """Return how many pixels around a region the network can see, rounded up to a multiple of its cell, 2^depth.
 
-    The region consists of whole cells, so that the pooling windows of a tile are those of the whole image. From its edge
-    the two convolutions of a decoder see 2 pixels of their level; one level down that is half as many, rounded up, and
-    2 more. So down to the bottleneck; then up again, where a pooled pixel is 2 pixels wide and the two convolutions
-    of the encoder see 2 more. Depth 0 to 4: 2, 8, 22, 46, 94 pixels, rounded up to 2, 8, 24, 48, 96.
-
-    A pixel inside a cell sees further than that, by up to 2^depth - 1, but never beyond its region's halo.
+    The region consists of whole cells, so that the pooling windows of a tile are those of the whole image. A pixel inside a cell
+    sees further than that, by up to 2^depth - 1, but never beyond its region's halo. Depth 0 to 4: 2, 8, 22, 46, 94 pixels,
+    rounded up to 2, 8, 24, 48, 96. None where an output depends on the whole image.
     """
-    sight = 2
-    for _ in range(network.depth):
-        sight = -(-sight // 2) + 2
-    for _ in range(network.depth):
-        sight = 2 * sight + 2
-    return _round_up(sight, 2**network.depth)
+    sight = sizes.halo(network)
+    return None if sight is None else _round_up(sight, 2**network.depth)
 
 
 def tile_side(network: Network, h: int, w: int, budget: float) -> int:
@@ -67,10 +60,10 @@ def tile_side(network: Network, h: int, w: int, budget: float) -> int:
     def n_bytes(side: int) -> int:
         return inference_bytes(network, 1, _input_side(network, h, side), _input_side(network, w, side))
 
-    whole = _round_up(max(h, w), cell)
-    if n_bytes(whole) <= budget:
+    whole, sight = _round_up(max(h, w), cell), halo(network)
+    if sight is None or n_bytes(whole) <= budget:
         return whole
-    sides = range(_round_up(max(LEAST_SIDE, halo(network)), cell), whole + 1, cell)
+    sides = range(_round_up(max(LEAST_SIDE, sight), cell), whole + 1, cell)
     return sides[max(bisect_right(sides, budget, key=n_bytes) - 1, 0)] if sides else whole
 
 
@@ -79,7 +72,7 @@ def _input_side(network: Network, size: int, side: int) -> int:
     if network.padding == "valid":
         return network.fitting_output(min(side, size)) + 2 * network.margin
     padded = _round_up(size, 2**network.depth)
-    return padded if side >= size else min(padded, side + 2 * halo(network))
+    return padded if side >= size else min(padded, side + 2 * (halo(network) or 0))
 
 
 def _spans(network: Network, size: int, side: int) -> list[Span]:
@@ -105,8 +98,9 @@ def _input_indices(network: Network, span: Span, size: int) -> tuple[NDArray[np.
         return np.arange(start - network.margin, start + length + network.margin), 0
     # "same" pads with zeros, at the padded image's edges and at a tile's: the halo keeps the latter out of sight.
     cell = 2**network.depth
-    first = max(0, start - halo(network))
-    last = min(_round_up(size, cell), _round_up(stop, cell) + halo(network))
+    sight = size if (known := halo(network)) is None else known
+    first = max(0, start - sight)
+    last = min(_round_up(size, cell), _round_up(stop, cell) + sight)
     return np.arange(first, last), start - first
 
 

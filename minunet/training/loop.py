@@ -16,6 +16,7 @@ from ..data.rng import generator
 from ..data.sampling import PatchSampler
 from ..kernels.buffers import pooled
 from ..kernels.gpu import graph
+from ..losses import Loss
 from ..network import Network
 from ..optim import Optimizer
 from .interrupt import StopOnInterrupt
@@ -30,11 +31,11 @@ class Loop:
     """Train a network on a sampler's patches. `run` may be called once; `history` and `interrupted` tell how it went."""
 
     def __init__(
-        self, network: Network, optimizer: Optimizer, sampler: PatchSampler, schedule: Schedule, *, batch_size: int,
+        self, network: Network, optimizer: Optimizer, loss: Loss, sampler: PatchSampler, schedule: Schedule, *, batch_size: int,
         class_weight: NDArray | None, random_state: int, validate: Callable[[], dict[str, float]],
         callbacks: Sequence[Any], progress: Progress,
     ) -> None:  # fmt: skip
-        self.network, self.optimizer, self.sampler, self.schedule = network, optimizer, sampler, schedule
+        self.network, self.optimizer, self.loss, self.sampler, self.schedule = network, optimizer, loss, sampler, schedule
         self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
         self.validate, self.callbacks, self.progress = validate, callbacks, progress
         self.history: History = {}
@@ -91,7 +92,8 @@ class Loop:
         x, labels, weights = self.sampler.batch(epoch, index, self.batch_size)
         self.optimizer.learning_rate = self.schedule.learning_rate_at(self._spent())
         rng = generator(self.random_state, "dropout", epoch, index)
-        loss = step(self.network, self.optimizer, x, labels, weights=weights, class_weight=self.class_weight, rng=rng)
+        options: dict[str, Any] = {"loss": self.loss, "weights": weights, "class_weight": self.class_weight, "rng": rng}
+        loss = step(self.network, self.optimizer, x, labels, **options)
         self.n_steps += 1
         self._unread.append((self.n_steps, loss))
         self._read(epoch, self._late)

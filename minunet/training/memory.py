@@ -1,9 +1,10 @@
-"""How much memory a step or a prediction will take: both run without numbers (kernels/shapes.py), and what they take is counted."""
+"""How much memory a step or a prediction will take: both run without numbers (kernels/shapes.py), and it is counted."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from .. import devices, kernels
 from ..kernels import shapes
@@ -24,7 +25,7 @@ def training_bytes(network: Network, n: int, h: int, w: int, loss: Loss | None =
     place = kernels.place(network.flat)
     plain, shape, y_shape = outlined(network.config, place), (n, h, w, network.in_channels), (n, *network.output_size(h, w))
     with devices.using(place), shapes.counting(place) as book:
-        x = shapes.outline(shape, network.dtype, place)
+        x: Any = shapes.outline(shape, network.dtype, place)
         labels, weights = shapes.outline(y_shape, "int32", place), shapes.outline(y_shape, network.dtype, place)
         book.keep(3 * network.flat.nbytes + x.nbytes + weights.nbytes)
         passes(plain, loss or CrossEntropy(), x, Target(labels, weights), shapes.Outlines(place))  # type: ignore[arg-type]
@@ -36,7 +37,7 @@ def inference_bytes(network: Network, n: int, h: int, w: int) -> int:
     place = kernels.place(network.flat)
     plain = outlined(network.config, place)
     with devices.using(place), shapes.counting(place) as book:
-        x = shapes.outline((n, h, w, network.in_channels), network.dtype, place)
+        x: Any = shapes.outline((n, h, w, network.in_channels), network.dtype, place)
         book.keep(network.flat.nbytes + x.nbytes)
         plain(x)
     return book.peak + kernels.n_threads() * book.scratch
@@ -48,10 +49,10 @@ def free_memory(network: Network) -> int:
     return available_memory() if place == "cpu" else devices.free_bytes(place)
 
 
-def require_memory(network: Network, n: int, h: int, w: int) -> None:
+def require_memory(network: Network, n: int, h: int, w: int, loss: Loss | None = None) -> None:
     """Raise a ValueError where a GPU has not the memory for a training step of n images of h x w: it has no swap to save it."""
     place = kernels.place(network.flat)
-    takes, free = training_bytes(network, n, h, w), free_memory(network)
+    takes, free = training_bytes(network, n, h, w, loss), free_memory(network)
     if place != "cpu" and takes > free:
         raise ValueError(
             f"a training step of {n} patches of {h} x {w} takes about {takes / 2**30:.2f} GB, and {place} has {free / 2**30:.2f} "

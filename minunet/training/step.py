@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -34,13 +35,14 @@ def step(
     On a GPU the step is under way when this returns: `float(loss)` waits for it.
     """
     loss, place = losses.resolve(loss), kernels.place(network.flat)
-    given = {"class_weight": class_weight, "weights": weights, "ignore_index": ignore_index}
     with pooled(_pools.setdefault(network, Pool())), devices.using(place):
-        target = losses.target(labels, network.logits_shape(x), network.dtype, **given)
+        target = losses.target(
+            labels, network.logits_shape(x), network.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index
+        )
         if place == "cpu":
             value, gradient = passes(network, loss, kernels.for_array(network.flat).asarray(x), target, rng)
         else:
-            alive = ref(network)  # the graph lives as long as its network, and must not be what keeps it
+            alive: Any = ref(network)  # the graph lives as long as its network, and must not be what keeps it
             run = graph.recorded(network, loss, lambda x, *of: passes(alive(), loss, x, Target(*of[:2]), of[2]), x, *target)
             value, gradient = run(x, *target, rng)
         if gradient is not None:
