@@ -20,9 +20,9 @@ Grads = tuple[Array | None, Array, Array]
 POINTS: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0)}  # of a 1 x 1 convolution: each pixel by itself
 
 
-def conv_transpose2d(x: Array, w: Array, b: Array | None, y_shape: Shape, **geometry: Pair) -> Array:
+def conv_transpose2d(x: Array, w: Array, b: Array | None, y_shape: Shape, *, stride: Pair, padding: Pair) -> Array:
     """The adjoint of the convolution with w: its input gradient, of x. Then + b."""
-    y = run(reference.conv2d_input_grad, x, w, y_shape, **geometry)
+    y = run(reference.conv2d_input_grad, x, w, y_shape, stride=stride, padding=padding)
     return y if b is None else y + b
 
 
@@ -32,9 +32,9 @@ def conv_transpose2d_grads(x: Array, dy: Array, w: Array, **geometry: Pair) -> t
     return run(reference.conv2d, dy, w, **geometry), dw, run(reference.bias_grad, dy)
 
 
-def conv2d_relu(x: Array, w: Array, b: Array | None = None, **geometry: Pair) -> Array:
+def conv2d_relu(x: Array, w: Array, b: Array | None = None, *, stride: Pair, padding: Pair) -> Array:
     """conv2d, relu."""
-    return run(reference.relu, run(reference.conv2d, x, w, b, **geometry))
+    return run(reference.relu, run(reference.conv2d, x, w, b, stride=stride, padding=padding))
 
 
 def conv2d_relu_grads(x: Array, dy: Array, w: Array, y: Array, *, input_grad: bool = True, **geometry: Pair) -> Grads:

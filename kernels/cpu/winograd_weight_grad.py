@@ -54,7 +54,7 @@ def conv2d_weight_grad(
         return np.zeros(w_shape, x.dtype), np.zeros(k, x.dtype)
     zero = x.dtype.type(0)
     g = _plan(source(x, None, (3, 3), (1, 1), padding), dy.shape, m)
-    partial, sums = empty((g["n_chunks"], 9 * c, k), x.dtype), np.empty((g["n_chunks"], k))
+    partial, sums = empty((g["n_chunks"], 9 * c, k), x.dtype), empty((g["n_chunks"], k), np.float64)
     g |= {"dw": address(partial), "db": address(sums)}
     rows = [g, g | source(dy, mask, (1, 1), (1, 1), (0, 0))]
     launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g, m), zero, table(rows), (0,) * m)

@@ -8,10 +8,10 @@ import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import assert_same
+from oracles import assert_all_same, assert_same
 
 from minunet import kernels
-from minunet.kernels import philox, reference
+from minunet.kernels import composed, philox, reference, run, updates
 from minunet.testing import strategies
 
 DTYPES = st.sampled_from([np.float32, np.float64])
@@ -22,22 +22,19 @@ def test_a_channel_slice_is_a_legal_input_mask_and_output(backend):
     rng = np.random.default_rng(0)
     x, w, b = (strategies.integers(rng, shape, np.float32) for shape in ((2, 5, 6, 3), (3, 3, 3, 4), (4,)))
     geometry = {"stride": (1, 1), "padding": (1, 1)}
-    y = backend.conv2d(x, w, b, relu=True, **geometry)
+    y = run(composed.conv2d_relu, x, w, b, **geometry)
     buffer = np.full((2, 5, 6, 9), 7, np.float32)
     x_sliced = strategies.LAYOUTS["channel slice"](x)
-    assert backend.conv2d(x_sliced, w, b, relu=True, out=buffer[..., 2:6], **geometry).base is buffer
+    assert run(composed.conv2d_relu, x_sliced, w, b, out=buffer[..., 2:6], **geometry).base is buffer
     assert_same(buffer[..., 2:6], y)
     assert (buffer[..., :2] == 7).all()
     assert (buffer[..., 6:] == 7).all()
     dy = strategies.integers(rng, y.shape, np.float32)
     sliced = strategies.LAYOUTS["channel slice"](dy)
-    dx = backend.conv2d_input_grad(dy, w, x.shape, mask=y, **geometry)
-    assert_same(backend.conv2d_input_grad(sliced, w, x.shape, mask=buffer[..., 2:6], **geometry), dx)
-    for found, expected in zip(
-        backend.conv2d_weight_grad(x_sliced, sliced, w.shape, mask=buffer[..., 2:6], **geometry),
-        backend.conv2d_weight_grad(x, dy, w.shape, mask=y, **geometry), strict=True,
-    ):  # fmt: skip
-        assert_same(found, expected)
+    assert_all_same(
+        run(composed.conv2d_relu_grads, x_sliced, sliced, w, buffer[..., 2:6], **geometry),
+        run(composed.conv2d_relu_grads, x, dy, w, y, **geometry),
+    )
     assert_same(backend.relu_grad(sliced, buffer[..., 2:6]), backend.relu_grad(dy, y))
     assert_same(backend.bias_grad(sliced), dy.sum(axis=(0, 1, 2)))
     for found, expected in zip(
@@ -60,26 +57,27 @@ def test_read_only_channel_slices_go_in_and_a_channel_slice_comes_out(backend, g
     rng = np.random.default_rng(seed)
     x, w, b, back = (strategies.integers(rng, s, dtype) for s in (g.x_shape, g.w_shape, (g.k,), (g.x_shape[3],)))
     geometry = {"stride": g.stride, "padding": g.padding}
-    convolution = geometry | {"algorithm": algorithm}
-    y = backend.conv2d(x, w, b, relu=True, **convolution)
+    y = run(composed.conv2d_relu, x, w, b, **geometry)
     dy = strategies.integers(rng, y.shape, dtype)
     for array in (w, b, back):
         array.flags.writeable = False
 
-    def into_a_slice(kernel, *args, shape, **options):
+    def into_a_slice(definition, *args, shape):
         buffer = np.full((*shape[:3], shape[3] + 5), 7, dtype)
-        kernel(*args, **options, **convolution, out=buffer[..., 2:-3])
+        with kernels.algorithm(algorithm):
+            run(definition, *args, **geometry, out=buffer[..., 2:-3])
         assert (buffer[..., :2] == 7).all()
         assert (buffer[..., -3:] == 7).all()
         return buffer[..., 2:-3]
 
-    assert_same(into_a_slice(backend.conv2d, sliced(x), w, b, relu=True, shape=y.shape), y)
-    for options in ({}, {"mask": sliced(y)}, {"b": back, "relu": True}):
-        expected = backend.conv2d_input_grad(dy, w, x.shape, **convolution, **options)
-        assert_same(into_a_slice(backend.conv2d_input_grad, sliced(dy), w, x.shape, shape=x.shape, **options), expected)
-    found = backend.conv2d_weight_grad(sliced(x), sliced(dy), w.shape, mask=sliced(y), **convolution)
-    for a, e in zip(found, backend.conv2d_weight_grad(x, dy, w.shape, mask=y, **convolution), strict=True):
-        assert_same(a, e)
+    assert_same(into_a_slice(composed.conv2d_relu, sliced(x), w, b, shape=y.shape), y)
+    assert_same(into_a_slice(reference.conv2d, sliced(x), w, b, shape=y.shape), run(reference.conv2d, x, w, b, **geometry))
+    expected = run(reference.conv2d_input_grad, dy, w, x.shape, **geometry)
+    assert_same(into_a_slice(reference.conv2d_input_grad, sliced(dy), w, x.shape, shape=x.shape), expected)
+    assert_same(into_a_slice(composed.conv_transpose2d, sliced(dy), w, back, x.shape, shape=x.shape), expected + back)
+    with kernels.algorithm(algorithm):
+        found = run(composed.conv2d_relu_grads, sliced(x), sliced(dy), w, sliced(y), **geometry)
+        assert_all_same(found, run(composed.conv2d_relu_grads, x, dy, w, y, **geometry))
     cols = backend.im2col(sliced(x), g.kernel, **geometry)
     assert_same(cols, backend.im2col(x, g.kernel, **geometry))
     cols.flags.writeable = False
@@ -165,7 +163,7 @@ def test_nan_is_never_swallowed(backend):
     x = np.ones((1, 4, 4, 1))
     x[0, 1, 1] = np.nan
     w = np.zeros((3, 3, 1, 1))
-    y = backend.conv2d(x, w, np.zeros(1), stride=(1, 1), padding=(1, 1), relu=True)
+    y = run(composed.conv2d_relu, x, w, np.zeros(1), stride=(1, 1), padding=(1, 1))
     seen = np.zeros((4, 4), bool)
     seen[0:3, 0:3] = True
     np.testing.assert_array_equal(np.isnan(y[0, ..., 0]), seen)
@@ -216,15 +214,15 @@ def test_updates_follow_their_formulas(backend, dtype):
     rng = np.random.default_rng(0)
     param, grad, velocity = (rng.standard_normal(1000).astype(dtype) for _ in range(3))
     p, v = param.astype(float), velocity.astype(float)
-    backend.sgd_update(param, grad, velocity, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
+    run(updates.sgd_update, param, grad, velocity, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
     v = 0.9 * v + grad + 0.01 * p
     np.testing.assert_allclose(velocity, v, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(param, p - 0.1 * v, rtol=1e-4, atol=1e-6)
     m, s = np.zeros(1000, dtype), np.zeros(1000, dtype)
     p, em, es = param.astype(float), 0.0, 0.0
     for t in (1, 2, 3):
-        backend.adam_update(
-            param, grad, m, s, learning_rate=0.1, beta1=0.9, beta2=0.99, epsilon=1e-8, weight_decay=0.05, t=t
+        run(
+            updates.adam_update, param, grad, m, s, learning_rate=0.1, beta1=0.9, beta2=0.99, epsilon=1e-8, weight_decay=0.05, t=t
         )
         em, es = 0.9 * em + 0.1 * grad.astype(float), 0.99 * es + 0.01 * grad.astype(float) ** 2
         p = p - 0.1 * (em / (1 - 0.9**t) / (np.sqrt(es / (1 - 0.99**t)) + 1e-8) + 0.05 * p)
@@ -238,11 +236,10 @@ def test_the_thread_count_changes_no_bit(backend):
     geometry = {"stride": (1, 1), "padding": (1, 1)}
 
     def everything():
-        y = backend.conv2d(x, w, None, relu=True, **geometry)
-        dx = backend.conv2d_input_grad(y, w, x.shape, mask=y, **geometry)
+        y = run(composed.conv2d_relu, x, w, None, **geometry)
+        dx, dw, db = run(composed.conv2d_relu_grads, x, y, w, y, **geometry)
         pooled, argmax = backend.max_pool2d(y, (2, 2), (2, 2))
         loss, dz = backend.softmax_cross_entropy(y, np.zeros(y.shape[:3], int), np.ones(y.shape[:3], np.float32))
-        dw, db = backend.conv2d_weight_grad(x, y, w.shape, mask=y, **geometry)
         cols = backend.im2col(x, (3, 3), stride=(2, 1), padding=(1, 0))
         return [
             y, dx, dw, db, backend.bias_grad(y), pooled, argmax, loss, dz, cols,

@@ -62,11 +62,11 @@ def test_the_algorithm_comes_back(tmp_path, algorithm):
     modelfile.save(tmp_path / "m", network, {})
     loaded, _ = modelfile.load(tmp_path / "m")
     assert loaded.config == network.config
-    assert loaded.encoder[0].layers["conv1"].algorithm == algorithm
+    assert {conv.algorithm for block in loaded.blocks().values() for conv in block.children.values() if hasattr(conv, "algorithm")} == {algorithm}
 
 
-def test_a_file_from_before_there_was_a_choice_of_algorithm_loads(network, saved, tmp_path):
-    config = {name: value for name, value in network.config.items() if name != "algorithm"}
+def test_a_file_from_before_there_was_a_choice_of_algorithm_or_block_loads(network, saved, tmp_path):
+    config = {name: value for name, value in network.config.items() if name not in ("algorithm", "block")}
     loaded, _ = modelfile.load(rewritten(saved, tmp_path / "m", text={"network": json.dumps(config)}))
     assert loaded.algorithm == "auto"
     np.testing.assert_array_equal(loaded.flat, network.flat)
@@ -149,7 +149,10 @@ def test_a_newer_version(saved, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"base_channels": 2**30}, r"the tensor head\.weight is \('F32', \[1, 1, 2, 3\]\); this network's is"),
+        ({"base_channels": 2**20}, r"the tensor head\.weight is \('F32', \[1, 1, 2, 3\]\); this network's is"),
+        ({"base_channels": 2**30}, "network: no machine holds its weights"),
+        ({"block": "swin"}, "network.block is 'swin'; this minunet knows 'double_conv' and 'residual'"),
+        ({"block": ["double_conv"]}, "network.block is .*, of type list; it takes str"),
         ({"base_channels": "2"}, "network.base_channels is '2', of type str; it takes int"),
         ({"depth": 10**9}, "network.depth is 1000000000"),
         ({"depth": True}, "network.depth is True"),
@@ -171,8 +174,8 @@ def test_a_config_that_no_network_has(network, saved, tmp_path, change, says):
 
 def test_a_shape_bomb_is_refused_before_anything_is_allocated(network, saved, tmp_path):
     config = network.config | {"base_channels": 2**20, "depth": 0}
-    shapes = minunet.network.parameter_shapes(**config)
-    header = {name: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    parameters = minunet.network.outlined(config).parameters
+    header = {name: {"dtype": "F32", "shape": list(p.shape), "data_offsets": [0, 0]} for name, p in parameters.items()}
     text = {"format": "minunet", "format_version": "1", "network": json.dumps(config), "model": "{}"}
     path = written(tmp_path / "bomb", {"__metadata__": text} | header, b"")
     os.truncate(path, 2**40)  # a file of holes

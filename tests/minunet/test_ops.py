@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minunet import ops
+from minunet import fusions, ops
 from minunet.testing import strategies
 
 
@@ -64,16 +64,17 @@ X, W, B = np.zeros((1, 5, 5, 2)), np.zeros((3, 3, 2, 4)), np.zeros(4)
         (lambda: ops.dropout_backward(X[..., :1], ops.dropout(X, 0.5, np.random.default_rng())[1]), r"dy is .*\(1, 5, 5, 1\)"),
         (lambda: ops.conv2d(X, W, B, padding=-1), r"padding is -1; it takes whole numbers from 0 up"),
         (lambda: ops.conv2d(X[:, :2], W, B), r"x is \(1, 2, 5, 2\); it takes at least 3 x 3 pixels"),
-        (lambda: ops.conv2d(X, W, B, algorithm="fft"), r"algorithm is 'fft'; it takes auto or direct or .* or im2col"),
         (lambda: ops.conv2d(X, W, B, out=np.zeros((1, 3, 3, 3))), r"out is a float64 array \(1, 3, 3, 3\)"),
         (lambda: ops.conv_transpose2d(X, W, B), r"w is \(3, 3, 2, 4\); it takes \(R, S, K, 2\)"),
         (lambda: ops.conv_transpose2d(X, np.zeros((2, 2, 3, 2)), output_padding=2), r"output_padding is .*; it takes less than"),
         (lambda: ops.max_pool2d(X, window=6), r"x is \(1, 5, 5, 2\); it takes at least 6 x 6 pixels"),
         (lambda: ops.max_pool2d(np.zeros((1, 20, 20, 1)), window=17), r"window is \(17, 17\); it takes at most 256"),
         (
-            lambda: ops.max_pool2d_backward(X[:, :2, :2], ops.max_pool2d(X)[1], plus=X[:, :4]),
-            r"plus is a float64 array \(1, 4, 5, 2\); it takes what the forward pass took: float64, \(1, 5, 5, 2\)",
+            lambda: fusions.max_pool2d_backward_plus(X[:, :4], X[:, :2, :2], ops.max_pool2d(X)[1]),
+            r"dskip is a float64 array \(1, 4, 5, 2\); it takes what the forward pass took: float64, \(1, 5, 5, 2\)",
         ),
+        (lambda: ops.group_norm(X, B[:2], B[:2], groups=3), r"groups is 3; it takes a divisor of the 2 channels"),
+        (lambda: ops.group_norm(X, B, B, groups=1), r"gamma is a float64 array \(4,\); it takes float64, \(2,\): one a channel"),
         (lambda: ops.dropout(X, 1.0, np.random.default_rng()), r"rate is 1.0; it takes 0 <= rate < 1"),
         (lambda: ops.concat_skip(X[:, :2], X), r"skip is \(1, 2, 5, 2\); it takes 1 images of at least 5 x 5"),
         (lambda: ops.conv2d_backward(X, ops.conv2d(X, W, B)[1]), r"dy is a float64 array \(1, 5, 5, 2\).*\(1, 3, 3, 4\)"),

@@ -111,11 +111,11 @@ def test_what_network_ops_and_a_step_returned_is_never_overwritten(monkeypatch):
     x, labels = batch(network, 32)
     kept = [network(x), *network.forward(x)[:1], ops.conv2d(x, np.ones((3, 3, 1, 8), np.float32))[0]]
     cpu = kernels.for_array(x)
-    for name in ("conv2d", "conv2d_input_grad", "conv2d_grads", "max_pool2d", "max_pool2d_grad", "linear_cross_entropy"):
+    for name in ("conv2d", "conv2d_relu", "conv_transpose2d", "conv2d_relu_grads", "max_pool2d", "max_pool2d_grad_plus"):
         monkeypatch.setattr(cpu, name, keeping(getattr(cpu, name), kept))
     step(network, optimizer, x, labels)
     monkeypatch.undo()
-    assert sum(a.nbytes >= buffers.SMALL for a in kept) > 20
+    assert sum(a.nbytes >= buffers.SMALL for a in kept) >= 20
     copies = [a.copy() for a in kept]
     for _ in range(3):
         step(network, optimizer, x, labels)
@@ -126,7 +126,7 @@ def test_an_exception_inside_a_step_leaves_nothing_leased(made, monkeypatch):
     network, optimizer = Network(base_channels=8, depth=2), optim.Adam()
     data = batch(network, 32)
     step(network, optimizer, *data)
-    monkeypatch.setattr(network.pool, "backward", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr(network.u.up, "backward", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         step(network, optimizer, *data)
     assert STEP._pools[network].idle_bytes == sum(buffer.size for buffer in alive(made))
