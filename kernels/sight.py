@@ -24,12 +24,11 @@ class Sight:
         """The side of the square that a pixel sees; where that differs with its place, the largest."""
         return int(max(high - low for low, high in zip(self.low, self.high, strict=True))) + 1
 
-    @property
-    def halo(self) -> int:
-        """How many pixels around a region of whole cells, of as many pixels as the image halves to one, it can see."""
+    def halo(self, margin: int) -> int:
+        """Return how many pixels around a region of m pixels, below pixel `margin` and those behind it, the region can see."""
         m, jump = len(self.low), self.jump
-        before = max(-(jump * p + low) for p, low in enumerate(self.low))
-        behind = max(jump * p + high - (jump * m - 1) for p, high in enumerate(self.high))
+        before = max(margin - (jump * p + low) for p, low in enumerate(self.low))
+        behind = max(jump * p + high - margin - (jump * m - 1) for p, high in enumerate(self.high))
         return math.ceil(max(before, behind, Fraction(0)))
 
     def windows(self, kernel: int, stride: int, padding: int) -> Sight:

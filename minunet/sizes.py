@@ -94,7 +94,7 @@ def _margin(of: _Kind) -> int:
 @lru_cache(2**8)
 def _halo(of: _Kind) -> int | None:
     sight = traced(of.network, _least(of, 1)).sight
-    return sight.halo if isinstance(sight, Sight) else None
+    return sight.halo(_margin(of)) if isinstance(sight, Sight) else None
 
 
 def _least(of: _Kind, size: int) -> int:

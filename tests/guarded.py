@@ -88,7 +88,8 @@ def convolutions():
 
 
 def prove_convolutions(cpu, dtype, at_end):
-    from minunet.kernels import reference
+    from fused import reference
+
     from minunet.testing import strategies
 
     for g in convolutions():
@@ -137,7 +138,8 @@ def winograd_convolutions(dtype):
 
 
 def prove_winograd(cpu, dtype, at_end):
-    from minunet.kernels import reference
+    from fused import reference
+
     from minunet.testing import strategies
 
     for g in winograd_convolutions(dtype):
@@ -174,7 +176,8 @@ def three_passes(backend, x, w, b, dy, back, *, mask=None, y=None, dx=None, **op
 
 
 def prove_others(cpu, dtype, at_end):
-    from minunet.kernels import reference
+    from fused import reference
+
     from minunet.testing import strategies
 
     for c in (1, 2, 3, 5, 7, 8, 9, 17, 33):
@@ -223,7 +226,7 @@ def prove_updates(cpu, reference, size, dtype, at_end):
 
 
 if __name__ == "__main__":
-    from minunet.kernels import cpu
+    from fused import cpu
 
     prove = {"convolutions": prove_convolutions, "winograd": prove_winograd, "others": prove_others}[sys.argv[1]]
     for dtype in (np.float32, np.float64):

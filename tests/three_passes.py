@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from fused import Fused, reference
 from oracles import assert_all_same, assert_same
 
-from minunet.kernels import parameter_dtype, reference
+from minunet.kernels import parameter_dtype
 from minunet.testing import strategies
 from minunet.testing.strategies import Geometry
 
@@ -34,7 +35,7 @@ def assert_exact(backend, g: Geometry, seed=0, dtype=np.float32, algorithm="dire
 
     Of bfloat16, activations are rounded once each, and nothing else is.
     """
-    rng = np.random.default_rng(seed)
+    backend, rng = Fused(backend), np.random.default_rng(seed)
     wide = parameter_dtype(np.dtype(dtype))
     x, w, dy = (strategies.integers(rng, shape, wide) for shape in (g.x_shape, g.w_shape, g.y_shape))
     b, back = (strategies.integers(rng, (size,), wide) for size in (g.k, g.x_shape[3]))

@@ -12,8 +12,8 @@ from oracles import assert_all_same
 from minunet import Network, kernels, losses
 from minunet.layers import places
 from minunet.network import outlined
-from minunet.training.step import passes
 from minunet.summary import summarize
+from minunet.training.step import passes
 
 # The seed's comments, (B, C, H, W), and the same step here, (N, H, W, C).
 SEED_SHAPES = {
@@ -63,8 +63,8 @@ def test_parameters_are_named_in_the_order_in_which_backward_makes_them():
     layers += [f"decoder.{i}.{layer}" for i in (0, 1) for layer in ("conv2", "conv1", "up")]
     layers += [f"encoder.{i}.{layer}" for i in (2, 1, 0) for layer in ("conv2", "conv1")]
     assert list(network.parameters) == [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
-    plain = outlined(network.config)
-    assert [(name, p.shape) for name, p in network.parameters.items()] == [(name, p.shape) for name, p in plain.parameters.items()]
+    plain = outlined(network.config).parameters
+    assert [(name, p.shape) for name, p in network.parameters.items()] == [(name, p.shape) for name, p in plain.items()]
 
 
 def test_parameters_are_aligned_views_of_one_array_and_cannot_be_rebound():

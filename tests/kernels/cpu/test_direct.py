@@ -11,7 +11,8 @@ from three_passes import assert_exact
 
 pytest.importorskip("numba")
 
-from minunet.kernels import cpu
+from fused import cpu
+
 from minunet.kernels.cpu import direct, direct_weight_grad
 from minunet.kernels.cpu.isa import ISA
 from minunet.testing.strategies import Geometry

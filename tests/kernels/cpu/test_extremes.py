@@ -11,7 +11,8 @@ from oracles import assert_all_same, assert_same, seeds
 
 pytest.importorskip("numba")
 
-from minunet.kernels import cpu, reference
+from fused import cpu, reference
+
 from minunet.kernels.cpu.isa import ISA
 from minunet.kernels.cpu.winograd_matrices import FORWARD, WEIGHT_GRAD, amplification
 

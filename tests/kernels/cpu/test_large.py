@@ -12,7 +12,8 @@ from numpy.lib.stride_tricks import as_strided
 
 pytest.importorskip("numba")
 
-from minunet.kernels import cpu, reference
+from fused import cpu, reference
+
 from minunet.kernels.cpu import columns, direct, direct_weight_grad, packing, pooling
 from minunet.kernels.cpu.threads import address
 

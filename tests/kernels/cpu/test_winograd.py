@@ -12,12 +12,13 @@ from oracles import assert_all_same, assert_same, seeds
 
 pytest.importorskip("numba")
 
-from minunet import kernels, ops
-from minunet.kernels import cpu, reference
+from fused import cpu, reference
+
+from minunet import fusions, kernels
 from minunet.kernels.cpu import winograd, winograd_matrices, winograd_weight_grad
 from minunet.kernels.cpu.isa import ISA
 from minunet.testing import strategies
-from minunet.testing.strategies import LAYOUTS
+from minunet.testing.strategies import LAYOUTS, Geometry
 
 ALGORITHMS = {"winograd2x2": 2, "winograd4x4": 4}
 algorithms = st.sampled_from(list(ALGORITHMS))
@@ -140,9 +141,9 @@ def test_any_layout_and_any_threads_give_the_same_bits(g, seed, algorithm, dtype
         view.flags.writeable = False
 
     def run(x, w, b, dy):
-        with kernels.use_backend("cpu"):
-            y, cache = ops.conv2d(x, w, b, padding=padding, relu=True, algorithm=algorithm)
-            return [y, *ops.conv2d_backward(dy, cache)]
+        with kernels.use_backend("cpu"), kernels.algorithm(algorithm):
+            y, cache = fusions.conv2d_relu(x, w, b, padding=padding)
+            return [y, *fusions.conv2d_relu_backward(dy, cache)]
 
     expected = run(*(view.copy(order="C") for view in views))
     for n in (1, 4):
@@ -188,8 +189,9 @@ def test_a_nan_reaches_every_window_that_sees_it_and_no_further_than_its_tiles(a
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize(("kernel", "stride"), [((3, 3), (2, 1)), ((2, 3), (1, 1)), ((1, 1), (1, 1))])
-def test_what_it_does_not_compute_is_refused_with_what_does(algorithm, kernel, stride):
-    x, w = np.ones((1, 8, 8, 2)), np.ones((*kernel, 2, 3))
-    with kernels.use_backend("cpu"), pytest.raises(ValueError, match=f"{algorithm}.*'auto', 'direct' and 'im2col'"):
-        ops.conv2d(x, w, stride=stride, algorithm=algorithm)
+@pytest.mark.parametrize("g", [((1, 8, 8, 2), (3, 3), 3, (2, 1)), ((1, 8, 8, 2), (2, 3), 3, (1, 1))])
+def test_what_it_does_not_serve_is_computed_as_auto_does(algorithm, g):
+    g = Geometry(*g, padding=(0, 0))
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal(g.x_shape), rng.standard_normal(g.w_shape)
+    assert_same(cpu.conv2d(x, w, algorithm=algorithm, **g.options), cpu.conv2d(x, w, **g.options))
