@@ -10,7 +10,6 @@
     generated.py            the generated code: the tile, and runs of elements; isa.py says for which vectors
     threads.py              jobs cut by shape, claimed by threads; jit.py compiles, and keeps what it compiled
     columns.py, pointwise.py, pooling.py, loss.py, updates.py       what is not a product
-    working.py              what they take of memory, foretold
 
 Read direct.py first. Each kernel is one compiled call a thread, on addresses and strides; a job is a fixed piece of the
 result (or of a sum whose parts are added in order), so the threads decide nothing but who computes it: same bits at any

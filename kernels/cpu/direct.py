@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, Shape, evenly, imagined, output_hw, pixel_stride
-from .generated import claim, copy, pointer
-from .jit import jit, part
+from ..geometry import Pair, evenly, output_hw, pixel_stride
+from .generated import copy, pointer
+from .jit import part
 from .packing import inside, panel, source, strip, table
-from .threads import address, launch
+from .threads import address, jobs, launch
 from .tiles import PANEL, ROWS, grid, multiply
 
 Array = NDArray[np.floating]
@@ -117,21 +117,6 @@ def _run(phases: list[tuple[dict[str, int], NDArray]], w: Array, b: Array | None
     launch(_products, n_jobs, max(map(_scratch_bytes, rows)), y.dtype.type(0), table(rows))
 
 
-def conv2d_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d takes beyond its result, by shapes alone: bytes of scratch a thread, and of arrays."""
-    r, s, _, k = w_shape
-    p, q = output_hw(x_shape, (r, s), stride, padding)
-    phase = source(imagined(x_shape, dtype), None, (r, s), stride, padding) | {"n": x_shape[0], "p": p, "q": q, "k": k}
-    return _scratch_bytes(_plan(phase)), 0
-
-
-def input_grad_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d_input_grad takes beyond its result."""
-    dy_shape = (x_shape[0], *output_hw(x_shape, (w_shape[0], w_shape[1]), stride, padding), w_shape[3])
-    dy, w, dx = (imagined(shape, dtype) for shape in (dy_shape, w_shape, x_shape))
-    return max(_scratch_bytes(_plan(phase)) for phase, _ in _phases(dy, w, dx, stride, padding, None)), 0
-
-
 def _plan(phase: dict[str, int]) -> dict[str, int]:
     """Cut the pixels and the channels into blocks."""
     return phase | _blocks(phase["n"], phase["p"], phase["q"]) | {"channels": _channels(phase)}
@@ -160,16 +145,13 @@ def _scratch_bytes(g: dict[str, int]) -> int:
     return 24 * pixels + 8 * g["r"] * g["s"] + 2 * PANEL + weights + strip + pixels * PANEL + g["k"] * g["size"]
 
 
-@jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, phases: Any) -> None:
-    """Compute jobs until none is left: (group of panels, block of pixels, phase), the phase counted fastest."""
-    job = claim(claims)
-    while job < n_jobs:
-        rest, phase = divmod(job, len(phases))
-        group, block = divmod(rest, phases[0].most_blocks)  # of all phases: some may have fewer
-        if block < phases[phase].n_blocks:
-            _one_job(scratch, zero, phases[phase], block, group)
-        job = claim(claims)
+@jobs
+def _products(job: int, scratch: int, zero: Any, phases: Any) -> None:
+    """A job is (group of panels, block of pixels, phase), the phase counted fastest."""
+    rest, phase = divmod(job, len(phases))
+    group, block = divmod(rest, phases[0].most_blocks)  # of all phases: some may have fewer
+    if block < phases[phase].n_blocks:
+        _one_job(scratch, zero, phases[phase], block, group)
 
 
 @part

@@ -18,19 +18,18 @@ How many chunks there are depends on the shape alone, so the sums' order does no
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, Shape, evenly, imagined, output_hw, pixel_stride
-from .generated import add_pixels, claim, clear, copy, copy_positive, pointer
-from .jit import jit, part
+from ..geometry import Pair, evenly, pixel_stride
+from .generated import add_pixels, clear, copy, copy_positive, pointer
+from .jit import part
 from .packing import inside, source, strip, table
-from .threads import address, launch
+from .threads import address, jobs, launch
 from .tiles import PANEL, ROWS, multiply
 
 Array = NDArray[np.floating]
@@ -67,19 +66,6 @@ def conv2d_weight_grad(
     return dw, sums.sum(axis=0).astype(x.dtype)
 
 
-def weight_grad_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d_weight_grad takes beyond its results, by shapes alone: bytes of scratch a thread, and of arrays."""
-    r, s, _, k = w_shape
-    dy_shape = (x_shape[0], *output_hw(x_shape, (r, s), stride, padding), k)
-    g = _plan(source(imagined(x_shape, dtype), None, (r, s), stride, padding), dy_shape)
-    return _scratch_bytes(g), partial_bytes(g["n_chunks"], w_shape, dtype)
-
-
-def partial_bytes(n_chunks: int, w_shape: Shape, dtype: DTypeLike) -> int:
-    """Return what the chunks' partial dw take: with one chunk, that is dw itself."""
-    return n_chunks * math.prod(w_shape) * np.dtype(dtype).itemsize if n_chunks > 1 else 0
-
-
 def _plan(g: dict[str, int], dy_shape: tuple[int, ...]) -> dict[str, int]:
     """Choose blocks, groups and chunks."""
     n, p, q, k = dy_shape
@@ -107,16 +93,13 @@ def _scratch_bytes(g: dict[str, int]) -> int:
     return panels * rows * PANEL + g["block_p"] * g["block_q"] * PANEL + 16 * rows + 8 * g["block_p"] + strip
 
 
-@jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any) -> None:
-    """Compute jobs until none is left: (chunk, group of k, group of c), the groups of c counted fastest."""
+@jobs
+def _products(job: int, scratch: int, zero: Any, plans: Any) -> None:
+    """A job is (chunk, group of k, group of c), the groups of c counted fastest."""
     g = plans[0]
-    job = claim(claims)
-    while job < n_jobs:
-        rest, group_c = divmod(job, -(-g.c // g.group_c))
-        chunk, group_k = divmod(rest, -(-g.k // g.group_k))
-        _one_job(scratch, zero, g, chunk, group_k * g.group_k, group_c * g.group_c)
-        job = claim(claims)
+    rest, group_c = divmod(job, -(-g.c // g.group_c))
+    chunk, group_k = divmod(rest, -(-g.k // g.group_k))
+    _one_job(scratch, zero, g, chunk, group_k * g.group_k, group_c * g.group_c)
 
 
 @part
@@ -230,18 +213,13 @@ def _store(zero: Any, g: Any, chunk: int, k: int, count: int, c0: int, c1: int, 
                 sums += PANEL
 
 
-@jit
-def add_partials(
-    claims: int, n_jobs: int, scratch: int, zero: Any, partials: int, n_partials: int, total: int, size: int
-) -> None:  # fmt: skip
+@jobs
+def add_partials(job: int, scratch: int, zero: Any, partials: int, n_partials: int, total: int, size: int) -> None:
     """Add the partial sums, one after the other, a piece of ELEMENTS a job."""
     rows, sums = carray(pointer(zero, partials), (n_partials, size)), carray(pointer(zero, total), (size,))
-    job = claim(claims)
-    while job < n_jobs:
-        first, last = job * ELEMENTS, min((job + 1) * ELEMENTS, size)
+    first, last = job * ELEMENTS, min((job + 1) * ELEMENTS, size)
+    for i in range(first, last):
+        sums[i] = rows[0, i]
+    for partial in range(1, n_partials):
         for i in range(first, last):
-            sums[i] = rows[0, i]
-        for partial in range(1, n_partials):
-            for i in range(first, last):
-                sums[i] += rows[partial, i]
-        job = claim(claims)
+            sums[i] += rows[partial, i]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ..buffers import empty
 from ..geometry import pixel_stride
 from ..philox import HALF, LOW, MULTIPLIERS, STEPS, limit
-from .generated import add_pixels, claim, copy_positive, copy_relu, pointer
-from .jit import jit, part
-from .threads import address, launch
+from .generated import add_pixels, copy_positive, copy_relu, pointer
+from .jit import part
+from .threads import address, jobs, launch
 
 Array = NDArray[np.floating]
 
@@ -32,9 +32,7 @@ def relu(x: Array) -> Array:
 def relu_grad(dy: Array, y: Array) -> Array:
     """dy where y > 0, else 0."""
     dx = empty(dy.shape, dy.dtype)
-    launch(
-        _relu_grad, *_cut(dy), address(dy), pixel_stride(dy), address(y), pixel_stride(y), address(dx), pixel_stride(dx)
-    )
+    launch(_relu_grad, *_cut(dy), address(dy), pixel_stride(dy), address(y), pixel_stride(y), address(dx), pixel_stride(dx))
     return dx
 
 
@@ -64,75 +62,59 @@ def _cut(x: Array) -> tuple[Any, ...]:
     return -(-pixels // chunk), 0, x.dtype.type(0), chunk, pixels, c
 
 
-@jit
-def _relu(
-    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, x: int, x_pixel: int, y: int,
-    y_pixel: int,
-) -> None:  # fmt: skip
-    job = claim(claims)
-    while job < n_jobs:
-        first = job * chunk
-        n_runs, count = _runs(min(chunk, pixels - first), c, x_pixel == y_pixel)
-        for i in range(first, first + n_runs):
-            copy_relu(zero, y + i * y_pixel, x + i * x_pixel, count)
-        job = claim(claims)
+@jobs
+def _relu(job: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, x: int, x_pixel: int, y: int, y_pixel: int) -> None:
+    first = job * chunk
+    n_runs, count = _runs(min(chunk, pixels - first), c, x_pixel == y_pixel)
+    for i in range(first, first + n_runs):
+        copy_relu(zero, y + i * y_pixel, x + i * x_pixel, count)
 
 
-@jit
+@jobs
 def _relu_grad(
-    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, dy: int, dy_pixel: int, y: int,
-    y_pixel: int, dx: int, dx_pixel: int,
+    job: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, dy: int, dy_pixel: int, y: int, y_pixel: int, dx: int,
+    dx_pixel: int,
 ) -> None:  # fmt: skip
-    job = claim(claims)
-    while job < n_jobs:
-        first = job * chunk
-        n_runs, count = _runs(min(chunk, pixels - first), c, dy_pixel == dx_pixel and y_pixel == dx_pixel)
-        for i in range(first, first + n_runs):
-            copy_positive(zero, dx + i * dx_pixel, dy + i * dy_pixel, y + i * y_pixel, count)
-        job = claim(claims)
+    first = job * chunk
+    n_runs, count = _runs(min(chunk, pixels - first), c, dy_pixel == dx_pixel and y_pixel == dx_pixel)
+    for i in range(first, first + n_runs):
+        copy_positive(zero, dx + i * dx_pixel, dy + i * dy_pixel, y + i * y_pixel, count)
 
 
-@jit
+@part
 def _runs(pixels: int, c: int, dense: bool) -> tuple[int, int]:
     """Return how many runs of how many elements some pixels are: one where no array has gaps (the result never has)."""
     return (1, pixels * c) if dense else (pixels, c)
 
 
-@jit
+@jobs
 def _column_sums(
-    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, dy: int, dy_pixel: int,
-    partial: int,
-) -> None:  # fmt: skip
+    job: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, dy: int, dy_pixel: int, partial: int
+) -> None:
     """Add the pixels of each job, in order, to its row of `partial` (float64)."""
-    job = claim(claims)
-    while job < n_jobs:
-        last = min((job + 1) * chunk, pixels)
-        for i in range(job * chunk, last, FEW_PIXELS):
-            add_pixels(zero, partial + 8 * job * c, dy + i * dy_pixel, dy_pixel, min(FEW_PIXELS, last - i), c)
-        job = claim(claims)
+    last = min((job + 1) * chunk, pixels)
+    for i in range(job * chunk, last, FEW_PIXELS):
+        add_pixels(zero, partial + 8 * job * c, dy + i * dy_pixel, dy_pixel, min(FEW_PIXELS, last - i), c)
 
 
-@jit
+@jobs
 def _dropout(
-    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, x: int, x_pixel: int, y: int,
-    y_pixel: int, seed: int, least: Any, scale: Any,
+    job: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, x: int, x_pixel: int, y: int, y_pixel: int, seed: int,
+    least: Any, scale: Any,
 ) -> None:  # fmt: skip
     """Draw a job's words into scratch, whole blocks of four, and multiply by what they say."""
-    job = claim(claims)
-    while job < n_jobs:
-        first = job * chunk
-        last = min(first + chunk, pixels)
-        block = first * c // 4
-        words = carray(pointer(np.uint32(0), scratch), (4 * (-(-last * c // 4) - block),))
-        _draw(words, block, seed)
-        n_runs, count = _runs(last - first, c, x_pixel == y_pixel)
-        for i in range(first, first + n_runs):
-            word = words[i * c - 4 * block :]
-            source = carray(pointer(zero, x + i * x_pixel), (count,))
-            target = carray(pointer(zero, y + i * y_pixel), (count,))
-            for j in range(count):
-                target[j] = source[j] * (zero if word[j] < least else scale)
-        job = claim(claims)
+    first = job * chunk
+    last = min(first + chunk, pixels)
+    block = first * c // 4
+    words = carray(pointer(np.uint32(0), scratch), (4 * (-(-last * c // 4) - block),))
+    _draw(words, block, seed)
+    n_runs, count = _runs(last - first, c, x_pixel == y_pixel)
+    for i in range(first, first + n_runs):
+        word = words[i * c - 4 * block :]
+        source = carray(pointer(zero, x + i * x_pixel), (count,))
+        target = carray(pointer(zero, y + i * y_pixel), (count,))
+        for j in range(count):
+            target[j] = source[j] * (zero if word[j] < least else scale)
 
 
 @part

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, output_hw, pixel_stride
-from .generated import claim, clear, copy, give, give_more, largest
-from .jit import jit
-from .threads import address, launch
+from .generated import clear, copy, give, give_more, largest
+from .threads import address, jobs, launch
 
 Array = NDArray[np.floating]
 
@@ -35,7 +34,7 @@ def max_pool2d_grad(
     """Let each pixel gather dy from the windows in which it was the largest, beside what it has already."""
     dx = empty(x_shape, dy.dtype)
     before = (0, 0) if plus is None else (address(plus), pixel_stride(plus))
-    argmax = np.ascontiguousarray(argmax)
+    argmax = argmax.astype(np.uint8, order="C", copy=False)
     launch(
         _pool_grad, x_shape[0] * x_shape[1], 0, dy.dtype.type(0), dy.itemsize, x_shape, dy.shape[1:3], window, stride,
         address(dy), pixel_stride(dy), address(argmax), *before, address(dx),
@@ -43,52 +42,35 @@ def max_pool2d_grad(
     return dx
 
 
-@jit
+@jobs
 def _pool(
-    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, shape: Any, pq: Pair, window: Pair, stride: Pair,
-    x: int, x_pixel: int, y: int, argmax: int,
+    job: int, scratch: int, zero: Any, size: int, shape: Any, pq: Pair, window: Pair, stride: Pair, x: int, x_pixel: int,
+    y: int, argmax: int,
 ) -> None:  # fmt: skip
     """A job is a row of windows of one image."""
     _, h_size, w_size, c = shape
     x_row = w_size * x_pixel
-    job = claim(claims)
-    while job < n_jobs:
-        n, p = divmod(job, pq[0])
-        here = x + (n * h_size + p * stride[0]) * x_row
-        for i in range(job * pq[1], (job + 1) * pq[1]):
-            target, places = y + i * c * size, argmax + i * c
-            if window[0] == 2 and window[1] == 2:  # the same, and unrolled
-                largest(zero, target, places, here, x_row, x_pixel, 2, 2, c)
-            else:
-                largest(zero, target, places, here, x_row, x_pixel, window[0], window[1], c)
-            here += stride[1] * x_pixel
-        job = claim(claims)
+    n, p = divmod(job, pq[0])
+    here = x + (n * h_size + p * stride[0]) * x_row
+    for i in range(job * pq[1], (job + 1) * pq[1]):
+        target, places = y + i * c * size, argmax + i * c
+        if window[0] == 2 and window[1] == 2:  # the same, and unrolled
+            largest(zero, target, places, here, x_row, x_pixel, 2, 2, c)
+        else:
+            largest(zero, target, places, here, x_row, x_pixel, window[0], window[1], c)
+        here += stride[1] * x_pixel
 
 
-@jit
+@jobs
 def _pool_grad(
-    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, shape: Any, pq: Pair, window: Pair, stride: Pair,
-    dy: int, dy_pixel: int, argmax: int, plus: int, plus_pixel: int, dx: int,
+    job: int, scratch: int, zero: Any, size: int, shape: Any, pq: Pair, window: Pair, stride: Pair, dy: int, dy_pixel: int,
+    argmax: int, plus: int, plus_pixel: int, dx: int,
 ) -> None:  # fmt: skip
-    """A job is a row of pixels of one image."""
+    """A job is a row of dx: what it had in `plus`, if there is one, and what the windows give that it lies in."""
     _, h_size, w_size, c = shape
-    job = claim(claims)
-    while job < n_jobs:
-        n, h = divmod(job, h_size)
-        image = n * pq[0] * pq[1]
-        _gather_row(
-            zero, size, w_size, c, pq, window, stride, dy + image * dy_pixel, dy_pixel, argmax + image * c, h,
-            plus + job * w_size * plus_pixel, plus_pixel, dx + job * w_size * c * size,
-        )  # fmt: skip
-        job = claim(claims)
-
-
-@jit
-def _gather_row(
-    zero: Any, size: int, w_size: int, c: int, pq: Pair, window: Pair, stride: Pair, dy: int, dy_pixel: int,
-    argmax: int, h: int, plus: int, plus_pixel: int, dx: int,
-) -> None:  # fmt: skip
-    """Fill row h of dx from the rows of windows, of one image, that it lies in, and from a row of `plus` if there is one."""
+    n, h = divmod(job, h_size)
+    dx += job * w_size * c * size
+    plus += job * w_size * plus_pixel
     first = max(0, -((window[0] - 1 - h) // stride[0]))
     last = min(h // stride[0] + 1, pq[0])
     # Where each pixel lies in one window, what that gives is all. Elsewhere it is added to what others gave, or to 0.
@@ -103,7 +85,7 @@ def _gather_row(
     for p in range(first, last):
         place = (h - p * stride[0]) * window[1]
         for q in range(pq[1]):
-            i = p * pq[1] + q
+            i = (n * pq[0] + p) * pq[1] + q
             for s in range(window[1]):
                 target = dx + (q * stride[1] + s) * pixel
                 if alone:

@@ -25,15 +25,15 @@ from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, Shape, evenly, imagined, output_hw
+from ..geometry import Pair, evenly, output_hw
 from .direct import pack_weights, target_of
-from .generated import claim, clear, copy, pointer
-from .jit import jit, part
+from .generated import clear, copy, pointer
+from .jit import part
 from .packing import source, table
-from .threads import address, launch
+from .threads import address, jobs, launch
 from .tiles import PANEL, ROWS, VECTOR, grid, multiply
 from .transforms import finish, transform
 from .windows import transform_inputs
@@ -88,13 +88,6 @@ def _run(g: dict[str, int], weight_taps: NDArray, w: Array, b: Array | None, rel
     launch(_products, n_jobs, _scratch_bytes(g, m), w.dtype.type(0), table([g]), (0,) * m)
 
 
-def conv2d_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, m: int, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d takes beyond its result, by shapes alone: bytes of scratch a thread, and of arrays."""
-    p, q = output_hw(x_shape, (3, 3), (1, 1), padding)
-    g = source(imagined(x_shape, dtype), None, (3, 3), (1, 1), padding) | {"n": x_shape[0], "p": p, "q": q, "k": w_shape[3]}
-    return _scratch_bytes(_plan(g, m), m), 0
-
-
 def _plan(g: dict[str, int], m: int) -> dict[str, int]:
     """Cut the tiles and the channels into blocks, and the panels into groups."""
     tiles = {"n": g["n"], "p": -(-g["p"] // m), "q": -(-g["q"] // m)}
@@ -135,17 +128,14 @@ def plane_bytes(size: int) -> int:
 plane_bytes_compiled = part(plane_bytes)
 
 
-@jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, side: Any) -> None:
-    """Compute jobs until none is left: (group of panels, block of tiles), the blocks counted fastest.
+@jobs
+def _products(job: int, scratch: int, zero: Any, plans: Any, side: Any) -> None:
+    """A job is (group of panels, block of tiles), the blocks counted fastest.
 
     `side` is m zeros: a tuple's length is part of its type, so that what other tiles need is not even compiled.
     """
-    job = claim(claims)
-    while job < n_jobs:
-        group, block = divmod(job, plans[0].n_blocks)
-        _one_job(scratch, zero, plans[0], block, group, side)
-        job = claim(claims)
+    group, block = divmod(job, plans[0].n_blocks)
+    _one_job(scratch, zero, plans[0], block, group, side)
 
 
 @part

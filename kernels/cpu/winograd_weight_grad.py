@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, Shape, evenly, imagined, output_hw
-from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, add_partials, partial_bytes
-from .generated import add_pixels, claim, copy, pointer
-from .jit import jit, part
+from ..geometry import Pair, evenly
+from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, add_partials
+from .generated import add_pixels, copy, pointer
+from .jit import part
 from .packing import source, table
-from .threads import address, launch
+from .threads import address, jobs, launch
 from .tiles import PANEL, ROWS, VECTOR, multiply
 from .transforms import transform
 from .windows import transform_dy, transform_inputs
@@ -64,13 +64,6 @@ def conv2d_weight_grad(
     return dw, sums.sum(axis=0).astype(x.dtype)
 
 
-def weight_grad_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, m: int, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d_weight_grad takes beyond its results, by shapes alone: bytes of scratch a thread, and of arrays."""
-    dy_shape = (x_shape[0], *output_hw(x_shape, (3, 3), (1, 1), padding), w_shape[3])
-    g = _plan(source(imagined(x_shape, dtype), None, (3, 3), (1, 1), padding), dy_shape, m)
-    return _scratch_bytes(g, m), partial_bytes(g["n_chunks"], w_shape, dtype)
-
-
 def _plan(g: dict[str, int], dy_shape: tuple[int, ...], m: int) -> dict[str, int]:
     """Choose blocks, groups and chunks."""
     n, p, q, k = dy_shape
@@ -100,16 +93,13 @@ def _scratch_bytes(g: dict[str, int], m: int) -> int:
     return planes * (v + d + sums) + d + 16 * height + 8 + 9 * VECTOR + strip
 
 
-@jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, side: Any) -> None:
-    """Compute jobs until none is left: (chunk, group of k, group of c), the groups of c counted fastest."""
+@jobs
+def _products(job: int, scratch: int, zero: Any, plans: Any, side: Any) -> None:
+    """A job is (chunk, group of k, group of c), the groups of c counted fastest."""
     g = plans[0]
-    job = claim(claims)
-    while job < n_jobs:
-        rest, group_c = divmod(job, -(-g.c // g.group_c))
-        chunk, group_k = divmod(rest, -(-g.k // g.group_k))
-        _one_job(scratch, zero, g, plans[1], chunk, group_k * g.group_k, group_c * g.group_c, side)
-        job = claim(claims)
+    rest, group_c = divmod(job, -(-g.c // g.group_c))
+    chunk, group_k = divmod(rest, -(-g.k // g.group_k))
+    _one_job(scratch, zero, g, plans[1], chunk, group_k * g.group_k, group_c * g.group_c, side)
 
 
 @part
