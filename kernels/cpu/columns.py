@@ -11,7 +11,7 @@ from ..buffers import empty
 from ..geometry import Pair, output_hw
 from .generated import clear, copy
 from .jit import part
-from .packing import source, table
+from .plans import source, table
 from .threads import address, jobs, launch
 
 Array = NDArray[np.floating]
@@ -22,7 +22,7 @@ def im2col(x: Array, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
     n, _, _, c = x.shape
     p, q = output_hw(x.shape, kernel, stride, padding)
     cols = empty((n * p * q, kernel[0] * kernel[1] * c), x.dtype)
-    plan = source(x, None, kernel, stride, padding) | {"p": p, "q": q, "cols": address(cols)}
+    plan = {"x": source(x, None, kernel, stride, padding), "p": p, "q": q, "cols": address(cols)}
     launch(_im2col, n * p, 0, x.dtype.type(0), table([plan]))
     return cols
 
@@ -39,33 +39,32 @@ def col2im(cols: Array, x_shape: tuple[int, ...], kernel: Pair, *, stride: Pair,
 @jobs
 def _im2col(job: int, scratch: int, zero: Any, plans: Any) -> None:
     """A job is a row of windows of one image, each laid out as R*S*C numbers."""
-    g = plans[0]
+    g, x = plans[0], plans[0].x
     n, p = divmod(job, g.p)
-    target = g.cols + job * g.q * g.r * g.s * g.c * g.size
-    run, h0 = g.s * g.c, p * g.stride_h - g.pad_h
+    run, h0, target = x.s * x.c, p * x.stride_h - x.pad_h, g.cols + job * g.q * x.r * x.s * x.c * x.size
     for q in range(g.q):
-        left = q * g.stride_w - g.pad_w
-        first, last = min(max(-left, 0), g.s), max(min(g.w - left, g.s), 0)  # the taps that lie in the image
-        for r in range(g.r):
-            if h0 + r < 0 or h0 + r >= g.h or first >= last:
+        left = q * x.stride_w - x.pad_w
+        first, last = min(max(-left, 0), x.s), max(min(x.w - left, x.s), 0)  # the taps that lie in the image
+        for r in range(x.r):
+            if h0 + r < 0 or h0 + r >= x.h or first >= last:
                 clear(zero, target, run)
             else:
-                clear(zero, target, first * g.c)
-                clear(zero, target + last * g.c * g.size, (g.s - last) * g.c)
-                index = (n * g.h + h0 + r) * g.w + left + first
-                _copy_pixels(zero, g, index, last - first, target + first * g.c * g.size)
-            target += run * g.size
+                clear(zero, target, first * x.c)
+                clear(zero, target + last * x.c * x.size, (x.s - last) * x.c)
+                index = (n * x.h + h0 + r) * x.w + left + first
+                _copy_pixels(zero, x, index, last - first, target + first * x.c * x.size)
+            target += run * x.size
 
 
 @part
-def _copy_pixels(zero: Any, g: Any, index: int, count: int, target: int) -> None:
+def _copy_pixels(zero: Any, x: Any, index: int, count: int, target: int) -> None:
     """Copy `count` pixels from number `index` on, without gaps."""
-    if g.x_pixel == g.c * g.size:
-        copy(zero, target, g.x + index * g.x_pixel, count * g.c)
+    if x.pixel == x.c * x.size:
+        copy(zero, target, x.start + index * x.pixel, count * x.c)
         return
     for i in range(index, index + count):
-        copy(zero, target, g.x + i * g.x_pixel, g.c)
-        target += g.c * g.size
+        copy(zero, target, x.start + i * x.pixel, x.c)
+        target += x.c * x.size
 
 
 @jobs
