@@ -12,7 +12,8 @@ compiled once for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,24 +23,32 @@ from ..geometry import Pair, address, evenly, pixel_stride
 from .jit import part
 
 Plan = dict[str, Any]  # names and numbers, tables of int64, or plans again
+Names = tuple[tuple[str, Any], ...]  # those of a plan, in each other as they are there
 
 LINE = 64  # bytes of a cache line
 
 
 def table(plans: Sequence[Plan]) -> NDArray:
     """Return plans of the same names as an array of records; the tables in them, as addresses, must outlive it."""
-    return np.array([_numbers(plan) for plan in plans], _fields(plans[0]))
+    return np.array([list(_numbers(plan)) for plan in plans], np.int64).view(_record(_names(plans[0]))).reshape(-1)
 
 
-def _numbers(plan: Plan) -> tuple[Any, ...]:
-    return tuple(
-        _numbers(value) if isinstance(value, dict) else address(value) if isinstance(value, np.ndarray) else value
-        for value in plan.values()
-    )
+def _numbers(plan: Plan) -> Iterator[int]:
+    for value in plan.values():
+        if isinstance(value, dict):
+            yield from _numbers(value)
+        else:
+            yield address(value) if isinstance(value, np.ndarray) else value
 
 
-def _fields(plan: Plan) -> list[tuple[str, Any]]:
-    return [(name, _fields(value) if isinstance(value, dict) else np.int64) for name, value in plan.items()]
+def _names(plan: Plan) -> Names:
+    return tuple((name, _names(value) if isinstance(value, dict) else None) for name, value in plan.items())
+
+
+@functools.cache
+def _record(names: Names) -> np.dtype:
+    """Return the type of a record: kept, as to make it takes as long as to launch a kernel."""
+    return np.dtype([(name, np.int64 if inner is None else _record(inner)) for name, inner in names])
 
 
 def source(x: NDArray, mask: NDArray | None, taps: Pair = (1, 1), stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Plan:

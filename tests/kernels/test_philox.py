@@ -26,7 +26,7 @@ def words_of(text):
 def of_numba(counter, key):
     from minunet.kernels.cpu import pointwise
 
-    return pointwise.philox4x32(*counter, *key)
+    return numba.njit(lambda c, k: pointwise.philox4x32(c[0], c[1], c[2], c[3], k[0], k[1]))(tuple(counter), tuple(key))
 
 
 COPIES = [philox.philox4x32, *([of_numba] if "cpu" in kernels.available() else [])]
@@ -54,7 +54,7 @@ def drawn_by_numba(block, seed, n):
     from minunet.kernels.cpu import pointwise
 
     words = np.empty(4 * -(-n // 4), np.uint32)
-    pointwise._draw(words, block, seed)
+    numba.njit(lambda *arguments: pointwise._draw(*arguments))(words, block, seed)
     return words
 
 
