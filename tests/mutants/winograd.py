@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .mutant import Row
 
-FORWARD, WEIGHT_GRAD, MATRICES, TRANSFORMS, WINDOWS, CHOICE, PACKING, COPIES = (
+FORWARD, WEIGHT_GRAD, MATRICES, TRANSFORMS, WINDOWS, CHOICE, PACKING, COPIES, PLANS, SHARES = (
     f"kernels/cpu/{name}.py"
     for name in (
         "winograd", "winograd_weight_grad", "winograd_matrices", "transforms", "windows", "choice", "packing", "copies",
+        "plans", "direct_weight_grad",
     )
 )  # fmt: skip
 
@@ -61,38 +62,38 @@ AT_EDGES: list[Row] = [
     (
         "a tile that hangs over the right edge is stored whole",
         FORWARD,
-        "height == m and wide == m and first",
-        "height == m and first",
+        "height == m and wide == m and at",
+        "height == m and at",
         ("f2x2_is_exact",),
     ),
     (
         "a vector that passes the last of k is stored whole",
         FORWARD,
-        "wide == m and first + lanes <= count",
+        "wide == m and at + VECTOR <= count * size",
         "wide == m",
         ("f2x2_is_exact",),
     ),
     (
         "a vector of dw that passes the last of k is stored whole",
         WEIGHT_GRAD,
-        "if first + lanes <= count:",
+        "if first + VECTOR // size <= count:",
         "if first < count:",
         ("f2x2_is_exact",),
     ),
     (
-        "each vector of a tile that hangs over has the bias of the first",
+        "each vector of a tile has the bias of the first",
         FORWARD,
-        "spill, m * VECTOR, VECTOR, b + at if b else 0",
-        "spill, m * VECTOR, VECTOR, b",
+        "g.scratch.bias + at if g.b",
+        "g.scratch.bias if g.b",
         ("f2x2_is_exact",),
     ),
     (
         "relu before the bias, behind the tiles",
         TRANSFORMS,
-        "            flat = where(e, arguments[7], flat, lambda: _add_bias(e, flat, arguments[7]))\n"
-        "            flat = where(e, arguments[8], flat, lambda: [e.relu(x) for x in flat])\n",
-        "            flat = where(e, arguments[8], flat, lambda: [e.relu(x) for x in flat])\n"
-        "            flat = where(e, arguments[7], flat, lambda: _add_bias(e, flat, arguments[7]))\n",
+        "        flat = where(e, bias, flat, lambda: _add_bias(e, flat, bias))\n"
+        "        flat = where(e, relu, flat, lambda: [e.relu(x) for x in flat])\n",
+        "        flat = where(e, relu, flat, lambda: [e.relu(x) for x in flat])\n"
+        "        flat = where(e, bias, flat, lambda: _add_bias(e, flat, bias))\n",
         ("f2x2_is_exact",),
     ),
     (
@@ -105,15 +106,15 @@ AT_EDGES: list[Row] = [
     (
         "dw counts what relu held back",
         WEIGHT_GRAD,
-        "source(dy, mask, (1, 1)",
-        "source(dy, None, (1, 1)",
+        "source(dy, mask)",
+        "source(dy, None)",
         ("f2x2_is_exact",),
     ),
     (
         "dy counts where the mask is NaN",
         COPIES,
-        'fcmp_ordered(">", e.load(builder.add(now[2]',
-        'fcmp_unordered(">", e.load(builder.add(now[2]',
+        'fcmp_ordered(">", e.load(e.b.add(now[2]',
+        'fcmp_unordered(">", e.load(e.b.add(now[2]',
         ("what_the_mask_hides",),
     ),
     (
@@ -123,12 +124,12 @@ AT_EDGES: list[Row] = [
         "dx = empty(x_shape, dy.dtype)",
         ("slice_of_channels_goes",),
     ),
-    ("db has a tile's first element only", TRANSFORMS, "functools.reduce(builder.fadd, elements)", "elements[0]", ("f2x2_is",)),
+    ("db has a tile's first element only", TRANSFORMS, "functools.reduce(e.b.fadd, elements)", "elements[0]", ("f2x2_is",)),
     (
         "db from the plane before its own",
         WEIGHT_GRAD,
-        "d + planes * d_plane, most",
-        "d + (planes - 1) * d_plane, most",
+        "here + planes * g.d",
+        "here + (planes - 1) * g.d",
         ("f2x2_is_exact",),
     ),
     (
@@ -145,7 +146,7 @@ AT_EDGES: list[Row] = [
         "if j < count else 0",
         BYTES,
     ),
-    ("a square turned without its smallest squares", COPIES, "        step = 1\n", "        step = 2\n", ("f2x2_is_exact",)),
+    ("a square turned without its smallest squares", COPIES, "    step = 1\n", "    step = 2\n", ("f2x2_is_exact",)),
     ("of a panel's two vectors one is copied", COPIES, "for v in range(2):", "for v in range(1):", ("f2x2_is_exact",)),
     (
         "a panel of doubles has as many as one of floats",
@@ -160,58 +161,58 @@ IN_BLOCKS: list[Row] = [
     (
         "the images of a block after the first begin two rows early",
         WINDOWS,
-        "            start += 2 * row\n",
+        "                start += halo * row\n",
         "",
         ("f2x2_is_exact",),
     ),
     (
         "every block begins at the image's left edge",
         WINDOWS,
-        "m * q0, m * q1, c, c + count",
-        "0, m * (q1 - q0), c, c + count",
+        "m * block.q0, m * block.q1)",
+        "0, m * (block.q1 - block.q0))",
         ("blocks_of_tiles",),
     ),
-    ("of the images that share a block one is there", FORWARD, "min(n0 + g.block_n, g.n)", "n0 + 1", ("blocks_of_tiles",)),
+    ("of the images that share a block one is there", PLANS, "min(n0 + cut.block_n, cut.n)", "n0 + 1", ("blocks_of_tiles",)),
     (
         "blocks that the tiles do not fill are lost",
-        FORWARD,
-        '-(-count // g[f"block_{axis}"])',
-        'count // g[f"block_{axis}"]',
+        PLANS,
+        "-(-n // block_n) * -(-p // block_p) * -(-q // block_q)",
+        "(n // block_n) * (p // block_p) * (q // block_q)",
         ("blocks_of_tiles",),
     ),
     (
         "of the blocks of channels the last one counts, in Winograd's sums",
         FORWARD,
-        "plane * m_plane + here, c0 > 0, 0, 0",
-        "plane * m_plane + here, 0, 0, 0",
+        "(c0 > 0, 0, 0)",
+        "(0, 0, 0)",
         ("blocks_of_tiles",),
     ),
     (
         "what fills a tile's rows up adds to the first of them",
         FORWARD,
-        "1, 1, most // ROWS * ROWS, 0, 0, PANEL",
-        "1, 1, tiles, 0, 0, PANEL",
+        "(1, 1, most // ROWS * ROWS), (0, 0, PANEL)",
+        "(1, 1, tiles), (0, 0, PANEL)",
         ("blocks_of_tiles",),
     ),
     (
         "a tile is done behind its first block of channels",
         FORWARD,
-        "if c1 == g.c:",
+        "if c1 == x.c:",
         "if c0 == 0:",
         ("blocks_of_tiles",),
     ),
     (
         "the panels of a group share one place for their sums",
         FORWARD,
-        "here = 0 if kept == 1 else (k - k0)",
-        "here = 0 if kept else (k - k0)",
+        "here = (k - k0) // width * g.panel",
+        "here = 0",
         ("blocks_of_tiles",),
     ),
     (
         "a job's memory has room for the sums of one panel",
         FORWARD,
-        'return g["group"] if g["c"] > g["channels"] else 1',
-        "return 1",
+        "plane_bytes(kept * tiles * PANEL)",
+        "plane_bytes(tiles * PANEL)",
         BYTES,
     ),
     (
@@ -231,58 +232,51 @@ IN_BLOCKS: list[Row] = [
     (
         "jobs counted by groups first, cut by blocks first",
         FORWARD,
-        "group, block = divmod(job,",
-        "block, group = divmod(job,",
+        "group, number = divmod(job,",
+        "number, group = divmod(job,",
         ("blocks_of_tiles",),
     ),
     (
         "a job's group of channels by the number of those of k",
-        WEIGHT_GRAD,
-        "divmod(job, -(-g.c // g.group_c))",
-        "divmod(job, -(-g.k // g.group_k))",
-        ("blocks_of_tiles",),
-    ),
-    (
-        "blocks of tiles that the chunks do not share evenly are lost",
-        WEIGHT_GRAD,
-        "range(first, (chunk + 1) * g.n_blocks // g.n_chunks)",
-        "range(first, first + g.n_blocks // g.n_chunks)",
+        SHARES,
+        "divmod(job, -(-shares.c // shares.group_c))",
+        "divmod(job, -(-shares.k // shares.group_k))",
         ("blocks_of_tiles",),
     ),
     (
         "as many chunks as threads",
-        WEIGHT_GRAD,
-        "min(-(-JOBS // _n_groups(g)), ",
+        SHARES,
+        "min(-(-n_jobs // n_groups), ",
         "min(launch.__globals__['n_threads'](), ",
         ("by_any_threads",),
     ),
     (
         "the larger the batch, the smaller the blocks of channels",
         FORWARD,
-        'evenly(g["c"], CHANNELS)',
-        'evenly(g["c"], CHANNELS // g["n"])',
+        'evenly(x["c"], CHANNELS)',
+        'evenly(x["c"], CHANNELS // y["n"])',
         ("alone_or_in_a_batch",),
     ),
     (
         "half a panel of dy is laid out as a whole one",
         WINDOWS,
-        "PANEL if 2 * count > width else VECTOR",
-        "PANEL if 2 * count >= width else VECTOR",
+        "-(-min(width, c1 - c) * x.size // VECTOR) * VECTOR",
+        "min(PANEL, (min(width, c1 - c) * x.size // VECTOR + 1) * VECTOR)",
         ("blocks_of_tiles",),
     ),
     (
         "a chunk's sums are stored behind its first block",
         WEIGHT_GRAD,
-        "last = block + 1 == (chunk + 1) * g.n_blocks // g.n_chunks",
-        "last = block == first",
+        "if number + 1 == share.last:",
+        "if number == share.first:",
         ("blocks_of_tiles",),
     ),
-    ("a chunk's first sums add to what lay in scratch", WEIGHT_GRAD, "block > first,", "block > 0,", ("blocks_of_tiles",)),
+    ("a chunk's first sums add to what lay in scratch", WEIGHT_GRAD, "number > share.first,", "number > 0,", ("blocks_of_tiles",)),
     (
         "db once for each group of channels, by tiles",
         WEIGHT_GRAD,
-        "if c0 == 0:\n            _add",
-        "if c0 >= 0:\n            _add",
+        "if share.c0 == 0:",
+        "if share.c0 >= 0:",
         ("blocks_of_tiles",),
     ),
 ]
