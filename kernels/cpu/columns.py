@@ -37,7 +37,7 @@ def col2im(cols: Array, x_shape: tuple[int, ...], kernel: Pair, *, stride: Pair,
 
 
 @jobs
-def _im2col(job: int, scratch: int, zero: Any, plans: Any) -> None:
+def _im2col(job: int, base: int, zero: Any, plans: Any) -> None:
     """A job is a row of windows of one image, each laid out as R*S*C numbers."""
     g, x = plans[0], plans[0].x
     n, p = divmod(job, g.p)
@@ -68,7 +68,7 @@ def _copy_pixels(zero: Any, x: Any, index: int, count: int, target: int) -> None
 
 
 @jobs
-def _col2im(job: int, scratch: int, taps: Any, stride: Pair, padding: Pair, x: Any) -> None:
+def _col2im(job: int, base: int, taps: Any, stride: Pair, padding: Pair, x: Any) -> None:
     """A job is a row of pixels of one image: the sum of the taps (N, P, Q, R, S, C) that were copied from it."""
     n, h = divmod(job, x.shape[1])
     _, p_size, q_size, r_size, s_size, c_size = taps.shape

@@ -190,7 +190,7 @@ def _store(zero: Any, g: Any, share: Share, k: int, count: int, sums: int) -> No
 
 
 @jobs
-def add_partials(job: int, scratch: int, zero: Any, partials: int, n_partials: int, total: int, size: int) -> None:
+def add_partials(job: int, base: int, zero: Any, partials: int, n_partials: int, total: int, size: int) -> None:
     """Add the partial sums, one after the other, a piece of ELEMENTS a job."""
     rows, sums = carray(pointer(zero, partials), (n_partials, size)), carray(pointer(zero, total), (size,))
     first, last = job * ELEMENTS, min((job + 1) * ELEMENTS, size)

@@ -40,27 +40,24 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer], weights: A
     labels = labels.astype(np.int32, order="C", copy=False)  # one that does not fit has weight 0: it may change
     weights = weights.astype(logits.dtype, order="C", copy=False)
     partial = np.zeros(-(-labels.size // PIXELS))
-    launch(
-        _cross_entropy, len(partial), (k + 4) * PIXELS * 8, logits.dtype.type(0), logits.itemsize, labels.size, k,
-        total, address(logits), pixel_stride(logits), address(labels), address(weights), address(dlogits),
-        address(partial),
-    )  # fmt: skip
+    sizes, places = (logits.itemsize, labels.size, k), tuple(map(address, (logits, labels, weights, dlogits, partial)))
+    launch(_cross_entropy, len(partial), (k + 4) * PIXELS * 8, logits.dtype.type(0), sizes, total, pixel_stride(logits), places)
     return np.asarray(partial.sum(), logits.dtype), dlogits
 
 
 @jobs
 def _cross_entropy(
-    job: int, scratch: int, zero: Any, size: int, n_pixels: int, k: int, total: float, logits: int, pixel: int, labels: int,
-    weights: int, dlogits: int, partial: int,
-) -> None:  # fmt: skip
+    job: int, base: int, zero: Any, sizes: tuple[int, int, int], total: float, pixel: int, places: tuple[int, ...]
+) -> None:
+    (size, n_pixels, k), (logits, labels, weights, dlogits, partial) = sizes, places
     first = job * PIXELS
     n = min(PIXELS, n_pixels - first)
     z = carray(pointer(zero, logits + first * pixel), (n * pixel // size,))
     dz = carray(pointer(zero, dlogits + first * k * size), (n, k))
     label = carray(pointer(np.int32(0), labels + first * 4), (n,))
     weight = carray(pointer(zero, weights + first * size), (n,))
-    by_class = carray(pointer(0.0, scratch), (k, PIXELS))
-    rows = carray(pointer(0.0, scratch + k * PIXELS * 8), (4, PIXELS))
+    by_class = carray(pointer(0.0, base), (k, PIXELS))
+    rows = carray(pointer(0.0, base + k * PIXELS * 8), (4, PIXELS))
     loss = _chunk(z, pixel // size, label, weight, total, dz, by_class, rows)
     carray(pointer(0.0, partial + 8 * job), (1,))[0] = loss
 

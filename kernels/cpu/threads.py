@@ -21,10 +21,10 @@ _local = threading.local()
 
 
 def jobs(function: Callable[..., None]) -> Any:
-    """Compile function(job, scratch, *arguments), which does one job, and make it the kernel that does all it can claim.
+    """Make the kernel that does all the jobs it can claim, from function(job, base, *arguments), which does one.
 
-    Each kernel is the same loop with a job of its own among its globals: Numba never finds a function again in its cache
-    that has another in its closure.
+    From the address `base` on lies the thread's scratch. Each kernel is the same loop, with a job of its own among its
+    globals: Numba never finds a function again in its cache that has another in its closure.
     """
     names = {"claim": claim, "one_job": part(function), "__name__": function.__module__}
     kernel = FunctionType(_claim_all.__code__, names, function.__name__)

@@ -62,7 +62,7 @@ def _run(zero: Any, size: int, n: int, job: int, start: int) -> Any:
 
 
 @jobs
-def _sgd(job: int, scratch: int, zero: Any, size: int, n: int, arrays: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
+def _sgd(job: int, base: int, zero: Any, size: int, n: int, arrays: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
     learning_rate, momentum, weight_decay = numbers
     grad, param = _run(zero, size, n, job, arrays[0]), _run(zero, size, n, job, arrays[1])
     velocity = _run(zero, size, n, job, arrays[2])
@@ -72,7 +72,7 @@ def _sgd(job: int, scratch: int, zero: Any, size: int, n: int, arrays: tuple[int
 
 
 @jobs
-def _adam(job: int, scratch: int, zero: Any, size: int, n: int, arrays: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
+def _adam(job: int, base: int, zero: Any, size: int, n: int, arrays: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
     learning_rate, beta1, rest1, beta2, rest2, correct1, correct2, epsilon, weight_decay = numbers
     grad, param = _run(zero, size, n, job, arrays[0]), _run(zero, size, n, job, arrays[1])
     m, v = _run(zero, size, n, job, arrays[2]), _run(zero, size, n, job, arrays[3])

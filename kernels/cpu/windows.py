@@ -28,7 +28,7 @@ def _by_strips(kernel: Any, halo: int) -> Any:
 
         Tiles 0 apart lie as close as the panel's vectors allow. What fills the last vector up is anything, and not read.
         """
-        m, width = len(side), PANEL // x.size
+        m, width, (plane, panel, tile) = len(side), PANEL // x.size, steps
         seen = Block(block.n0, block.n1, m * block.p0, m * block.p1, m * block.q0, m * block.q1)
         row = (m * (block.q1 - block.q0) + halo) * PANEL
         for c in range(c0, c1, width):
@@ -39,11 +39,11 @@ def _by_strips(kernel: Any, halo: int) -> Any:
                 for _ in range(block.p0, block.p1):
                     for q in range(block.q1 - block.q0):
                         for at in range(0, used, VECTOR):
-                            kernel(side, start + m * q * PANEL + at, row, PANEL, here + at, (m + 2) * steps[0], steps[0])
-                        here += steps[2] if steps[2] else used
+                            kernel(side, start + m * q * PANEL + at, row, PANEL, here + at, (m + 2) * plane, plane)
+                        here += tile if tile else used
                     start += m * row
                 start += halo * row
-            target += steps[1]
+            target += panel
 
     return transform_tiles
 

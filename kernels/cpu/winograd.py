@@ -121,6 +121,7 @@ def _products(job: int, base: int, side: Any, plans: Any) -> None:
     n, p, q = sizes(block)
     tiles, most = n * p * q, g.blocks.block_n * g.blocks.block_p * g.blocks.block_q + ROWS
     v, u, packed, sums = base + at.v, base + at.u, base + at.packed, base + at.sums
+    v_plane, u_plane, sums_plane = g.v, g.u, g.sums
     v_rows, sum_rows, no_offset = base + at.v_rows, base + at.sum_rows, base + at.no_offset
     carray(pointer(0, no_offset), (1,))[0] = 0  # one tap: its transformed weights know no other
     grid(sum_rows, sums, sums, (1, 1, most // ROWS * ROWS), (0, 0, PANEL))  # a row of its own for each that fills a tile
@@ -129,7 +130,7 @@ def _products(job: int, base: int, side: Any, plans: Any) -> None:
         c1 = min(c0 + g.channels, x.c)
         pixel = -(-(c1 - c0) * x.size // VECTOR) * VECTOR
         grid(v_rows, v, v, (1, 1, tiles), (0, 0, pixel))
-        transform_inputs(side, x, block, c0, c1, base + at.strip, v, (g.v, PANEL, pixel))
+        transform_inputs(side, x, block, c0, c1, base + at.strip, v, (v_plane, PANEL, pixel))
         for k in range(k0, k1, width):
             count = min(k1 - k, width)
             lanes = lanes_of(count, width)
@@ -137,11 +138,11 @@ def _products(job: int, base: int, side: Any, plans: Any) -> None:
             pack_weights(zero, g.w, c0, c1, k, count, lanes, packed)
             tap = (c1 - c0) * lanes * x.size
             for i in range(0, tap, VECTOR):  # U[plane, c, k] = G w G^T
-                transform_weights(side, packed + i, 3 * tap, tap, u + i, (len(side) + 2) * g.u, g.u)
+                transform_weights(side, packed + i, 3 * tap, tap, u + i, (len(side) + 2) * u_plane, u_plane)
             for plane in range(planes):
-                a, to = (v_rows, plane * g.v, x.size), (sum_rows, plane * g.sums + here)
+                a, to = (v_rows, plane * v_plane, x.size), (sum_rows, plane * sums_plane + here)
                 taps, end = (no_offset, 1, c1 - c0), (c0 > 0, 0, 0)
-                multiply(zero, lanes == width, tiles, a, taps, u + plane * g.u, to, end)
+                multiply(zero, lanes == width, tiles, a, taps, u + plane * u_plane, to, end)
             if c1 == x.c:
                 if g.b:
                     clear(zero, base + at.bias, width)
@@ -152,21 +153,22 @@ def _products(job: int, base: int, side: Any, plans: Any) -> None:
 @part
 def _finish_tiles(side: Any, g: Any, base: int, block: Block, k: int, count: int, sums: int) -> None:
     """y = A^T M A, + b, relu. A vector or a tile that hangs over an edge goes by way of scratch."""
-    m, y, size, spill, row = len(side), g.y, g.x.size, base + g.scratch.spill, (len(side) + 2) * g.sums
+    m, y, size, spill, bias = len(side), g.y, g.x.size, base + g.scratch.spill, base + g.scratch.bias
+    row, column, plane, relu = y.row, y.pixel, g.sums, g.relu
     for n in range(block.n0, block.n1):
         for p in range(block.p0, block.p1):
             for q in range(block.q0, block.q1):
-                tile = y.start + n * y.image + m * p * y.row + m * q * y.pixel + k * size
+                tile = y.start + n * y.image + m * p * row + m * q * column + k * size
                 height, wide = min(m, y.p - m * p), min(m, y.q - m * q)
                 for at in range(0, count * size, VECTOR):
-                    b = base + g.scratch.bias + at if g.b else 0
+                    b = bias + at if g.b else 0
                     if height == m and wide == m and at + VECTOR <= count * size:
-                        output(side, sums + at, row, g.sums, tile + at, y.row, y.pixel, b, g.relu)
+                        output(side, sums + at, (m + 2) * plane, plane, tile + at, row, column, b, relu)
                     else:
-                        output(side, sums + at, row, g.sums, spill, m * VECTOR, VECTOR, b, g.relu)
+                        output(side, sums + at, (m + 2) * plane, plane, spill, m * VECTOR, VECTOR, b, relu)
                         exist = min(VECTOR, count * size - at) // size
                         for i in range(height):
                             for j in range(wide):
-                                here = tile + at + i * y.row + j * y.pixel
+                                here = tile + at + i * row + j * column
                                 copy(side[0], here, spill + (i * m + j) * VECTOR, exist)
                 sums += PANEL
