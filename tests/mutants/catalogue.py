@@ -182,7 +182,7 @@ THOUGHTFUL: list[Row] = [
         'self.b.select(self.b.fcmp_ordered(">", x, self.zeros), x, self.zeros)',
         ("nan",),
     ),
-    ("where a window is alone, another gradient of its pixels is lost", POOLING, " and not plus\n", "\n", ("pooling", "loops")),
+    ("where a window is alone, another gradient of its pixels is lost", POOLING, " and not plus[0]\n", "\n", ("pooling", "loops")),
     ("pooling swallows NaN", GENERATED, "fcmp_unordered(", "fcmp_ordered(", ("nan",)),
     ("Adam without its bias correction", UPDATES, "step = correct1 * m[i]", "step = m[i]", ("adam",)),
     ("Adam counts from the update before", "minunet/optim.py", "t=self.n_updates,", "t=max(self.n_updates - 1, 1),", ("adam",)),

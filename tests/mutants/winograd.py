@@ -83,8 +83,8 @@ AT_EDGES: list[Row] = [
     (
         "each vector of a tile has the bias of the first",
         FORWARD,
-        "g.scratch.bias + at if g.b",
-        "g.scratch.bias if g.b",
+        "bias + at if g.b",
+        "bias if g.b",
         ("f2x2_is_exact",),
     ),
     (
@@ -271,7 +271,13 @@ IN_BLOCKS: list[Row] = [
         "if number == share.first:",
         ("blocks_of_tiles",),
     ),
-    ("a chunk's first sums add to what lay in scratch", WEIGHT_GRAD, "number > share.first,", "number > 0,", ("blocks_of_tiles",)),
+    (
+        "a chunk's first sums add to what lay in scratch",
+        WEIGHT_GRAD,
+        "number > share.first,",
+        "number > 0,",
+        ("blocks_of_tiles",),
+    ),
     (
         "db once for each group of channels, by tiles",
         WEIGHT_GRAD,
