@@ -74,9 +74,9 @@ def target(y: NDArray, start: Pair = (0, 0), stride: Pair = (1, 1)) -> Plan:
 
 def weights(w: NDArray, taps: NDArray[np.int64], turned: bool = False) -> Plan:
     """Describe w (R, S, C, K) as a matrix for each tap, of depth C and K columns; `turned`, of depth K and C columns."""
-    column, row = w.itemsize, w.shape[3] * w.itemsize
-    depth, column = (column, row) if turned else (row, column)
-    return {"start": address(w), "taps": taps, "n_taps": len(taps), "depth": depth, "column": column, "size": w.itemsize}
+    element, row = w.itemsize, w.shape[3] * w.itemsize
+    depth, column = (element, row) if turned else (row, element)
+    return {"start": address(w), "taps": taps, "n_taps": len(taps), "depth": depth, "column": column, "size": element}
 
 
 def scratch(**pieces: int) -> Plan:
