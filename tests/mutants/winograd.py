@@ -262,7 +262,7 @@ IN_BLOCKS: list[Row] = [
         WINDOWS,
         "-(-min(width, c1 - c) * x.size // VECTOR) * VECTOR",
         "min(PANEL, (min(width, c1 - c) * x.size // VECTOR + 1) * VECTOR)",
-        ("blocks_of_tiles",),
+        ("f2x2_is_exact", "blocks_of_tiles"),
     ),
     (
         "a chunk's sums are stored behind its first block",
