@@ -5,6 +5,7 @@
     explicit.py             the same three with a real column matrix, by the book
     winograd.py, winograd_weight_grad.py    3x3 kernels by Winograd's algorithm, transformed by transforms.py
     convolution.py          which of them serves; where nobody says, choice.py does
+    plans.py                how a kernel is told its work: records of what it reads and writes, blocks, pieces of scratch
     packing.py              how a block of pixels is laid out: im2col as addressing
     tiles.py                the product of many pixels with one panel of weights
     generated.py            the generated code: the tile, and runs of elements; isa.py says for which vectors

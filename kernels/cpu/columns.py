@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, output_hw
-from .generated import claim, clear, copy
-from .jit import jit, part
-from .packing import source, table
-from .threads import address, launch
+from .generated import clear, copy
+from .jit import part
+from .plans import source, table
+from .threads import address, jobs, launch
 
 Array = NDArray[np.floating]
 
@@ -22,7 +22,7 @@ def im2col(x: Array, kernel: Pair, *, stride: Pair, padding: Pair) -> Array:
     n, _, _, c = x.shape
     p, q = output_hw(x.shape, kernel, stride, padding)
     cols = empty((n * p * q, kernel[0] * kernel[1] * c), x.dtype)
-    plan = source(x, None, kernel, stride, padding) | {"p": p, "q": q, "cols": address(cols)}
+    plan = {"x": source(x, None, kernel, stride, padding), "p": p, "q": q, "cols": address(cols)}
     launch(_im2col, n * p, 0, x.dtype.type(0), table([plan]))
     return cols
 
@@ -32,75 +32,54 @@ def col2im(cols: Array, x_shape: tuple[int, ...], kernel: Pair, *, stride: Pair,
     n, h, _, c = x_shape
     p, q = output_hw(x_shape, kernel, stride, padding)
     x = empty(x_shape, cols.dtype)
-    launch(_col2im, n * h, 0, cols.reshape(n, p, q, kernel[0], kernel[1], c), *stride, *padding, x)
+    launch(_col2im, n * h, 0, cols.reshape(n, p, q, kernel[0], kernel[1], c), stride, padding, x)
     return x
 
 
-@jit
-def _im2col(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any) -> None:
-    """A job is a row of windows of one image."""
-    g = plans[0]
-    pixel = g.r * g.s * g.c * g.size
-    job = claim(claims)
-    while job < n_jobs:
-        n, p = divmod(job, g.p)
-        _columns(zero, g, n, p, g.cols + job * g.q * pixel)
-        job = claim(claims)
-
-
-@part
-def _columns(zero: Any, g: Any, n: int, p: int, target: int) -> None:
-    """Lay out a row of windows, each as R*S*C numbers."""
-    run, h0 = g.s * g.c, p * g.stride_h - g.pad_h
+@jobs
+def _im2col(job: int, base: int, zero: Any, plans: Any) -> None:
+    """A job is a row of windows of one image, each laid out as R*S*C numbers."""
+    g, x = plans[0], plans[0].x
+    n, p = divmod(job, g.p)
+    run, h0, target = x.s * x.c, p * x.stride_h - x.pad_h, g.cols + job * g.q * x.r * x.s * x.c * x.size
     for q in range(g.q):
-        left = q * g.stride_w - g.pad_w
-        first, last = min(max(-left, 0), g.s), max(min(g.w - left, g.s), 0)  # the taps that lie in the image
-        for r in range(g.r):
-            if h0 + r < 0 or h0 + r >= g.h or first >= last:
+        left = q * x.stride_w - x.pad_w
+        first, last = min(max(-left, 0), x.s), max(min(x.w - left, x.s), 0)  # the taps that lie in the image
+        for r in range(x.r):
+            if h0 + r < 0 or h0 + r >= x.h or first >= last:
                 clear(zero, target, run)
             else:
-                clear(zero, target, first * g.c)
-                clear(zero, target + last * g.c * g.size, (g.s - last) * g.c)
-                index = (n * g.h + h0 + r) * g.w + left + first
-                _copy_pixels(zero, g, index, last - first, target + first * g.c * g.size)
-            target += run * g.size
+                clear(zero, target, first * x.c)
+                clear(zero, target + last * x.c * x.size, (x.s - last) * x.c)
+                index = (n * x.h + h0 + r) * x.w + left + first
+                _copy_pixels(zero, x, index, last - first, target + first * x.c * x.size)
+            target += run * x.size
 
 
 @part
-def _copy_pixels(zero: Any, g: Any, index: int, count: int, target: int) -> None:
+def _copy_pixels(zero: Any, x: Any, index: int, count: int, target: int) -> None:
     """Copy `count` pixels from number `index` on, without gaps."""
-    if g.x_pixel == g.c * g.size:
-        copy(zero, target, g.x + index * g.x_pixel, count * g.c)
+    if x.pixel == x.c * x.size:
+        copy(zero, target, x.start + index * x.pixel, count * x.c)
         return
     for i in range(index, index + count):
-        copy(zero, target, g.x + i * g.x_pixel, g.c)
-        target += g.c * g.size
+        copy(zero, target, x.start + i * x.pixel, x.c)
+        target += x.c * x.size
 
 
-@jit
-def _col2im(
-    claims: int, n_jobs: int, scratch: int, taps: Any, stride_h: int, stride_w: int, pad_h: int, pad_w: int, x: Any
-) -> None:  # fmt: skip
-    """A job is a row of pixels of one image."""
-    job = claim(claims)
-    while job < n_jobs:
-        n, h = divmod(job, x.shape[1])
-        _gather_taps(taps, n, h, stride_h, stride_w, pad_h, pad_w, x)
-        job = claim(claims)
-
-
-@part
-def _gather_taps(taps: Any, n: int, h: int, stride_h: int, stride_w: int, pad_h: int, pad_w: int, x: Any) -> None:
-    """Fill row h of image n of x with the sum of the taps (N, P, Q, R, S, C) that were copied from it."""
+@jobs
+def _col2im(job: int, base: int, taps: Any, stride: Pair, padding: Pair, x: Any) -> None:
+    """A job is a row of pixels of one image: the sum of the taps (N, P, Q, R, S, C) that were copied from it."""
+    n, h = divmod(job, x.shape[1])
     _, p_size, q_size, r_size, s_size, c_size = taps.shape
     for w in range(x.shape[2]):
         for c in range(c_size):
             x[n, h, w, c] = 0
         for r in range(r_size):
-            p, p_rest = divmod(h + pad_h - r, stride_h)
+            p, p_rest = divmod(h + padding[0] - r, stride[0])
             if p_rest == 0 and 0 <= p < p_size:
                 for s in range(s_size):
-                    q, q_rest = divmod(w + pad_w - s, stride_w)
+                    q, q_rest = divmod(w + padding[1] - s, stride[1])
                     if q_rest == 0 and 0 <= q < q_size:
                         for c in range(c_size):
                             x[n, h, w, c] += taps[n, p, q, r, s, c]

@@ -16,25 +16,26 @@ stays in the second-level cache. No blocking depends on the number of images or 
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, Shape, evenly, imagined, output_hw, pixel_stride
-from .generated import claim, copy, pointer
-from .jit import jit, part
-from .packing import inside, panel, source, strip, table
-from .threads import address, launch
+from ..geometry import Pair, evenly, output_hw
+from .generated import copy, pointer
+from .jit import part
+from .packing import pack_weights, windows
+from .plans import Plan, block_at, blocks, lanes_of, most_points, scratch, sizes, source, table, target, weights
+from .threads import address, jobs, launch
 from .tiles import PANEL, ROWS, grid, multiply
 
 Array = NDArray[np.floating]
 
 PANEL_BYTES = 24 * 1024  # of a packed panel of weights: it stays in the first-level cache, beside the pixels
 BLOCK_PIXELS = 1024
+ROW_PIXELS = 64  # at least, where a row of the result has them
 GROUP_COLUMNS = 128  # the least a job computes for each pixel that it lays out
 JOBS = 32  # wanted, where the shape has them
 
@@ -46,10 +47,8 @@ def conv2d(
     """y = im2col(x) @ w + b."""
     r, s, c, k = w.shape
     y = empty((x.shape[0], *output_hw(x.shape, (r, s), stride, padding), k), x.dtype) if out is None else out
-    tap = c * k * w.itemsize
-    phase = source(x, None, (r, s), stride, padding) | target_of(y, (0, 0), (1, 1))
-    phase |= {"weight_depth": k * w.itemsize, "weight_column": w.itemsize}
-    _run([(phase, np.arange(r * s) * tap)], w, b, relu, y)
+    taps = np.arange(r * s) * (c * k * w.itemsize)
+    _run([{"x": source(x, None, (r, s), stride, padding), "y": target(y), "w": weights(w, taps)}], b, relu, y)
     return y
 
 
@@ -59,14 +58,12 @@ def conv2d_input_grad(
 ) -> Array:  # fmt: skip
     """dx: each pixel gathers the dy it reached, times the weight of the tap that reached it."""
     dx = empty(x_shape, dy.dtype) if out is None else out
-    _run(_phases(dy, w, dx, stride, padding, mask), w, b, relu, dx)
+    _run(_phases(dy, w, dx, stride, padding, mask), b, relu, dx)
     return dx
 
 
-def _phases(
-    dy: Array, w: Array, dx: Array, stride: Pair, padding: Pair, mask: Array | None
-) -> list[tuple[dict[str, int], NDArray]]:
-    """Return dx as products, with the places of each one's taps.
+def _phases(dy: Array, w: Array, dx: Array, stride: Pair, padding: Pair, mask: Array | None) -> list[Plan]:
+    """Return dx as products.
 
     Pixel h meets output row p through tap r where p stride - padding + r = h. With h = start + i stride, one phase of the
     stride, only taps that leave start + padding modulo stride do, and from one such tap to the next lower p grows by 1:
@@ -75,9 +72,9 @@ def _phases(
     phases = []
     for start in itertools.product(range(min(stride[0], dx.shape[1])), range(min(stride[1], dx.shape[2]))):
         (r_taps, top), (s_taps, left) = (_phase_taps(w.shape[a], start[a] + padding[a], stride[a]) for a in (0, 1))
-        phase = source(dy, mask, (len(r_taps), len(s_taps)), (1, 1), (top, left)) | target_of(dx, start, stride)
-        phase |= {"weight_depth": w.itemsize, "weight_column": w.strides[2]}
-        phases.append((phase, np.array([r * w.strides[0] + s * w.strides[1] for r in r_taps for s in s_taps], np.int64)))
+        x = source(dy, mask, (len(r_taps), len(s_taps)), (1, 1), (top, left))
+        taps = np.array([r * w.strides[0] + s * w.strides[1] for r in r_taps for s in s_taps], np.int64)
+        phases.append({"x": x, "y": target(dx, start, stride), "w": weights(w, taps, turned=True)})
     return phases
 
 
@@ -87,169 +84,92 @@ def _phase_taps(kernel: int, place: int, stride: int) -> tuple[list[int], int]:
     return taps, (taps[0] - place) // stride if taps else 0
 
 
-def target_of(y: Array, start: Pair, stride: Pair) -> dict[str, int]:
-    """Return where the pixels start, start + stride, ... of y lie, and how many there are."""
-    n, h, w, k = y.shape
-    pixel = pixel_stride(y)
-    p, q = (-(-(size - first) // step) for size, first, step in zip((h, w), start, stride, strict=True))
-    return {
-        "n": n, "p": p, "q": q, "k": k, "y": address(y) + (start[0] * w + start[1]) * pixel, "y_n": h * w * pixel,
-        "y_p": stride[0] * w * pixel, "y_q": stride[1] * pixel,
-    }  # fmt: skip
-
-
-def _run(phases: list[tuple[dict[str, int], NDArray]], w: Array, b: Array | None, relu: bool, y: Array) -> None:
+def _run(phases: list[Plan], b: Array | None, relu: bool, y: Array) -> None:
     """Cut each phase into blocks, and compute them all."""
     if not y.size:
         return
-    rows = []
-    for phase, weight_taps in phases:
-        phase = _plan(phase)
-        phase |= {"n_blocks": math.prod(-(-phase[axis] // phase[f"block_{axis}"]) for axis in "npq"), "relu": int(relu)}
-        phase |= {"weights": address(w), "weight_taps": address(weight_taps), "b": 0 if b is None else address(b)}
-        rows.append(phase)
-    panels = -(-y.shape[3] * w.itemsize // PANEL)
-    n_blocks = max(row["n_blocks"] for row in rows)
-    groups = min(-(-y.shape[3] // GROUP_COLUMNS), max(1, JOBS // (n_blocks * len(rows))))
+    plans = [_plan(phase) | {"b": 0 if b is None else address(b), "relu": int(relu)} for phase in phases]
+    panels = -(-y.shape[3] * y.itemsize // PANEL)
+    most_blocks = max(plan["blocks"]["count"] for plan in plans)
+    groups = min(-(-y.shape[3] // GROUP_COLUMNS), max(1, JOBS // (most_blocks * len(plans))))
     group = -(-panels // groups)
-    rows = [row | {"group": group, "most_blocks": n_blocks} for row in rows]
-    n_jobs = -(-panels // group) * n_blocks * len(rows)
-    launch(_products, n_jobs, max(map(_scratch_bytes, rows)), y.dtype.type(0), table(rows))
+    plans = [plan | {"group": group, "most_blocks": most_blocks} for plan in plans]
+    scratch_bytes = max(plan["scratch"]["bytes"] for plan in plans)
+    launch(_products, -(-panels // group) * most_blocks * len(plans), scratch_bytes, y.dtype.type(0), table(plans))
 
 
-def conv2d_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d takes beyond its result, by shapes alone: bytes of scratch a thread, and of arrays."""
-    r, s, _, k = w_shape
-    p, q = output_hw(x_shape, (r, s), stride, padding)
-    phase = source(imagined(x_shape, dtype), None, (r, s), stride, padding) | {"n": x_shape[0], "p": p, "q": q, "k": k}
-    return _scratch_bytes(_plan(phase)), 0
+def _plan(phase: Plan) -> Plan:
+    """Cut the pixels and the channels into blocks, and lay a job's scratch out."""
+    x, y, n_taps = phase["x"], phase["y"], phase["w"]["n_taps"]
+    cut, channels = blocks(y["n"], y["p"], y["q"], BLOCK_PIXELS, ROW_PIXELS), _channels(x)
+    pixels = most_points(cut) + ROWS
+    height, width = (cut["block_p"] - 1) * x["stride_h"] + x["r"], (cut["block_q"] - 1) * x["stride_w"] + x["s"]
+    pieces = scratch(
+        weights=n_taps * channels * PANEL, bias=PANEL, tail=pixels * PANEL, x_rows=8 * pixels, y_rows=8 * pixels,
+        tail_rows=8 * pixels, taps=8 * n_taps, nowhere=y["k"] * x["size"] + PANEL,
+        strip=cut["block_n"] * height * width * channels * x["size"],
+    )  # fmt: skip
+    return phase | {"blocks": cut, "channels": channels, "scratch": pieces}
 
 
-def input_grad_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d_input_grad takes beyond its result."""
-    dy_shape = (x_shape[0], *output_hw(x_shape, (w_shape[0], w_shape[1]), stride, padding), w_shape[3])
-    dy, w, dx = (imagined(shape, dtype) for shape in (dy_shape, w_shape, x_shape))
-    return max(_scratch_bytes(_plan(phase)) for phase, _ in _phases(dy, w, dx, stride, padding, None)), 0
-
-
-def _plan(phase: dict[str, int]) -> dict[str, int]:
-    """Cut the pixels and the channels into blocks."""
-    return phase | _blocks(phase["n"], phase["p"], phase["q"]) | {"channels": _channels(phase)}
-
-
-def _blocks(n: int, p: int, q: int) -> dict[str, int]:
-    """Cut n grids of p x q into even blocks of about BLOCK_PIXELS; of whole grids where they are small."""
-    block_q = evenly(q, max(64, BLOCK_PIXELS // max(p, 1)))
-    block_p = evenly(p, max(1, BLOCK_PIXELS // max(block_q, 1)))
-    whole = block_p == p and block_q == q
-    return {"block_n": evenly(n, max(1, BLOCK_PIXELS // max(p * q, 1))) if whole else 1, "block_p": block_p, "block_q": block_q}
-
-
-def _channels(phase: dict[str, int]) -> int:
+def _channels(x: Plan) -> int:
     """Return how many channels a block has, so that a panel of weights is at most PANEL_BYTES."""
-    most = max(8, PANEL_BYTES // PANEL // max(phase["r"] * phase["s"], 1) // 8 * 8)
-    return -(-evenly(phase["c"], most) // 8) * 8
+    most = max(8, PANEL_BYTES // PANEL // max(x["r"] * x["s"], 1) // 8 * 8)
+    return -(-evenly(x["c"], most) // 8) * 8
 
 
-def _scratch_bytes(g: dict[str, int]) -> int:
-    """Return what a job needs: see _one_job, which lays it out."""
-    pixels = g["block_n"] * g["block_p"] * g["block_q"] + ROWS
-    width = (g["block_p"] - 1) * g["stride_h"] + g["r"], (g["block_q"] - 1) * g["stride_w"] + g["s"]
-    strip = g["block_n"] * width[0] * width[1] * g["channels"] * g["size"]
-    weights = g["r"] * g["s"] * g["channels"] * PANEL
-    return 24 * pixels + 8 * g["r"] * g["s"] + 2 * PANEL + weights + strip + pixels * PANEL + g["k"] * g["size"]
-
-
-@jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, phases: Any) -> None:
-    """Compute jobs until none is left: (group of panels, block of pixels, phase), the phase counted fastest."""
-    job = claim(claims)
-    while job < n_jobs:
-        rest, phase = divmod(job, len(phases))
-        group, block = divmod(rest, phases[0].most_blocks)  # of all phases: some may have fewer
-        if block < phases[phase].n_blocks:
-            _one_job(scratch, zero, phases[phase], block, group)
-        job = claim(claims)
-
-
-@part
-def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int) -> None:
-    """Compute the panels of one group for one block of pixels."""
-    rest, q0 = divmod(block, -(-g.q // g.block_q))
-    n0, p0 = divmod(rest, -(-g.p // g.block_p))
-    n0, p0, q0 = n0 * g.block_n, p0 * g.block_p, q0 * g.block_q
-    n1, p1, q1 = min(n0 + g.block_n, g.n), min(p0 + g.block_p, g.p), min(q0 + g.block_q, g.q)
-    pixels, most = (n1 - n0) * (p1 - p0) * (q1 - q0), g.block_n * g.block_p * g.block_q + ROWS
-    weights = scratch
-    bias = weights + g.r * g.s * g.channels * PANEL
-    tail = bias + PANEL
-    x_rows = tail + most * PANEL
-    y_rows = x_rows + 8 * most
-    tail_rows = y_rows + 8 * most
-    taps = tail_rows + 8 * most
-    nowhere = taps + 8 * g.r * g.s
-    laid_out = nowhere + g.k * g.size + PANEL
-    width = PANEL // g.size
-    y = g.y + n0 * g.y_n + p0 * g.y_p + q0 * g.y_q
-    grid(y_rows, nowhere, y, n1 - n0, p1 - p0, q1 - q0, g.y_n, g.y_p, g.y_q)
-    grid(tail_rows, nowhere, tail, 1, 1, pixels, 0, 0, PANEL)
-    k0, k1 = group * g.group * width, min((group + 1) * g.group * width, g.k)
-    for c0 in range(0, g.c, g.channels):
-        c1 = min(c0 + g.channels, g.c)
-        last = c1 == g.c
-        n_taps, depth = _address_windows(zero, g, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, x_rows, taps)
+@jobs
+def _products(job: int, base: int, zero: Any, phases: Any) -> None:
+    """A job is the panels of one group, for one block of pixels of one phase; of the jobs, the phases are counted fastest."""
+    rest, phase = divmod(job, len(phases))
+    group, number = divmod(rest, phases[0].most_blocks)  # of all phases: some may have fewer
+    g = phases[phase]
+    if number >= g.blocks.count:
+        return
+    x, y, width = g.x, g.y, PANEL // g.x.size
+    packed, bias, tail = base + g.scratch.weights, base + g.scratch.bias, base + g.scratch.tail
+    x_rows, y_rows, tail_rows = base + g.scratch.x_rows, base + g.scratch.y_rows, base + g.scratch.tail_rows
+    taps, nowhere = base + g.scratch.taps, base + g.scratch.nowhere
+    block = block_at(g.blocks, number)
+    n, p, q = sizes(block)
+    pixels = n * p * q
+    start = y.start + block.n0 * y.image + block.p0 * y.row + block.q0 * y.pixel
+    grid(y_rows, nowhere, start, (n, p, q), (y.image, y.row, y.pixel))
+    grid(tail_rows, nowhere, tail, (1, 1, pixels), (0, 0, PANEL))
+    k0, k1 = group * g.group * width, min((group + 1) * g.group * width, y.k)
+    for c0 in range(0, x.c, g.channels):
+        c1 = min(c0 + g.channels, x.c)
+        last = c1 == x.c
+        start, image, row, pixel = windows(zero, x, block, c0, c1, base + g.scratch.strip, 0, True)
+        grid(x_rows, start, start, (n, p, q), (image, x.stride_h * row, x.stride_w * pixel))
+        n_taps, depth = _address_taps(x, c1 - c0, row, pixel, taps)
         for k in range(k0, k1, width):
             count = min(k1 - k, width)
-            lanes = width if 2 * count > width else width // 2
-            pack_weights(zero, g, c0, c1, k, count, lanes, weights)
+            lanes = lanes_of(count, width)
+            pack_weights(zero, g.w, c0, c1, k, count, lanes, packed)
             b = bias if last and g.b else 0
             if b:
-                copy(zero, bias, g.b + k * g.size, count)
+                copy(zero, bias, g.b + k * x.size, count)
             whole = count == lanes
-            multiply(
-                zero, lanes == width, pixels, x_rows, 0, g.size, taps, n_taps, depth, weights, y_rows if whole else tail_rows,
-                k * g.size if whole else 0, c0 > 0, b, g.relu if last else 0,
-            )  # fmt: skip
+            to = (y_rows, k * x.size) if whole else (tail_rows, 0)
+            end = (c0 > 0, b, g.relu if last else 0)
+            multiply(zero, lanes == width, pixels, (x_rows, 0, x.size), (taps, n_taps, depth), packed, to, end)
             if last and not whole:
-                _copy_tail(zero, tail, y_rows, k * g.size, pixels, count)
+                _copy_tail(zero, tail, y_rows, k * x.size, pixels, count)
 
 
 @part
-def _address_windows(
-    zero: Any, g: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, c0: int, c1: int, laid_out: int, x_rows: int,
-    taps: int,
-) -> tuple[int, int]:  # fmt: skip
-    """Fill the tables of pixels and taps for channels c0 to c1; return the number of taps and the depth of each."""
-    n, p, q = n1 - n0, p1 - p0, q1 - q0
-    offsets = carray(pointer(0, taps), (g.r * g.s + 1,))
-    if g.mask == 0 and inside(g, p0, p1, q0, q1):
-        pixel, row, image, channel = g.x_pixel, g.w * g.x_pixel, g.h * g.w * g.x_pixel, c0 * g.size
-        start = g.x + n0 * image + (p0 * g.stride_h - g.pad_h) * row + (q0 * g.stride_w - g.pad_w) * pixel + channel
-    else:
-        pixel = (c1 - c0) * g.size
-        row = ((q - 1) * g.stride_w + g.s) * pixel
-        image = ((p - 1) * g.stride_h + g.r) * row
-        start = laid_out
-        strip(zero, g, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, pixel)
-    grid(x_rows, start, start, n, p, q, image, g.stride_h * row, g.stride_w * pixel)
-    if pixel == (c1 - c0) * g.size:  # the channels of neighbouring taps lie in one run
-        for r in range(g.r):
+def _address_taps(x: Any, channels: int, row: int, pixel: int, taps: int) -> tuple[int, int]:
+    """Fill the table of taps, where rows and pixels lie so far apart; return the number of taps and the depth of each."""
+    offsets = carray(pointer(0, taps), (x.r * x.s + 1,))
+    if pixel == channels * x.size:  # the channels of neighbouring taps lie in one run
+        for r in range(x.r):
             offsets[r] = r * row
-        return g.r, g.s * (c1 - c0)
-    for r in range(g.r):
-        for s in range(g.s):
-            offsets[r * g.s + s] = r * row + s * pixel
-    return g.r * g.s, c1 - c0
-
-
-@part
-def pack_weights(zero: Any, g: Any, c0: int, c1: int, k: int, count: int, lanes: int, target: int) -> None:
-    """Pack the rows (tap, channel c0 to c1) and columns k to k + count of the weights as a panel."""
-    places = carray(pointer(0, g.weight_taps), (g.r * g.s,))
-    for tap in range(g.r * g.s):
-        start = g.weights + places[tap] + c0 * g.weight_depth + k * g.weight_column
-        panel(zero, g.size, start, c1 - c0, g.weight_depth, count, g.weight_column, lanes, target)
-        target += (c1 - c0) * lanes * g.size
+        return x.r, x.s * channels
+    for r in range(x.r):
+        for s in range(x.s):
+            offsets[r * x.s + s] = r * row + s * pixel
+    return x.r * x.s, channels
 
 
 @part

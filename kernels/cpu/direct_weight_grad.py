@@ -18,19 +18,19 @@ How many chunks there are depends on the shape alone, so the sums' order does no
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, Shape, evenly, imagined, output_hw, pixel_stride
-from .generated import add_pixels, claim, clear, copy, copy_positive, pointer
-from .jit import jit, part
-from .packing import inside, source, strip, table
-from .threads import address, launch
+from ..geometry import Pair, Shape, evenly
+from .generated import add_pixels, copy, pointer
+from .jit import part
+from .packing import clear_pixels, strip, windows
+from .plans import LINE, Block, Plan, block_at, blocks, lanes_of, most_points, scratch, sizes, source, table
+from .threads import address, jobs, launch
 from .tiles import PANEL, ROWS, multiply
 
 Array = NDArray[np.floating]
@@ -38,6 +38,7 @@ Array = NDArray[np.floating]
 SUMS_BYTES = 160 * 1024  # of a job's sums: they stay in the second-level cache, beside a block's x and dy
 GROUP_COLUMNS = 64  # of k, where there are as many
 BLOCK_PIXELS = 128
+ROW_PIXELS = 64  # at least, where a row of dy has them
 JOBS = 64  # wanted, where the shape has them, and where chunks for them do not take more than
 PARTIAL_BYTES = 2**26
 CHUNK_BLOCKS = 4  # at least: to store the sums costs as much as a third of a block
@@ -45,203 +46,156 @@ ELEMENTS = 8192  # of dw, whose partial sums one job adds
 SPREAD = 64  # bytes between the pixels of a strip, lest pixels a power of two apart share one set of the cache
 DENSE_BYTES = 128  # pixels this narrow are read where they lie: their lines do share no set
 
-LINE = 64  # bytes of a cache line
-
 
 def conv2d_weight_grad(
     x: Array, dy: Array, w_shape: tuple[int, ...], *, stride: Pair, padding: Pair, mask: Array | None = None
 ) -> tuple[Array, Array]:  # fmt: skip
     """dw = im2col(x)^T @ dy, and db = sum of dy: one partial sum a chunk, added in order."""
-    r, s, c, k = w_shape
-    if not dy.size:
-        return np.zeros(w_shape, x.dtype), np.zeros(k, x.dtype)
-    zero = x.dtype.type(0)
-    g = _plan(source(x, None, (r, s), stride, padding), dy.shape)
-    partial, sums = empty((g["n_chunks"], r * s * c, k), x.dtype), empty((g["n_chunks"], k), np.float64)
-    g |= {"dw": address(partial), "db": address(sums), "dy": address(dy), "dy_pixel": pixel_stride(dy)}
-    g |= {"dy_mask": 0, "dy_mask_pixel": 0} if mask is None else {"dy_mask": address(mask), "dy_mask_pixel": pixel_stride(mask)}
-    launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g), zero, table([g]))
-    dw = empty(w_shape, x.dtype) if len(partial) > 1 else partial.reshape(w_shape)
-    if len(partial) > 1:
-        launch(add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
-    return dw, sums.sum(axis=0).astype(x.dtype)
+    plan = _plan(source(x, None, (w_shape[0], w_shape[1]), stride, padding), dy.shape)
+    return by_chunks(_products, dy.dtype.type(0), plan | {"dy": source(dy, mask)}, dy, w_shape)
 
 
-def weight_grad_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d_weight_grad takes beyond its results, by shapes alone: bytes of scratch a thread, and of arrays."""
-    r, s, _, k = w_shape
-    dy_shape = (x_shape[0], *output_hw(x_shape, (r, s), stride, padding), k)
-    g = _plan(source(imagined(x_shape, dtype), None, (r, s), stride, padding), dy_shape)
-    return _scratch_bytes(g), partial_bytes(g["n_chunks"], w_shape, dtype)
-
-
-def partial_bytes(n_chunks: int, w_shape: Shape, dtype: DTypeLike) -> int:
-    """Return what the chunks' partial dw take: with one chunk, that is dw itself."""
-    return n_chunks * math.prod(w_shape) * np.dtype(dtype).itemsize if n_chunks > 1 else 0
-
-
-def _plan(g: dict[str, int], dy_shape: tuple[int, ...]) -> dict[str, int]:
-    """Choose blocks, groups and chunks."""
+def _plan(x: Plan, dy_shape: Shape) -> Plan:
+    """Choose blocks, groups and chunks, and lay a job's scratch out."""
     n, p, q, k = dy_shape
-    taps, width = g["r"] * g["s"], PANEL // g["size"]
+    taps, size, width = x["r"] * x["s"], x["size"], PANEL // x["size"]
     group_k = -(-evenly(k, GROUP_COLUMNS) // width) * width
-    group_c = evenly(g["c"], max(8, SUMS_BYTES // (taps * group_k * g["size"]) // 8 * 8))
-    block_q = evenly(q, max(64, BLOCK_PIXELS // p))
-    block_p = evenly(p, max(1, BLOCK_PIXELS // block_q))
-    g |= {"n": n, "p": p, "q": q, "k": k, "group_c": group_c, "group_k": group_k, "block_p": block_p, "block_q": block_q}
-    n_blocks = n * -(-p // block_p) * -(-q // block_q)
-    affordable = PARTIAL_BYTES // (taps * g["c"] * k * g["size"])
-    return g | {"n_blocks": n_blocks, "n_chunks": max(1, min(-(-JOBS // _n_groups(g)), n_blocks // CHUNK_BLOCKS, affordable))}
+    group_c = evenly(x["c"], max(8, SUMS_BYTES // (taps * group_k * size) // 8 * 8))
+    cut = blocks(n, p, q, BLOCK_PIXELS, ROW_PIXELS, apart=True)
+    shares = shared(taps * x["c"] * k * size, (x["c"], group_c), (k, group_k), JOBS, cut["count"] // CHUNK_BLOCKS)
+    panels, rows = group_k // width, taps * group_c + ROWS
+    height, row = (cut["block_p"] - 1) * x["stride_h"] + x["r"], (cut["block_q"] - 1) * x["stride_w"] + x["s"]
+    pieces = scratch(
+        sums=panels * rows * PANEL, dy=most_points(cut) * PANEL, x_rows=8 * rows, sum_rows=8 * rows, taps=8 * cut["block_p"],
+        strip=height * row * (group_c * size + SPREAD),
+    )  # fmt: skip
+    return {"x": x, "blocks": cut, "shares": shares, "panel": rows * PANEL, "scratch": pieces}
 
 
-def _n_groups(g: dict[str, int]) -> int:
-    return -(-g["c"] // g["group_c"]) * -(-g["k"] // g["group_k"])
+def shared(dw_bytes: int, c: Pair, k: Pair, n_jobs: int, most_chunks: int) -> Plan:
+    """Share dw out to jobs: groups of c (of how many, and how many a group) and of k, and chunks of the pixels' blocks."""
+    n_groups = max(1, -(-c[0] // c[1]) * -(-k[0] // k[1]))
+    n_chunks = max(1, min(-(-n_jobs // n_groups), most_chunks, PARTIAL_BYTES // max(1, dw_bytes)))
+    return {"c": c[0], "group_c": c[1], "k": k[0], "group_k": k[1], "n_chunks": n_chunks, "n_jobs": n_groups * n_chunks}
 
 
-def _scratch_bytes(g: dict[str, int]) -> int:
-    """Return what a job needs: see _one_job, which lays it out."""
-    height, width = (g["block_p"] - 1) * g["stride_h"] + g["r"], (g["block_q"] - 1) * g["stride_w"] + g["s"]
-    strip = height * width * (g["group_c"] * g["size"] + SPREAD)
-    rows = g["r"] * g["s"] * g["group_c"] + ROWS
-    panels = -(-g["group_k"] * g["size"] // PANEL)
-    return panels * rows * PANEL + g["block_p"] * g["block_q"] * PANEL + 16 * rows + 8 * g["block_p"] + strip
+def by_chunks(kernel: Any, zero: Any, g: Plan, dy: Array, w_shape: Shape) -> tuple[Array, Array]:
+    """Return dw and db from a kernel that sums them chunk by chunk: the chunks' partial sums, added in order."""
+    n_chunks, k = g["shares"]["n_chunks"], w_shape[3]
+    if not dy.size:
+        return np.zeros(w_shape, dy.dtype), np.zeros(k, dy.dtype)
+    partial, sums = empty((n_chunks, *w_shape), dy.dtype), np.zeros((n_chunks, k))
+    g = g | {"dw": address(partial), "db": address(sums)}
+    launch(kernel, g["shares"]["n_jobs"], g["scratch"]["bytes"], zero, table([g]))
+    dw = partial.reshape(w_shape) if n_chunks == 1 else empty(w_shape, dy.dtype)
+    if n_chunks > 1:
+        arguments = dy.dtype.type(0), address(partial), n_chunks, address(dw), dw.size
+        launch(add_partials, -(-dw.size // ELEMENTS), 0, *arguments)
+    return dw, sums.sum(axis=0).astype(dy.dtype)
 
 
-@jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any) -> None:
-    """Compute jobs until none is left: (chunk, group of k, group of c), the groups of c counted fastest."""
+class Share(NamedTuple):
+    """What a job sums: blocks first to last, one chunk, for channels c0 to c1 of x and k0 to k1 of dy."""
+
+    chunk: int
+    first: int
+    last: int
+    c0: int
+    c1: int
+    k0: int
+    k1: int
+
+
+@part
+def share_of(shares: Any, n_blocks: int, job: int) -> Share:
+    """Return a job's share by its number: the groups of c are counted fastest, then those of k."""
+    rest, group_c = divmod(job, -(-shares.c // shares.group_c))
+    chunk, group_k = divmod(rest, -(-shares.k // shares.group_k))
+    first, last = chunk * n_blocks // shares.n_chunks, (chunk + 1) * n_blocks // shares.n_chunks
+    c0, k0 = group_c * shares.group_c, group_k * shares.group_k
+    return Share(chunk, first, last, c0, min(c0 + shares.group_c, shares.c), k0, min(k0 + shares.group_k, shares.k))
+
+
+@jobs
+def _products(job: int, base: int, zero: Any, plans: Any) -> None:
+    """A job sums one chunk for a group of k and a group of c, and stores the partial sum."""
     g = plans[0]
-    job = claim(claims)
-    while job < n_jobs:
-        rest, group_c = divmod(job, -(-g.c // g.group_c))
-        chunk, group_k = divmod(rest, -(-g.k // g.group_k))
-        _one_job(scratch, zero, g, chunk, group_k * g.group_k, group_c * g.group_c)
-        job = claim(claims)
+    x, share, width = g.x, share_of(g.shares, g.blocks.count, job), PANEL // g.x.size
+    sums, dy, taps = base + g.scratch.sums, base + g.scratch.dy, base + g.scratch.taps
+    x_rows, sum_rows = base + g.scratch.x_rows, base + g.scratch.sum_rows
+    for number in range(share.first, share.last):
+        block = block_at(g.blocks, number)
+        _, p, q = sizes(block)
+        laid_out, may_lie = base + g.scratch.strip, x.pixel <= DENSE_BYTES
+        start, _, row, pixel = windows(zero, x, block, share.c0, share.c1, laid_out, SPREAD, may_lie)
+        rows = _address_rows(x, share.c1 - share.c0, row, pixel, x_rows, sums, sum_rows)
+        offsets = carray(pointer(0, taps), (p,))
+        for i in range(p):
+            offsets[i] = i * x.stride_h * row
+        for k in range(share.k0, share.k1, width):
+            count = min(share.k1 - k, width)
+            lanes = lanes_of(count, width)
+            _pack_dy(zero, g.dy, block, k, count, lanes, dy)
+            if share.c0 == 0:
+                add_pixels(zero, g.db + (share.chunk * g.dy.c + k) * 8, dy, lanes * x.size, p * q, count)
+            a, to = (x_rows, start, x.stride_w * pixel), (sum_rows, (k - share.k0) // width * g.panel)
+            multiply(zero, lanes == width, rows, a, (taps, p, q), dy, to, (number > share.first, 0, 0))
+    for k in range(share.k0, share.k1, width):
+        _store(zero, g, share, k, min(share.k1 - k, width), sums + (k - share.k0) // width * g.panel)
 
 
 @part
-def _one_job(scratch: int, zero: Any, g: Any, chunk: int, k0: int, c0: int) -> None:
-    """Sum one chunk for a group of k and a group of c, and store the partial sum."""
-    k1, c1, width = min(k0 + g.group_k, g.k), min(c0 + g.group_c, g.c), PANEL // g.size
-    most = g.r * g.s * g.group_c + ROWS
-    dy = scratch + -(-g.group_k // width) * most * PANEL
-    x_rows = dy + g.block_p * g.block_q * PANEL
-    sum_rows = x_rows + 8 * most
-    taps = sum_rows + 8 * most
-    laid_out = taps + 8 * g.block_p
-    if c0 == 0:
-        carray(pointer(0.0, g.db + (chunk * g.k + k0) * 8), (k1 - k0,))[:] = 0
-    first = chunk * g.n_blocks // g.n_chunks
-    for block in range(first, (chunk + 1) * g.n_blocks // g.n_chunks):
-        n, p0, p1, q0, q1 = _block(g, block)
-        start, row, pixel = _lay_windows(zero, g, n, p0, p1, q0, q1, c0, c1, laid_out)
-        rows = _address_rows(g, c1 - c0, row, pixel, x_rows, scratch, sum_rows)
-        offsets = carray(pointer(0, taps), (g.block_p,))
-        for p in range(p1 - p0):
-            offsets[p] = p * g.stride_h * row
-        for k in range(k0, k1, width):
-            count = min(k1 - k, width)
-            lanes = width if 2 * count > width else width // 2
-            _pack_dy(zero, g, n, p0, p1, q0, q1, k, count, lanes, dy)
-            if c0 == 0:
-                add_pixels(zero, g.db + (chunk * g.k + k) * 8, dy, lanes * g.size, (p1 - p0) * (q1 - q0), count)
-            multiply(
-                zero, lanes == width, rows, x_rows, start, g.stride_w * pixel, taps, p1 - p0, q1 - q0, dy, sum_rows,
-                (k - k0) // width * most * PANEL, block > first, 0, 0,
-            )  # fmt: skip
-    for k in range(k0, k1, width):
-        _store(zero, g, chunk, k, min(k1 - k, width), c0, c1, scratch + (k - k0) // width * most * PANEL)
-
-
-@part
-def _address_rows(g: Any, channels: int, row: int, pixel: int, x_rows: int, sums: int, sum_rows: int) -> int:
+def _address_rows(x: Any, channels: int, row: int, pixel: int, x_rows: int, sums: int, sum_rows: int) -> int:
     """Fill the tables of the rows (tap, c), their places in a window and in the sums. Return how many there are.
 
     A cache line of channels goes through all taps before the next, which finds it still in the first-level cache. What
     fills the last tile reads the first row.
     """
-    count = g.r * g.s * channels
+    count = x.r * x.s * channels
     filled = -(-count // ROWS) * ROWS
-    windows, places = carray(pointer(0, x_rows), (filled,)), carray(pointer(0, sum_rows), (filled,))
-    line = LINE // g.size
+    places, targets = carray(pointer(0, x_rows), (filled,)), carray(pointer(0, sum_rows), (filled,))
+    line = LINE // x.size
     i = 0
     for c0 in range(0, channels, line):
-        for r in range(g.r):
-            for s in range(g.s):
+        for r in range(x.r):
+            for s in range(x.s):
                 for c in range(c0, min(c0 + line, channels)):
-                    windows[i] = r * row + s * pixel + c * g.size
+                    places[i] = r * row + s * pixel + c * x.size
                     i += 1
     for i in range(count, filled):
-        windows[i] = 0
+        places[i] = 0
     for i in range(filled):
-        places[i] = sums + i * PANEL
+        targets[i] = sums + i * PANEL
     return count
 
 
 @part
-def _block(g: Any, block: int) -> tuple[int, int, int, int, int]:
-    """Return a block's image, rows and columns."""
-    rest, q = divmod(block, -(-g.q // g.block_q))
-    n, p = divmod(rest, -(-g.p // g.block_p))
-    p0, q0 = p * g.block_p, q * g.block_q
-    return n, p0, min(p0 + g.block_p, g.p), q0, min(q0 + g.block_q, g.q)
-
-
-@part
-def _lay_windows(
-    zero: Any, g: Any, n: int, p0: int, p1: int, q0: int, q1: int, c0: int, c1: int, laid_out: int
-) -> tuple[int, int, int]:  # fmt: skip
-    """Return where the block's windows start, and how far apart the rows and the pixels there lie."""
-    if g.x_pixel <= DENSE_BYTES and inside(g, p0, p1, q0, q1):
-        row = g.w * g.x_pixel
-        top, left = p0 * g.stride_h - g.pad_h, q0 * g.stride_w - g.pad_w
-        return g.x + (n * g.h + top) * row + left * g.x_pixel + c0 * g.size, row, g.x_pixel
-    pixel = (c1 - c0) * g.size + SPREAD
-    strip(zero, g, n, n + 1, p0, p1, q0, q1, c0, c1, laid_out, pixel)
-    return laid_out, ((q1 - q0 - 1) * g.stride_w + g.s) * pixel, pixel
-
-
-@part
-def _pack_dy(
-    zero: Any, g: Any, n: int, p0: int, p1: int, q0: int, q1: int, k: int, count: int, lanes: int, target: int
-) -> None:  # fmt: skip
+def _pack_dy(zero: Any, dy: Any, block: Block, k: int, count: int, lanes: int, target: int) -> None:
     """Lay the block's dy of `count` columns out as rows of `lanes`: where mask > 0, if there is one; zeros behind."""
-    for p in range(p0, p1):
-        pixel = (n * g.p + p) * g.q + q0
-        source, mask = g.dy + pixel * g.dy_pixel + k * g.size, g.dy_mask + pixel * g.dy_mask_pixel + k * g.size
-        for _ in range(q0, q1):
-            if g.dy_mask:
-                copy_positive(zero, target, source, mask, count)
-            else:
-                copy(zero, target, source, count)
-            if count < lanes:
-                clear(zero, target + count * g.size, lanes - count)
-            source, mask, target = source + g.dy_pixel, mask + g.dy_mask_pixel, target + lanes * g.size
+    strip(zero, dy, block, k, k + count, target, lanes * dy.size)
+    if count < lanes:
+        _, p, q = sizes(block)
+        clear_pixels(zero, target + count * dy.size, p * q, lanes - count, lanes * dy.size)
 
 
 @part
-def _store(zero: Any, g: Any, chunk: int, k: int, count: int, c0: int, c1: int, sums: int) -> None:
+def _store(zero: Any, g: Any, share: Share, k: int, count: int, sums: int) -> None:
     """Copy the sums of a panel to the chunk's partial dw (R, S, C, K), in the order of _address_rows."""
-    line = LINE // g.size
-    for first in range(c0, c1, line):
-        for tap in range(g.r * g.s):
-            for c in range(first, min(first + line, c1)):
-                copy(zero, g.dw + (((chunk * g.r * g.s + tap) * g.c + c) * g.k + k) * g.size, sums, count)
+    x, line = g.x, LINE // g.x.size
+    for first in range(share.c0, share.c1, line):
+        for tap in range(x.r * x.s):
+            for c in range(first, min(first + line, share.c1)):
+                copy(zero, g.dw + (((share.chunk * x.r * x.s + tap) * x.c + c) * g.dy.c + k) * x.size, sums, count)
                 sums += PANEL
 
 
-@jit
-def add_partials(
-    claims: int, n_jobs: int, scratch: int, zero: Any, partials: int, n_partials: int, total: int, size: int
-) -> None:  # fmt: skip
+@jobs
+def add_partials(job: int, base: int, zero: Any, partials: int, n_partials: int, total: int, size: int) -> None:
     """Add the partial sums, one after the other, a piece of ELEMENTS a job."""
     rows, sums = carray(pointer(zero, partials), (n_partials, size)), carray(pointer(zero, total), (size,))
-    job = claim(claims)
-    while job < n_jobs:
-        first, last = job * ELEMENTS, min((job + 1) * ELEMENTS, size)
+    first, last = job * ELEMENTS, min((job + 1) * ELEMENTS, size)
+    for i in range(first, last):
+        sums[i] = rows[0, i]
+    for partial in range(1, n_partials):
         for i in range(first, last):
-            sums[i] = rows[0, i]
-        for partial in range(1, n_partials):
-            for i in range(first, last):
-                sums[i] += rows[partial, i]
-        job = claim(claims)
+            sums[i] += rows[partial, i]

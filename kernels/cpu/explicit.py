@@ -7,15 +7,14 @@ The matrix products are 1x1 convolutions of one row of pixels, by tiles that kno
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, Shape, output_hw, pixels
+from ..geometry import Pair, output_hw, pixels
 from ..reference import bias_grad, relu_grad
 from . import direct, direct_weight_grad
 from .columns import col2im, im2col
@@ -73,21 +72,6 @@ def conv2d_weight_grad(
         cols = im2col(image, (r, s), stride=stride, padding=padding)
         dw += direct_weight_grad.conv2d_weight_grad(_row(cols), _row(pixels(dimage)), dw.shape, **POINTS)[0]
     return dw.reshape(w_shape), bias_grad(dy)
-
-
-def working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Return the most that any of the three takes beyond its results, by shapes: bytes of scratch a thread, and of arrays.
-
-    An image's column matrix is still there while the next one's is made.
-    """
-    r, s, c, k = w_shape
-    p, q = output_hw(x_shape, (r, s), stride, padding)
-    cols, matrix = (1, 1, p * q, r * s * c), (1, 1, r * s * c, k)
-    forward, _ = direct.conv2d_working(cols, matrix, dtype, **POINTS)
-    back, _ = direct.conv2d_working((1, 1, p * q, k), (1, 1, k, r * s * c), dtype, **POINTS)
-    weight_grad, partials = direct_weight_grad.weight_grad_working(cols, matrix, dtype, **POINTS)
-    columns = min(x_shape[0], 2) * math.prod(cols) * np.dtype(dtype).itemsize
-    return max(forward, back, weight_grad), columns + partials
 
 
 def _images(x: Array) -> Iterator[Array]:

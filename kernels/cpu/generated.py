@@ -10,6 +10,7 @@ no fast-math flag, and never touches a byte beyond what its arguments name.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,10 +28,12 @@ intrinsic: Any = numba_intrinsic  # whose own type knows nothing of the call wit
 
 
 class Emitter:
-    """Emits loads, stores and arithmetic on vectors of one dtype."""
+    """Emits loads, stores and arithmetic on vectors of one dtype: a zero's, or that of a tuple of `side` zeros."""
 
-    def __init__(self, builder: ir.IRBuilder, dtype: types.Float) -> None:
+    def __init__(self, builder: ir.IRBuilder, zero: Any) -> None:
         self.b = builder
+        self.side: int = zero.count if isinstance(zero, types.UniTuple) else 1
+        dtype = zero.dtype if isinstance(zero, types.UniTuple) else zero
         self.scalar = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
         self.size = dtype.bitwidth // 8
         self.lanes = ISA.vector_bytes // self.size
@@ -53,13 +56,11 @@ class Emitter:
 
     def broadcast(self, address: Value) -> Value:
         """Load one element into all lanes."""
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        first = self.b.insert_element(undefined, self.load(address, self.scalar), ir.Constant(ir.IntType(32), 0))
-        return self.b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes))
+        return _spread(self.b, self.load(address, self.scalar), self.vector)
 
     def constant(self, value: float) -> Value:
         """The same number in all lanes."""
-        return ir.Constant(self.vector, [float(value)] * self.lanes)
+        return constant(self.vector, float(value))
 
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """a b + c, rounded once where the processor can, twice where that would be a call of a function."""
@@ -93,7 +94,6 @@ class Emitter:
         b.position_at_end(after)
         return i, now
 
-
     def _leave_as_it_is(self, back: Value) -> None:
         """Tell LLVM to leave the loop of this branch back alone: it is vectorised, and to try more takes seconds."""
         module = self.b.module
@@ -101,6 +101,22 @@ class Emitter:
         loop = module.add_metadata([f"loop {len(module.metadata)}"])
         loop.operands = (loop, *plain)  # a loop's node begins with itself, so that no two loops share one
         back.set_metadata("llvm.loop", loop)
+
+
+def emitted(emit: Callable[..., None]) -> Any:
+    """Make emit(e, *values) an intrinsic, of a zero (or of a tuple of them) and as many int64 as there are values."""
+    names = list(inspect.signature(emit).parameters)[1:]
+
+    def typed(context: Any, zero: Any, *values: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+            emit(Emitter(builder, zero), *arguments[1:])
+            return context.get_dummy_value()
+
+        return types.void(zero, *[types.int64] * len(names)), generate
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("context", "zero", *names)]
+    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Numba counts by it
+    return intrinsic(typed)
 
 
 def number(value: int) -> ir.Constant:
@@ -120,49 +136,41 @@ def _tile(rows: int, vectors: int) -> Any:
     The epilogue adds what lay in c if `accumulate`, then bias[v] if the address `bias` is not 0, then applies relu if `relu`.
     """
 
-    @intrinsic
+    @emitted
     def tile(
-        context: Any, zero: Any, a_rows: Any, a_shift: Any, a_stride: Any, taps: Any, n_taps: Any, depth: Any, b: Any,
-        c_rows: Any, c_shift: Any, accumulate: Any, bias: Any, relu: Any,
-    ) -> Any:  # fmt: skip
-        signature = types.void(zero, *[types.int64] * 12)
+        e: Emitter, a_rows: Value, a_shift: Value, a_stride: Value, taps: Value, n_taps: Value, depth: Value, b: Value,
+        c_rows: Value, c_shift: Value, accumulate: Value, bias: Value, relu: Value,
+    ) -> None:  # fmt: skip
+        add, mul = e.b.add, e.b.mul
+        a = [add(e.word(a_rows, number(i)), a_shift) for i in range(rows)]
 
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-            e = Emitter(builder, zero)
-            add, mul = builder.add, builder.mul
-            _, a_rows, a_shift, a_stride, taps, n_taps, depth, b, c_rows, c_shift, accumulate, bias, relu = arguments
-            a = [add(e.word(a_rows, number(i)), a_shift) for i in range(rows)]
+        def one_tap(t: Value, carried: list[Value]) -> list[Value]:
+            offset = e.word(taps, t)
+            here = [add(row, offset) for row in a]
 
-            def one_tap(t: Value, carried: list[Value]) -> list[Value]:
-                offset = e.word(taps, t)
-                here = [add(row, offset) for row in a]
+            def one_step(d: Value, carried: list[Value]) -> list[Value]:
+                b, *c = carried
+                b_now = [e.load(add(b, number(v * ISA.vector_bytes))) for v in range(vectors)]
+                at = mul(d, a_stride)
+                for i in range(rows):
+                    element = e.broadcast(add(here[i], at))
+                    for v in range(vectors):
+                        c[i * vectors + v] = e.multiply_add(element, b_now[v], c[i * vectors + v])
+                return [add(b, number(vectors * ISA.vector_bytes)), *c]
 
-                def one_step(d: Value, carried: list[Value]) -> list[Value]:
-                    b, *c = carried
-                    b_now = [e.load(add(b, number(v * ISA.vector_bytes))) for v in range(vectors)]
-                    at = mul(d, a_stride)
-                    for i in range(rows):
-                        element = e.broadcast(add(here[i], at))
-                        for v in range(vectors):
-                            c[i * vectors + v] = e.multiply_add(element, b_now[v], c[i * vectors + v])
-                    return [add(b, number(vectors * ISA.vector_bytes)), *c]
+            return e.repeat(number(0), depth, number(1), carried, one_step)[1]
 
-                return e.repeat(number(0), depth, number(1), carried, one_step)[1]
-
-            _, (_, *c) = e.repeat(number(0), n_taps, number(1), [b, *[e.zeros] * (rows * vectors)], one_tap)
-            places = [
-                add(add(e.word(c_rows, number(i)), c_shift), number(v * ISA.vector_bytes))
-                for i in range(rows) for v in range(vectors)
-            ]  # fmt: skip
-            c = where(e, accumulate, c, lambda: [builder.fadd(e.load(p), x) for p, x in zip(places, c, strict=True)])
-            biases = [add(bias, number(v * ISA.vector_bytes)) for v in range(vectors)]
-            c = where(e, bias, c, lambda: [builder.fadd(x, e.load(biases[i % vectors])) for i, x in enumerate(c)])
-            c = where(e, relu, c, lambda: [e.relu(x) for x in c])
-            for place, x in zip(places, c, strict=True):
-                e.store(x, place)
-            return context.get_dummy_value()
-
-        return signature, emit
+        _, (_, *c) = e.repeat(number(0), n_taps, number(1), [b, *[e.zeros] * (rows * vectors)], one_tap)
+        places = [
+            add(add(e.word(c_rows, number(i)), c_shift), number(v * ISA.vector_bytes))
+            for i in range(rows) for v in range(vectors)
+        ]  # fmt: skip
+        c = where(e, accumulate, c, lambda: [e.b.fadd(e.load(p), x) for p, x in zip(places, c, strict=True)])
+        biases = [add(bias, number(v * ISA.vector_bytes)) for v in range(vectors)]
+        c = where(e, bias, c, lambda: [e.b.fadd(x, e.load(biases[i % vectors])) for i, x in enumerate(c)])
+        c = where(e, relu, c, lambda: [e.relu(x) for x in c])
+        for place, x in zip(places, c, strict=True):
+            e.store(x, place)
 
     return tile
 
@@ -183,53 +191,28 @@ def where(e: Emitter, condition: Value, values: list[Value], then: Callable[[], 
 tall, narrow = _tile(ISA.tall, 2), _tile(ISA.narrow, 1)
 
 
-@intrinsic
-def copy(context: Any, zero: Any, target: Any, source: Any, count: Any) -> Any:
+@emitted
+def copy(e: Emitter, target: Value, source: Value, count: Value) -> None:
     """Copy `count` elements from the address source to target."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-        e = Emitter(builder, zero)
-        _, target, source, count = arguments
-        by_vectors(e, count, lambda at, kind: e.store(e.load(builder.add(source, at), kind), builder.add(target, at)))
-        return context.get_dummy_value()
-
-    return types.void(zero, *[types.int64] * 3), emit
+    by_vectors(e, count, lambda at, kind: e.store(e.load(e.b.add(source, at), kind), e.b.add(target, at)))
 
 
-@intrinsic
-def copy_positive(context: Any, zero: Any, target: Any, source: Any, mask: Any, count: Any) -> Any:
+@emitted
+def copy_positive(e: Emitter, target: Value, source: Value, mask: Value, count: Value) -> None:
     """Copy `count` elements from source to target where mask > 0; 0 elsewhere."""
 
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-        e = Emitter(builder, zero)
-        _, target, source, mask, count = arguments
+    def one(at: Value, kind: ir.Type) -> None:
+        zeros = constant(kind, 0.0)
+        counts = e.b.fcmp_ordered(">", e.load(e.b.add(mask, at), kind), zeros)
+        e.store(e.b.select(counts, e.load(e.b.add(source, at), kind), zeros), e.b.add(target, at))
 
-        def one(at: Value, kind: ir.Type) -> None:
-            zeros = ir.Constant(kind, 0.0 if kind is e.scalar else [0.0] * e.lanes)
-            counts = builder.fcmp_ordered(">", e.load(builder.add(mask, at), kind), zeros)
-            e.store(builder.select(counts, e.load(builder.add(source, at), kind), zeros), builder.add(target, at))
-
-        by_vectors(e, count, one)
-        return context.get_dummy_value()
-
-    return types.void(zero, *[types.int64] * 4), emit
+    by_vectors(e, count, one)
 
 
-@intrinsic
-def clear(context: Any, zero: Any, target: Any, count: Any) -> Any:
+@emitted
+def clear(e: Emitter, target: Value, count: Value) -> None:
     """Set `count` elements from the address target on to 0."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-        e = Emitter(builder, zero)
-        _, target, count = arguments
-
-        def one(at: Value, kind: ir.Type) -> None:
-            e.store(ir.Constant(kind, 0.0 if kind is e.scalar else [0.0] * e.lanes), builder.add(target, at))
-
-        by_vectors(e, count, one)
-        return context.get_dummy_value()
-
-    return types.void(zero, *[types.int64] * 2), emit
+    by_vectors(e, count, lambda at, kind: e.store(constant(kind, 0.0), e.b.add(target, at)))
 
 
 def by_vectors(e: Emitter, count: Value, one: Callable[[Value, ir.Type], None]) -> None:
@@ -267,120 +250,93 @@ def pointer(context: Any, zero: Any, address: Any) -> Any:
     return types.CPointer(zero)(zero, types.int64), emit
 
 
-@intrinsic
-def copy_relu(context: Any, zero: Any, target: Any, source: Any, count: Any) -> Any:
+@emitted
+def copy_relu(e: Emitter, target: Value, source: Value, count: Value) -> None:
     """Copy `count` elements from source to target, 0 for those <= 0: a NaN stays."""
 
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-        e = Emitter(builder, zero)
-        _, target, source, count = arguments
+    def one(at: Value, kind: ir.Type) -> None:
+        x, zeros = e.load(e.b.add(source, at), kind), constant(kind, 0.0)
+        e.store(e.b.select(e.b.fcmp_ordered("<=", x, zeros), zeros, x), e.b.add(target, at))
 
-        def one(at: Value, kind: ir.Type) -> None:
-            x, zeros = e.load(builder.add(source, at), kind), constant(kind, 0.0)
-            e.store(builder.select(builder.fcmp_ordered("<=", x, zeros), zeros, x), builder.add(target, at))
-
-        by_vectors(e, count, one)
-        return context.get_dummy_value()
-
-    return types.void(zero, *[types.int64] * 3), emit
+    by_vectors(e, count, one)
 
 
-@intrinsic
-def add_pixels(context: Any, zero: Any, total: Any, source: Any, pixel: Any, n_pixels: Any, count: Any) -> Any:
+@emitted
+def add_pixels(e: Emitter, total: Value, source: Value, pixel: Value, n_pixels: Value, count: Value) -> None:
     """Add `n_pixels` runs of `count` elements, from source on and `pixel` bytes apart, in order, to a run of float64."""
 
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-        e = Emitter(builder, zero)
-        _, total, source, pixel, n_pixels, count = arguments
+    def one(at: Value, kind: ir.Type) -> None:
+        wide = _like(kind, ir.DoubleType())
+        here, start = e.b.add(total, e.b.mul(at, number(8 // e.size))), e.b.add(source, at)
 
-        def one(at: Value, kind: ir.Type) -> None:
-            wide = _like(kind, ir.DoubleType())
-            here, start = builder.add(total, builder.mul(at, number(8 // e.size))), builder.add(source, at)
+        def body(i: Value, carried: list[Value]) -> list[Value]:
+            x = e.load(e.b.add(start, e.b.mul(i, pixel)), kind)
+            return [e.b.fadd(carried[0], x if x.type == wide else e.b.fpext(x, wide))]
 
-            def body(i: Value, carried: list[Value]) -> list[Value]:
-                x = e.load(builder.add(start, builder.mul(i, pixel)), kind)
-                return [builder.fadd(carried[0], x if x.type == wide else builder.fpext(x, wide))]
+        _, (now,) = e.repeat(number(0), n_pixels, number(1), [e.load(here, wide)], body)
+        e.store(now, here)
 
-            _, (now,) = e.repeat(number(0), n_pixels, number(1), [e.load(here, wide)], body)
-            e.store(now, here)
-
-        by_vectors(e, count, one)
-        return context.get_dummy_value()
-
-    return types.void(zero, *[types.int64] * 5), emit
+    by_vectors(e, count, one)
 
 
-@intrinsic
+@emitted
 def largest(
-    context: Any, zero: Any, y: Any, places: Any, x: Any, row: Any, pixel: Any, r_size: Any, s_size: Any, count: Any
-) -> Any:
+    e: Emitter, y: Value, places: Value, x: Value, row: Value, pixel: Value, r_size: Value, s_size: Value, count: Value
+) -> None:
     """For each of `count` channels, find the largest in a window of r_size x s_size pixels, and its row-major place in it.
 
     Pixel (r, s) of the window lies at x + r row + s pixel. The first of equals, and the first NaN before any number, goes
     to y; its place, a byte, to places.
     """
+    add, mul = e.b.add, e.b.mul
 
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-        e = Emitter(builder, zero)
-        add, mul = builder.add, builder.mul
-        _, y, places, x, row, pixel, r_size, s_size, count = arguments
+    def one(at: Value, kind: ir.Type) -> None:
+        whole = _like(kind, ir.IntType(8 * e.size))  # a place as wide as its element: both are chosen by one mask
+        first = add(x, at)
 
-        def one(at: Value, kind: ir.Type) -> None:
-            whole = _like(kind, ir.IntType(8 * e.size))  # a place as wide as its element: both are chosen by one mask
-            first = add(x, at)
+        def one_row(r: Value, carried: list[Value]) -> list[Value]:
+            start = add(first, mul(r, row))
 
-            def one_row(r: Value, carried: list[Value]) -> list[Value]:
-                start = add(first, mul(r, row))
+            def one_pixel(s: Value, carried: list[Value]) -> list[Value]:
+                best, place, here = carried
+                value = e.load(add(start, mul(s, pixel)), kind)
+                larger = e.b.fcmp_unordered(">", value, best)  # or one of the two is NaN:
+                larger = e.b.and_(larger, e.b.fcmp_ordered("==", best, best))  # only the first NaN wins
+                best, place = e.b.select(larger, value, best), e.b.select(larger, here, place)
+                return [best, place, add(here, constant(whole, 1))]
 
-                def one_pixel(s: Value, carried: list[Value]) -> list[Value]:
-                    best, place, here = carried
-                    value = e.load(add(start, mul(s, pixel)), kind)
-                    larger = builder.fcmp_unordered(">", value, best)  # or one of the two is NaN:
-                    larger = builder.and_(larger, builder.fcmp_ordered("==", best, best))  # only the first NaN wins
-                    best, place = builder.select(larger, value, best), builder.select(larger, here, place)
-                    return [best, place, add(here, constant(whole, 1))]
+            return e.repeat(number(0), s_size, number(1), carried, one_pixel)[1]
 
-                return e.repeat(number(0), s_size, number(1), carried, one_pixel)[1]
+        start = [e.load(first, kind), constant(whole, 0), constant(whole, 0)]
+        _, (best, place, _) = e.repeat(number(0), r_size, number(1), start, one_row)
+        e.store(best, add(y, at))
+        target = e.b.inttoptr(add(places, e.b.udiv(at, number(e.size))), _like(kind, ir.IntType(8)).as_pointer())
+        e.b.store(e.b.trunc(place, target.type.pointee), target).align = 1
 
-            start = [e.load(first, kind), constant(whole, 0), constant(whole, 0)]
-            _, (best, place, _) = e.repeat(number(0), r_size, number(1), start, one_row)
-            e.store(best, add(y, at))
-            target = builder.inttoptr(add(places, builder.udiv(at, number(e.size))), _like(kind, ir.IntType(8)).as_pointer())
-            builder.store(builder.trunc(place, target.type.pointee), target).align = 1
-
-        by_vectors(e, count, one)
-        return context.get_dummy_value()
-
-    return types.void(zero, *[types.int64] * 8), emit
+    by_vectors(e, count, one)
 
 
 def _chosen(with_target: bool) -> Any:
     """Make the kernel that gives each channel of a pixel its dy, where the window's largest was that pixel; 0 elsewhere."""
 
-    @intrinsic
-    def chosen(context: Any, zero: Any, dx: Any, dy: Any, places: Any, place: Any, count: Any) -> Any:
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-            e = Emitter(builder, zero)
-            add = builder.add
-            _, dx, dy, places, place, count = arguments
-            byte = ir.IntType(8)
-            place = builder.trunc(place, byte)
+    @emitted
+    def chosen(e: Emitter, dx: Value, dy: Value, places: Value, place: Value, count: Value) -> None:
+        add = e.b.add
+        byte = ir.IntType(8)
+        place = e.b.trunc(place, byte)
 
-            def one(at: Value, kind: ir.Type) -> None:
-                bytes_ = _like(kind, byte)
-                source = builder.inttoptr(add(places, builder.udiv(at, number(e.size))), bytes_.as_pointer())
-                found = builder.load(source)
-                found.align = 1
-                same = builder.icmp_unsigned("==", found, _spread(builder, place, bytes_))
-                value = builder.select(same, e.load(add(dy, at), kind), constant(kind, 0.0))
-                if with_target:
-                    value = builder.fadd(e.load(add(dx, at), kind), value)
-                e.store(value, add(dx, at))
+        def one(at: Value, kind: ir.Type) -> None:
+            bytes_ = _like(kind, byte)
+            source = e.b.inttoptr(add(places, e.b.udiv(at, number(e.size))), bytes_.as_pointer())
+            found = e.b.load(source)
+            found.align = 1
+            same = e.b.icmp_unsigned("==", found, _spread(e.b, place, bytes_))
+            value = e.b.select(same, e.load(add(dy, at), kind), constant(kind, 0.0))
+            if with_target:
+                value = e.b.fadd(e.load(add(dx, at), kind), value)
+            e.store(value, add(dx, at))
 
-            by_vectors(e, count, one)
-            return context.get_dummy_value()
-
-        return types.void(zero, *[types.int64] * 5), emit
+        by_vectors(e, count, one)
 
     return chosen
 

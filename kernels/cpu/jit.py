@@ -21,20 +21,24 @@ CONFIG: Any = numba.config
 
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # no fast-math: NaN stays NaN, order stays ours
+UNCALLED: dict[str, Any] = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # by Python or C
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a kernel with Numba, without the GIL, with IEEE arithmetic, and keep it for the next process."""
     folder = cache_folder()
     if folder is None:
-        return part(function)
+        return numba.njit(**OPTIONS)(function)
     with _cached_in(folder):
         return numba.njit(cache=True, **OPTIONS)(function)
 
 
 def part(function: Callable[..., Any]) -> Any:
-    """Compile a part of kernels: those that call it are kept with its code in them, so it need not be kept itself."""
-    return numba.njit(**OPTIONS)(function)
+    """Compile a part of kernels: those that call it are kept with its code in them, so it need not be kept itself.
+
+    Python cannot call it: a way in would take longer to compile than many a part.
+    """
+    return numba.njit(**UNCALLED)(function)
 
 
 @functools.cache

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import pixel_stride
-from .generated import claim, pointer
-from .jit import jit
-from .threads import address, launch
+from .generated import pointer
+from .jit import part
+from .threads import address, jobs, launch
 
 Array = NDArray[np.floating]
 
@@ -40,35 +40,29 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer], weights: A
     labels = labels.astype(np.int32, order="C", copy=False)  # one that does not fit has weight 0: it may change
     weights = weights.astype(logits.dtype, order="C", copy=False)
     partial = np.zeros(-(-labels.size // PIXELS))
-    launch(
-        _cross_entropy, len(partial), (k + 4) * PIXELS * 8, logits.dtype.type(0), logits.itemsize, labels.size, k,
-        total, address(logits), pixel_stride(logits), address(labels), address(weights), address(dlogits),
-        address(partial),
-    )  # fmt: skip
+    sizes, places = (logits.itemsize, labels.size, k), tuple(map(address, (logits, labels, weights, dlogits, partial)))
+    launch(_cross_entropy, len(partial), (k + 4) * PIXELS * 8, logits.dtype.type(0), sizes, total, pixel_stride(logits), places)
     return np.asarray(partial.sum(), logits.dtype), dlogits
 
 
-@jit
+@jobs
 def _cross_entropy(
-    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, n_pixels: int, k: int, total: float, logits: int,
-    pixel: int, labels: int, weights: int, dlogits: int, partial: int,
-) -> None:  # fmt: skip
-    partials = carray(pointer(0.0, partial), (n_jobs,))
-    by_class = carray(pointer(0.0, scratch), (k, PIXELS))
-    rows = carray(pointer(0.0, scratch + k * PIXELS * 8), (4, PIXELS))
-    job = claim(claims)
-    while job < n_jobs:
-        first = job * PIXELS
-        n = min(PIXELS, n_pixels - first)
-        z = carray(pointer(zero, logits + first * pixel), (n * pixel // size,))
-        dz = carray(pointer(zero, dlogits + first * k * size), (n, k))
-        label = carray(pointer(np.int32(0), labels + first * 4), (n,))
-        weight = carray(pointer(zero, weights + first * size), (n,))
-        partials[job] = _chunk(z, pixel // size, label, weight, total, dz, by_class, rows)
-        job = claim(claims)
+    job: int, base: int, zero: Any, sizes: tuple[int, int, int], total: float, pixel: int, places: tuple[int, ...]
+) -> None:
+    (size, n_pixels, k), (logits, labels, weights, dlogits, partial) = sizes, places
+    first = job * PIXELS
+    n = min(PIXELS, n_pixels - first)
+    z = carray(pointer(zero, logits + first * pixel), (n * pixel // size,))
+    dz = carray(pointer(zero, dlogits + first * k * size), (n, k))
+    label = carray(pointer(np.int32(0), labels + first * 4), (n,))
+    weight = carray(pointer(zero, weights + first * size), (n,))
+    by_class = carray(pointer(0.0, base), (k, PIXELS))
+    rows = carray(pointer(0.0, base + k * PIXELS * 8), (4, PIXELS))
+    loss = _chunk(z, pixel // size, label, weight, total, dz, by_class, rows)
+    carray(pointer(0.0, partial + 8 * job), (1,))[0] = loss
 
 
-@jit
+@part
 def _chunk(z: Any, ld: int, label: Any, weight: Any, total: float, dz: Any, by_class: Any, rows: Any) -> float:
     """Fill dz (pixels, K) and return the chunk's share of the loss, both computed in float64."""
     n, k_size = dz.shape
@@ -92,7 +86,7 @@ def _chunk(z: Any, ld: int, label: Any, weight: Any, total: float, dz: Any, by_c
     return _sum(loss, n)
 
 
-@jit
+@part
 def _largest(by_class: Any, n: int, largest: Any) -> None:
     for i in range(n):
         largest[i] = by_class[0, i]
@@ -102,7 +96,7 @@ def _largest(by_class: Any, n: int, largest: Any) -> None:
             largest[i] = value if value > best else best
 
 
-@jit
+@part
 def _pick(by_class: Any, label: Any, chosen: Any) -> None:
     """Fill `chosen` with each pixel's logit of the class that is its label; where there is no such class, leave it."""
     for k in range(len(by_class)):
@@ -111,7 +105,7 @@ def _pick(by_class: Any, label: Any, chosen: Any) -> None:
             chosen[i] = value if k == label[i] else before
 
 
-@jit
+@part
 def _normalise(by_class: Any, n: int, largest: Any, normaliser: Any) -> None:
     """Replace each logit z by e^(z - largest), and sum those of each pixel."""
     for i in range(n):
@@ -125,7 +119,7 @@ def _normalise(by_class: Any, n: int, largest: Any, normaliser: Any) -> None:
             normaliser[i] += e[i]
 
 
-@jit
+@part
 def _gradient(by_class: Any, label: Any, weight: Any, total: float, normaliser: Any) -> None:
     """Replace each exponential e by w (e / normaliser - [k = label]) / total, and the normaliser by its inverse."""
     n = len(label)
@@ -139,7 +133,7 @@ def _gradient(by_class: Any, label: Any, weight: Any, total: float, normaliser: 
             e[i] = 0 if weight[i] == 0 else gradient
 
 
-@jit
+@part
 def _sum(a: Any, n: int) -> float:
     """Return the sum of the first n of a row of PIXELS, as a tree: its order is the same wherever vectors end."""
     for i in range(n, PIXELS):
@@ -152,7 +146,7 @@ def _sum(a: Any, n: int) -> float:
     return a[0]
 
 
-@jit
+@part
 def _exponentials(a: Any, n: int) -> None:
     """Replace the first n of a, none above 0, by e^a, to about 1 unit in the last place; below -708 by 0.
 
@@ -176,7 +170,7 @@ def _exponentials(a: Any, n: int) -> None:
         a[i] = 0 if x < -708 else value
 
 
-@jit
+@part
 def _logarithms(a: Any, n: int) -> None:
     """Replace the first n of a, each from 1 up and finite, or NaN, by their natural logarithms.
 
@@ -202,11 +196,11 @@ def _logarithms(a: Any, n: int) -> None:
         a[i] = value if x == x else x
 
 
-@jit
+@part
 def _bits(x: float) -> int:
     return np.float64(x).view(np.int64)
 
 
-@jit
+@part
 def _from_bits(bits: int) -> float:
     return np.int64(bits).view(np.float64)

@@ -14,119 +14,109 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import carray
-from numpy.typing import NDArray
 
-from ..geometry import pixel_stride
 from .copies import copy_pixels, copy_positive_pixels, transpose
 from .generated import clear, copy, pointer
 from .jit import part
-from .threads import address
+from .plans import Block, sizes
 from .tiles import VECTOR
 
-# What a kernel reads its work from: one record for all of them, so that what they share is compiled once. Addresses and
-# strides in bytes. The first row says how taps reach an activation: grid point (p, q) reads rows p stride - pad + r and
-# columns q stride - pad + s of its image. p, q, k are the result's sizes; m is a tile's side, n_p x n_q tiles cover an image.
-PLAN = [
-    "x", "x_pixel", "mask", "mask_pixel", "h", "w", "c", "r", "s", "stride_h", "stride_w", "pad_h", "pad_w", "size",
-    "n", "p", "q", "k", "m", "n_p", "n_q", "block_n", "block_p", "block_q", "n_blocks", "most_blocks", "channels", "group",
-    "weights", "weight_taps", "weight_depth", "weight_column", "b", "relu", "y", "y_n", "y_p", "y_q", "cols",
-    "dy", "dy_pixel", "dy_mask", "dy_mask_pixel", "n_chunks", "group_c", "group_k", "dw", "db",
-]  # fmt: skip
 
+@part
+def windows(
+    zero: Any, x: Any, block: Block, c0: int, c1: int, laid_out: int, gap: int, may_lie: bool
+) -> tuple[int, int, int, int]:
+    """Return where what the block's windows see of channels c0 to c1 starts, and how far apart images, rows, pixels lie there.
 
-def source(
-    x: NDArray, mask: NDArray | None, taps: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
-) -> dict[str, int]:
-    """Return the fields of a plan that tell of an activation x (N, H, W, C)."""
-    _, h, w, c = x.shape
-    return {
-        "x": address(x), "x_pixel": pixel_stride(x), "mask": 0 if mask is None else address(mask),
-        "mask_pixel": 0 if mask is None else pixel_stride(mask), "h": h, "w": w, "c": c, "r": taps[0], "s": taps[1],
-        "stride_h": stride[0], "stride_w": stride[1], "pad_h": padding[0], "pad_w": padding[1], "size": x.itemsize,
-    }  # fmt: skip
-
-
-def table(plans: list[dict[str, int]]) -> NDArray:
-    """Return plans as an array of records of int64; a field that a plan lacks is 0, and nobody's."""
-    return np.array([tuple(plan.get(name, 0) for name in PLAN) for plan in plans], [(name, np.int64) for name in PLAN])
+    That is the image itself, if it `may_lie` there and nothing has to be masked or padded; else a strip, laid out with
+    pixels that have a gap between them.
+    """
+    if may_lie and x.mask == 0 and inside(x, block):
+        row = x.w * x.pixel
+        top, left = block.p0 * x.stride_h - x.pad_h, block.q0 * x.stride_w - x.pad_w
+        start = x.start + (block.n0 * x.h + top) * row + left * x.pixel + c0 * x.size
+        return start, x.h * row, row, x.pixel
+    pixel = (c1 - c0) * x.size + gap
+    strip(zero, x, block, c0, c1, laid_out, pixel)
+    _, p, q = sizes(block)
+    row = ((q - 1) * x.stride_w + x.s) * pixel
+    return laid_out, ((p - 1) * x.stride_h + x.r) * row, row, pixel
 
 
 @part
-def inside(g: Any, p0: int, p1: int, q0: int, q1: int) -> bool:
+def inside(x: Any, block: Block) -> bool:
     """Tell whether all that the block's windows see lies in the image."""
-    top, left = p0 * g.stride_h - g.pad_h, q0 * g.stride_w - g.pad_w
-    bottom, right = (p1 - 1) * g.stride_h - g.pad_h + g.r, (q1 - 1) * g.stride_w - g.pad_w + g.s
-    return top >= 0 and left >= 0 and bottom <= g.h and right <= g.w
+    top, left = block.p0 * x.stride_h - x.pad_h, block.q0 * x.stride_w - x.pad_w
+    bottom, right = (block.p1 - 1) * x.stride_h - x.pad_h + x.r, (block.q1 - 1) * x.stride_w - x.pad_w + x.s
+    return top >= 0 and left >= 0 and bottom <= x.h and right <= x.w
 
 
 @part
-def strip(
-    zero: Any, g: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, c0: int, c1: int, target: int, pixel: int
-) -> None:
+def strip(zero: Any, x: Any, block: Block, c0: int, c1: int, target: int, pixel: int) -> None:
     """Copy what the block's windows see of channels c0 to c1, zeros outside the image, to rows of pixels `pixel` apart."""
-    height, width = (p1 - p0 - 1) * g.stride_h + g.r, (q1 - q0 - 1) * g.stride_w + g.s
-    top, left = p0 * g.stride_h - g.pad_h, q0 * g.stride_w - g.pad_w
-    first, last = min(max(-left, 0), width), max(min(g.w - left, width), 0)  # the columns that lie in the image
+    _, p, q = sizes(block)
+    height, width = (p - 1) * x.stride_h + x.r, (q - 1) * x.stride_w + x.s
+    top, left = block.p0 * x.stride_h - x.pad_h, block.q0 * x.stride_w - x.pad_w
+    first, last = min(max(-left, 0), width), max(min(x.w - left, width), 0)  # the columns that lie in the image
     count = c1 - c0
-    for n in range(n0, n1):
+    for n in range(block.n0, block.n1):
         for row in range(height):
             h = top + row
-            if h < 0 or h >= g.h or first >= last:
-                _clear_pixels(zero, target, width, count, pixel)
+            if h < 0 or h >= x.h or first >= last:
+                clear_pixels(zero, target, width, count, pixel)
             else:
-                _clear_pixels(zero, target, first, count, pixel)
-                _clear_pixels(zero, target + last * pixel, width - last, count, pixel)
-                index = (n * g.h + h) * g.w + left + first
-                source, here = g.x + index * g.x_pixel + c0 * g.size, target + first * pixel
-                if g.mask:
-                    mask = g.mask + index * g.mask_pixel + c0 * g.size
-                    copy_positive_pixels(zero, here, pixel, source, g.x_pixel, mask, g.mask_pixel, last - first, count)
+                clear_pixels(zero, target, first, count, pixel)
+                clear_pixels(zero, target + last * pixel, width - last, count, pixel)
+                index = (n * x.h + h) * x.w + left + first
+                source, here = x.start + index * x.pixel + c0 * x.size, target + first * pixel
+                if x.mask:
+                    mask = x.mask + index * x.mask_pixel + c0 * x.size
+                    copy_positive_pixels(zero, here, pixel, source, x.pixel, mask, x.mask_pixel, last - first, count)
                 else:
-                    copy_pixels(zero, here, pixel, source, g.x_pixel, source, 0, last - first, count)
+                    copy_pixels(zero, here, pixel, source, x.pixel, source, 0, last - first, count)
             target += width * pixel
 
 
 @part
-def _clear_pixels(zero: Any, target: int, pixels: int, count: int, pixel: int) -> None:
+def clear_pixels(zero: Any, target: int, pixels: int, count: int, pixel: int) -> None:
+    """Set `count` elements of each of some pixels to 0."""
     for i in range(pixels):
         clear(zero, target + i * pixel, count)
 
 
 @part
-def panel(
-    zero: Any, size: int, weights: int, depth: int, depth_stride: int, count: int, column_stride: int, lanes: int, target: int
-) -> None:  # fmt: skip
-    """Lay `count` columns of a matrix of `depth` rows out as rows of `lanes`, zeros behind: whole vectors for the tiles.
+def pack_weights(zero: Any, w: Any, c0: int, c1: int, k: int, count: int, lanes: int, target: int) -> None:
+    """Pack the rows (tap, channel c0 to c1) and columns k to k + count of the weights as a panel: zeros behind, to `lanes`.
 
-    Either the rows or the columns of the matrix are runs of elements: one of the two strides is an element's size.
+    Either the rows or the columns of a tap's matrix are runs of elements.
     """
-    if column_stride != size:
-        _turned_panel(zero, size, weights, depth, count, column_stride, lanes, target)
-        return
-    for d in range(depth):
-        here = target + d * lanes * size
-        copy(zero, here, weights + d * depth_stride, count)
-        if count < lanes:
-            clear(zero, here + count * size, lanes - count)
+    places = carray(pointer(0, w.taps), (w.n_taps,))
+    for tap in range(w.n_taps):
+        start = w.start + places[tap] + c0 * w.depth + k * w.column
+        if w.column == w.size:
+            for c in range(c1 - c0):
+                here = target + c * lanes * w.size
+                copy(zero, here, start + c * w.depth, count)
+                if count < lanes:
+                    clear(zero, here + count * w.size, lanes - count)
+        else:
+            _turned_panel(zero, w, start, c1 - c0, count, lanes, target)
+        target += (c1 - c0) * lanes * w.size
 
 
 @part
-def _turned_panel(
-    zero: Any, size: int, weights: int, depth: int, count: int, column_stride: int, lanes: int, target: int
-) -> None:  # fmt: skip
+def _turned_panel(zero: Any, w: Any, start: int, depth: int, count: int, lanes: int, target: int) -> None:
     """Turn columns that are runs into rows: by whole squares, and what is left by elements."""
-    step = VECTOR // size
+    step = VECTOR // w.size
     rows = carray(pointer(zero, target), (depth, lanes))
     for j in range(0, lanes, step):
         squares = depth // step * step if j + step <= count else 0
         for d in range(0, squares, step):
-            start = weights + j * column_stride + d * size
-            transpose(zero, target + (d * lanes + j) * size, lanes * size, start, column_stride)
+            transpose(zero, target + (d * lanes + j) * w.size, lanes * w.size, start + j * w.column + d * w.size, w.column)
         for i in range(j, j + step):
             if i < count:
-                column = carray(pointer(zero, weights + i * column_stride), (depth,))
+                column = carray(pointer(zero, start + i * w.column), (depth,))
                 for d in range(squares, depth):
                     rows[d, i] = column[d]
             else:

@@ -10,13 +10,14 @@ from numba import carray
 from numpy.typing import NDArray
 
 from ..buffers import empty
-from ..geometry import pixel_stride
+from ..geometry import Pair, pixel_stride
 from ..philox import HALF, LOW, MULTIPLIERS, STEPS, limit
-from .generated import add_pixels, claim, copy_positive, copy_relu, pointer
-from .jit import jit, part
-from .threads import address, launch
+from .generated import add_pixels, copy_positive, copy_relu, pointer
+from .jit import part
+from .threads import address, jobs, launch
 
 Array = NDArray[np.floating]
+Cut = tuple[int, int, int]
 
 ELEMENTS = 2**16  # a job: enough to be worth a claim, and a number that no thread count changes
 FEW_PIXELS = 8  # are added together, for one load and store of the sums
@@ -25,16 +26,14 @@ FEW_PIXELS = 8  # are added together, for one load and store of the sums
 def relu(x: Array) -> Array:
     """max(x, 0), with NaN kept."""
     y = empty(x.shape, x.dtype)
-    launch(_relu, *_cut(x), address(x), pixel_stride(x), address(y), pixel_stride(y))
+    launch(_relu, *_cut(x), _place(x), _place(y))
     return y
 
 
 def relu_grad(dy: Array, y: Array) -> Array:
     """dy where y > 0, else 0."""
     dx = empty(dy.shape, dy.dtype)
-    launch(
-        _relu_grad, *_cut(dy), address(dy), pixel_stride(dy), address(y), pixel_stride(y), address(dx), pixel_stride(dx)
-    )
+    launch(_relu_grad, *_cut(dy), _place(dy), _place(y), _place(dx))
     return dx
 
 
@@ -42,97 +41,81 @@ def bias_grad(dy: Array) -> Array:
     """db = sum of dy over images and pixels, in float64, one partial sum a job."""
     n_jobs, *cut = _cut(dy)
     partial = np.zeros((n_jobs, dy.shape[3]))
-    launch(_column_sums, n_jobs, *cut, address(dy), pixel_stride(dy), address(partial))
+    launch(_column_sums, n_jobs, *cut, _place(dy), address(partial))
     return partial.sum(axis=0).astype(dy.dtype)
 
 
 def dropout(x: Array, rate: float, seed: int) -> Array:
     """x * keep: keep is 0 where an element's word of Philox is below rate 2^32, else 1 / (1 - rate)."""
     y = empty(x.shape, x.dtype)
-    n_jobs, _, zero, chunk, pixels, c = _cut(x)
-    launch(
-        _dropout, n_jobs, 4 * (chunk * c + 6), zero, chunk, pixels, c, address(x), pixel_stride(x), address(y),
-        pixel_stride(y), int(seed), np.uint32(limit(rate)), x.dtype.type(1 / (1 - rate)),
-    )  # fmt: skip
+    n_jobs, _, zero, cut = _cut(x)
+    keep = int(seed), np.uint32(limit(rate)), x.dtype.type(1 / (1 - rate))
+    launch(_dropout, n_jobs, 4 * (cut[0] * cut[2] + 6), zero, cut, _place(x), _place(y), keep)
     return y
 
 
 def _cut(x: Array) -> tuple[Any, ...]:
-    """Return the number of jobs, no scratch, and what kernels here take first: zero, pixels a job, pixels, channels."""
+    """Return the number of jobs, no scratch, and what kernels here take first: zero and (pixels a job, pixels, channels)."""
     pixels, c = math.prod(x.shape[:3]), x.shape[3]
     chunk = max(1, ELEMENTS // max(c, 1))
-    return -(-pixels // chunk), 0, x.dtype.type(0), chunk, pixels, c
+    return -(-pixels // chunk), 0, x.dtype.type(0), (chunk, pixels, c)
 
 
-@jit
-def _relu(
-    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, x: int, x_pixel: int, y: int,
-    y_pixel: int,
-) -> None:  # fmt: skip
-    job = claim(claims)
-    while job < n_jobs:
-        first = job * chunk
-        n_runs, count = _runs(min(chunk, pixels - first), c, x_pixel == y_pixel)
-        for i in range(first, first + n_runs):
-            copy_relu(zero, y + i * y_pixel, x + i * x_pixel, count)
-        job = claim(claims)
+def _place(x: Array) -> Pair:
+    """Return where an activation starts, and how far apart its pixels lie."""
+    return address(x), pixel_stride(x)
 
 
-@jit
-def _relu_grad(
-    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, dy: int, dy_pixel: int, y: int,
-    y_pixel: int, dx: int, dx_pixel: int,
-) -> None:  # fmt: skip
-    job = claim(claims)
-    while job < n_jobs:
-        first = job * chunk
-        n_runs, count = _runs(min(chunk, pixels - first), c, dy_pixel == dx_pixel and y_pixel == dx_pixel)
-        for i in range(first, first + n_runs):
-            copy_positive(zero, dx + i * dx_pixel, dy + i * dy_pixel, y + i * y_pixel, count)
-        job = claim(claims)
+@jobs
+def _relu(job: int, base: int, zero: Any, cut: Cut, x: Pair, y: Pair) -> None:
+    first, last = _pixels_of(job, cut)
+    n_runs, count = _runs(last - first, cut[2], x[1] == y[1])
+    for i in range(first, first + n_runs):
+        copy_relu(zero, y[0] + i * y[1], x[0] + i * x[1], count)
 
 
-@jit
-def _runs(pixels: int, c: int, dense: bool) -> tuple[int, int]:
+@jobs
+def _relu_grad(job: int, base: int, zero: Any, cut: Cut, dy: Pair, y: Pair, dx: Pair) -> None:
+    first, last = _pixels_of(job, cut)
+    n_runs, count = _runs(last - first, cut[2], dy[1] == dx[1] and y[1] == dx[1])
+    for i in range(first, first + n_runs):
+        copy_positive(zero, dx[0] + i * dx[1], dy[0] + i * dy[1], y[0] + i * y[1], count)
+
+
+@part
+def _pixels_of(job: int, cut: Cut) -> Pair:
+    """Return the first of a job's pixels, and the first behind them."""
+    return job * cut[0], min((job + 1) * cut[0], cut[1])
+
+
+@part
+def _runs(pixels: int, c: int, dense: bool) -> Pair:
     """Return how many runs of how many elements some pixels are: one where no array has gaps (the result never has)."""
     return (1, pixels * c) if dense else (pixels, c)
 
 
-@jit
-def _column_sums(
-    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, dy: int, dy_pixel: int,
-    partial: int,
-) -> None:  # fmt: skip
+@jobs
+def _column_sums(job: int, base: int, zero: Any, cut: Cut, dy: Pair, partial: int) -> None:
     """Add the pixels of each job, in order, to its row of `partial` (float64)."""
-    job = claim(claims)
-    while job < n_jobs:
-        last = min((job + 1) * chunk, pixels)
-        for i in range(job * chunk, last, FEW_PIXELS):
-            add_pixels(zero, partial + 8 * job * c, dy + i * dy_pixel, dy_pixel, min(FEW_PIXELS, last - i), c)
-        job = claim(claims)
+    first, last = _pixels_of(job, cut)
+    for i in range(first, last, FEW_PIXELS):
+        add_pixels(zero, partial + 8 * job * cut[2], dy[0] + i * dy[1], dy[1], min(FEW_PIXELS, last - i), cut[2])
 
 
-@jit
-def _dropout(
-    claims: int, n_jobs: int, scratch: int, zero: Any, chunk: int, pixels: int, c: int, x: int, x_pixel: int, y: int,
-    y_pixel: int, seed: int, least: Any, scale: Any,
-) -> None:  # fmt: skip
+@jobs
+def _dropout(job: int, base: int, zero: Any, cut: Cut, x: Pair, y: Pair, keep: tuple[Any, ...]) -> None:
     """Draw a job's words into scratch, whole blocks of four, and multiply by what they say."""
-    job = claim(claims)
-    while job < n_jobs:
-        first = job * chunk
-        last = min(first + chunk, pixels)
-        block = first * c // 4
-        words = carray(pointer(np.uint32(0), scratch), (4 * (-(-last * c // 4) - block),))
-        _draw(words, block, seed)
-        n_runs, count = _runs(last - first, c, x_pixel == y_pixel)
-        for i in range(first, first + n_runs):
-            word = words[i * c - 4 * block :]
-            source = carray(pointer(zero, x + i * x_pixel), (count,))
-            target = carray(pointer(zero, y + i * y_pixel), (count,))
-            for j in range(count):
-                target[j] = source[j] * (zero if word[j] < least else scale)
-        job = claim(claims)
+    (first, last), c, (seed, least, scale) = _pixels_of(job, cut), cut[2], keep
+    block = first * c // 4
+    words = carray(pointer(np.uint32(0), base), (4 * (-(-last * c // 4) - block),))
+    _draw(words, block, seed)
+    n_runs, count = _runs(last - first, c, x[1] == y[1])
+    for i in range(first, first + n_runs):
+        word = words[i * c - 4 * block :]
+        source = carray(pointer(zero, x[0] + i * x[1]), (count,))
+        target = carray(pointer(zero, y[0] + i * y[1]), (count,))
+        for j in range(count):
+            target[j] = source[j] * (zero if word[j] < least else scale)
 
 
 @part

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from ..buffers import empty
 from ..geometry import Pair, output_hw, pixel_stride
-from .generated import claim, clear, copy, give, give_more, largest
-from .jit import jit
-from .threads import address, launch
+from .generated import clear, copy, give, give_more, largest
+from .jit import part
+from .plans import source, table
+from .threads import address, jobs, launch
 
 Array = NDArray[np.floating]
 
@@ -22,10 +23,8 @@ def max_pool2d(x: Array, window: Pair, stride: Pair) -> tuple[Array, NDArray[np.
     p, q = output_hw(x.shape, window, stride, (0, 0))
     y = empty((n, p, q, c), x.dtype)
     argmax = empty((n, p, q, c), np.uint8)
-    launch(
-        _pool, n * p, 0, x.dtype.type(0), x.itemsize, x.shape, (p, q), window, stride, address(x), pixel_stride(x),
-        address(y), address(argmax),
-    )  # fmt: skip
+    plan = {"x": source(x, None, window, stride), "p": p, "q": q, "y": address(y), "argmax": address(argmax)}
+    launch(_pool, n * p, 0, x.dtype.type(0), table([plan]))
     return y, argmax
 
 
@@ -34,73 +33,64 @@ def max_pool2d_grad(
 ) -> Array:
     """Let each pixel gather dy from the windows in which it was the largest, beside what it has already."""
     dx = empty(x_shape, dy.dtype)
-    before = (0, 0) if dskip is None else (address(dskip), pixel_stride(dskip))
     argmax = argmax.astype(np.uint8, order="C", copy=False)
-    launch(
-        _pool_grad, x_shape[0] * x_shape[1], 0, dy.dtype.type(0), dy.itemsize, x_shape, dy.shape[1:3], window, stride,
-        address(dy), pixel_stride(dy), address(argmax), *before, address(dx),
-    )  # fmt: skip
+    plan = {
+        "dx": source(dx, None, window, stride), "dy": source(dy, None), "argmax": address(argmax),
+        "plus": 0 if dskip is None else address(dskip), "plus_pixel": 0 if dskip is None else pixel_stride(dskip),
+    }  # fmt: skip
+    launch(_pool_grad, x_shape[0] * x_shape[1], 0, dy.dtype.type(0), table([plan]))
     return dx
 
 
 max_pool2d_grad_plus = max_pool2d_grad  # which dskip is given
 
 
-@jit
-def _pool(
-    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, shape: Any, pq: Pair, window: Pair, stride: Pair,
-    x: int, x_pixel: int, y: int, argmax: int,
-) -> None:  # fmt: skip
+@jobs
+def _pool(job: int, base: int, zero: Any, plans: Any) -> None:
     """A job is a row of windows of one image."""
-    _, h_size, w_size, c = shape
-    x_row = w_size * x_pixel
-    job = claim(claims)
-    while job < n_jobs:
-        n, p = divmod(job, pq[0])
-        here = x + (n * h_size + p * stride[0]) * x_row
-        for i in range(job * pq[1], (job + 1) * pq[1]):
-            target, places = y + i * c * size, argmax + i * c
-            if window[0] == 2 and window[1] == 2:  # the same, and unrolled
-                largest(zero, target, places, here, x_row, x_pixel, 2, 2, c)
-            else:
-                largest(zero, target, places, here, x_row, x_pixel, window[0], window[1], c)
-            here += stride[1] * x_pixel
-        job = claim(claims)
+    g, x, c = plans[0], plans[0].x, plans[0].x.c
+    n, p = divmod(job, g.p)
+    row, pixel, step, r, s = x.w * x.pixel, x.pixel, x.stride_w * x.pixel, x.r, x.s
+    here, y, argmax, size = x.start + (n * x.h + p * x.stride_h) * row, g.y, g.argmax, x.size
+    for i in range(job * g.q, (job + 1) * g.q):
+        if r == 2 and s == 2:  # the same, and unrolled
+            largest(zero, y + i * c * size, argmax + i * c, here, row, pixel, 2, 2, c)
+        else:
+            largest(zero, y + i * c * size, argmax + i * c, here, row, pixel, r, s, c)
+        here += step
 
 
-@jit
-def _pool_grad(
-    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, shape: Any, pq: Pair, window: Pair, stride: Pair,
-    dy: int, dy_pixel: int, argmax: int, plus: int, plus_pixel: int, dx: int,
-) -> None:  # fmt: skip
-    """A job is a row of pixels of one image."""
-    _, h_size, w_size, c = shape
-    job = claim(claims)
-    while job < n_jobs:
-        n, h = divmod(job, h_size)
-        image = n * pq[0] * pq[1]
-        _gather_row(
-            zero, size, w_size, c, pq, window, stride, dy + image * dy_pixel, dy_pixel, argmax + image * c, h,
-            plus + job * w_size * plus_pixel, plus_pixel, dx + job * w_size * c * size,
-        )  # fmt: skip
-        job = claim(claims)
+@jobs
+def _pool_grad(job: int, base: int, zero: Any, plans: Any) -> None:
+    """A job is a row of dx."""
+    g, x, dy = plans[0], plans[0].dx, plans[0].dy
+    n, h = divmod(job, x.h)
+    image, row = n * dy.h * dy.w, job * x.w
+    _gather_row(
+        zero, x.size, h, (x.w, x.c), (dy.h, dy.w), (x.r, x.s), (x.stride_h, x.stride_w),
+        (dy.start + image * dy.pixel, dy.pixel), g.argmax + image * x.c, (g.plus + row * g.plus_pixel, g.plus_pixel),
+        x.start + row * x.c * x.size,
+    )  # fmt: skip
 
 
-@jit
+@part
 def _gather_row(
-    zero: Any, size: int, w_size: int, c: int, pq: Pair, window: Pair, stride: Pair, dy: int, dy_pixel: int,
-    argmax: int, h: int, plus: int, plus_pixel: int, dx: int,
-) -> None:  # fmt: skip
-    """Fill row h of dx from the rows of windows, of one image, that it lies in, and from a row of `plus` if there is one."""
+    zero: Any, size: int, h: int, wc: Pair, pq: Pair, window: Pair, stride: Pair, dy: Pair, argmax: int, plus: Pair, dx: int
+) -> None:
+    """Fill row h of dx from the rows of windows, of one image, that it lies in, and from a row of `plus` if there is one.
+
+    All comes as numbers: in a record, the compiler would load each again after whatever is written.
+    """
     first = max(0, -((window[0] - 1 - h) // stride[0]))
     last = min(h // stride[0] + 1, pq[0])
     # Where each pixel lies in one window, what that gives is all. Elsewhere it is added to what others gave, or to 0.
-    alone = last - first == 1 and stride[1] == window[1] and not plus
+    alone = last - first == 1 and stride[1] == window[1] and not plus[0]
     given = pq[1] * window[1] if alone else 0
+    w_size, c = wc
     pixel = c * size
-    if plus:
+    if plus[0]:
         for w in range(w_size):
-            copy(zero, dx + w * pixel, plus + w * plus_pixel, c)
+            copy(zero, dx + w * pixel, plus[0] + w * plus[1], c)
     else:
         clear(zero, dx + given * pixel, (w_size - given) * c)
     for p in range(first, last):
@@ -110,6 +100,6 @@ def _gather_row(
             for s in range(window[1]):
                 target = dx + (q * stride[1] + s) * pixel
                 if alone:
-                    give(zero, target, dy + i * dy_pixel, argmax + i * c, place + s, c)
+                    give(zero, target, dy[0] + i * dy[1], argmax + i * c, place + s, c)
                 else:
-                    give_more(zero, target, dy + i * dy_pixel, argmax + i * c, place + s, c)
+                    give_more(zero, target, dy[0] + i * dy[1], argmax + i * c, place + s, c)

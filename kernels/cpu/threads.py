@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,36 @@ import numpy as np
 from .. import n_threads
 from ..buffers import counted
 from ..geometry import address
+from .generated import claim
+from .jit import jit, part
 
 _local = threading.local()
+
+
+def jobs(function: Callable[..., None]) -> Any:
+    """Make the kernel that does all the jobs it can claim, from function(job, base, *arguments), which does one.
+
+    From the address `base` on lies the thread's scratch. Each kernel is the same loop, with a job of its own among its
+    globals: Numba never finds a function again in its cache that has another in its closure.
+    """
+    names = {"claim": claim, "one_job": part(function), "__name__": function.__module__}
+    kernel = FunctionType(_claim_all.__code__, names, function.__name__)
+    kernel.__qualname__ = f"{function.__module__}.{function.__qualname__}"  # by which the cache tells one from another
+    return jit(kernel)
+
+
+def _claim_all(claims: int, n_jobs: int, scratch: int, *arguments: Any) -> None:
+    job = claim(claims)
+    while job < n_jobs:
+        one_job(job, scratch, *arguments)  # type: ignore[name-defined]  # noqa: F821
+        job = claim(claims)
 
 
 def launch(kernel: Any, n_jobs: int, scratch_bytes: int, *arguments: Any) -> None:
     """Run kernel(counter, n_jobs, scratch, *arguments) on up to `kernels.n_threads()` threads.
 
-    The kernel claims jobs from the counter, until it gets n_jobs or more. Each thread's scratch (an address, 64-byte
-    aligned) has what was in it: working memory, never a result. Where memory is only counted, nothing runs.
+    The kernel, as `jobs` makes it, claims jobs from the counter, until it gets n_jobs or more. Each thread's scratch (an
+    address, 64-byte aligned) has what was in it: working memory, never a result. Where memory is only counted, nothing runs.
     """
     if (book := counted()) is not None:
         book.scratch = max(book.scratch, scratch_bytes)

@@ -17,33 +17,32 @@ ROWS = math.lcm(TALL, NARROW)  # tables of rows are filled up to a multiple of e
 
 @part
 def multiply(
-    zero: Any, wide: bool, rows: int, a_rows: int, a_shift: int, a_stride: int, taps: int, n_taps: int, depth: int, b: int,
-    c_rows: int, c_shift: int, accumulate: int, bias: int, relu: int,
-) -> None:  # fmt: skip
-    """Run a tile (generated.py says on what) over all rows: that of two vectors where the panel is `wide`, else of one."""
+    zero: Any, wide: bool, rows: int, a: tuple[int, ...], taps: tuple[int, ...], b: int, c: tuple[int, ...], end: tuple[int, ...]
+) -> None:
+    """Run a tile over all rows: that of two vectors where the panel b is `wide`, else of one.
+
+    generated.py says on what: a is (rows, shift, stride), taps is (taps, how many, depth), c is (rows, shift), and the end
+    is (accumulate, bias, relu).
+    """
     if wide:
         for i in range(0, rows, TALL):
-            tall(
-                zero, a_rows + 8 * i, a_shift, a_stride, taps, n_taps, depth, b, c_rows + 8 * i, c_shift, accumulate, bias, relu
-            )  # fmt: skip
+            tall(zero, a[0] + 8 * i, a[1], a[2], taps[0], taps[1], taps[2], b, c[0] + 8 * i, c[1], end[0], end[1], end[2])
     else:
         for i in range(0, rows, NARROW):
-            narrow(
-                zero, a_rows + 8 * i, a_shift, a_stride, taps, n_taps, depth, b, c_rows + 8 * i, c_shift, accumulate, bias, relu
-            )  # fmt: skip
+            narrow(zero, a[0] + 8 * i, a[1], a[2], taps[0], taps[1], taps[2], b, c[0] + 8 * i, c[1], end[0], end[1], end[2])
 
 
 @part
-def grid(table: int, filler: int, start: int, n: int, p: int, q: int, n_step: int, p_step: int, q_step: int) -> None:
-    """Fill a table with the addresses start + i n_step + j p_step + k q_step in order; what fills the last tile with `filler`."""
-    count = n * p * q
+def grid(table: int, filler: int, start: int, counts: tuple[int, int, int], steps: tuple[int, int, int]) -> None:
+    """Fill a table with the addresses of a 3-D grid, the last axis first; what fills the last tile with `filler`."""
+    count = counts[0] * counts[1] * counts[2]
     filled = -(-count // ROWS) * ROWS
     words = carray(pointer(0, table), (filled,))
     at = 0
-    for i in range(n):
-        for j in range(p):
-            for k in range(q):
-                words[at] = start + i * n_step + j * p_step + k * q_step
+    for i in range(counts[0]):
+        for j in range(counts[1]):
+            for k in range(counts[2]):
+                words[at] = start + i * steps[0] + j * steps[1] + k * steps[2]
                 at += 1
     for at in range(count, filled):
         words[at] = filler

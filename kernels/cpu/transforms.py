@@ -7,65 +7,53 @@ part: the one is their sum, the other their difference.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-
-from .generated import Emitter, Value, intrinsic, number, where
+from .generated import Emitter, Value, emitted, number, where
 from .winograd_matrices import Matrix
 
 
-def transform(matrix: Matrix, divisor: float = 1, total: bool = False) -> Any:
-    """Make the kernel transform(zero, source, row, column, target, target_row, target_column) for one vector.
+def transform(matrices: Mapping[int, tuple[Matrix, float]], total: bool = False) -> Any:
+    """Make the kernel transform(side, source, row, column, target, target_row, target_column) for one vector.
 
-    Element (i, j) of the tile lies at source + i row + j column. The result is divided by divisor^2, truly: on whole
-    numbers that is exact where the quotient is. The `total` of the elements goes behind the last row.
+    `side` is m zeros, for the matrix and the divisor that `matrices` has for m. Element (i, j) of the tile lies at
+    source + i row + j column. The result is divided by divisor^2, truly: on whole numbers that is exact where the quotient
+    is. The `total` of the elements goes behind the last row.
     """
 
-    @intrinsic
+    @emitted
     def kernel(
-        context: Any, zero: Any, source: Any, row: Any, column: Any, target: Any, target_row: Any, target_column: Any
-    ) -> Any:  # fmt: skip
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-            e = Emitter(builder, zero)
-            _, source, row, column, target, target_row, target_column = arguments
-            elements: list[Value] = []
+        e: Emitter, source: Value, row: Value, column: Value, target: Value, target_row: Value, target_column: Value
+    ) -> None:
+        matrix, divisor = matrices[e.side]
+        elements: list[Value] = []
 
-            def element(i: int, j: int) -> Value:
-                elements.append(e.load(_place(e, source, row, column, i, j)))
-                return elements[-1]
+        def element(i: int, j: int) -> Value:
+            elements.append(e.load(_place(e, source, row, column, i, j)))
+            return elements[-1]
 
-            _store(e, _both_sides(e, matrix, divisor, element), target, target_row, target_column)
-            if total:
-                behind = _place(e, target, target_row, target_column, len(matrix), 0)
-                e.store(functools.reduce(builder.fadd, elements), behind)
-            return context.get_dummy_value()
-
-        return types.void(zero, *[types.int64] * 6), emit
+        _store(e, _both_sides(e, matrix, divisor, element), target, target_row, target_column)
+        if total:
+            behind = _place(e, target, target_row, target_column, len(matrix), 0)
+            e.store(functools.reduce(e.b.fadd, elements), behind)
 
     return kernel
 
 
-def finish(matrix: Matrix) -> Any:
+def finish(matrices: Mapping[int, Matrix]) -> Any:
     """Make the same with two more arguments: what a convolution does to its outputs. (bias: an address or 0; relu: 0 or not.)"""
 
-    @intrinsic
+    @emitted
     def kernel(
-        context: Any, zero: Any, source: Any, row: Any, column: Any, target: Any, target_row: Any, target_column: Any,
-        bias: Any, relu: Any,
-    ) -> Any:  # fmt: skip
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
-            e = Emitter(builder, zero)
-            result = _both_sides(e, matrix, 1, _tile(e, *arguments[1:4]))
-            flat, width = [x for line in result for x in line], len(result[0])
-            flat = where(e, arguments[7], flat, lambda: _add_bias(e, flat, arguments[7]))
-            flat = where(e, arguments[8], flat, lambda: [e.relu(x) for x in flat])
-            _store(e, [flat[i : i + width] for i in range(0, len(flat), width)], *arguments[4:7])
-            return context.get_dummy_value()
-
-        return types.void(zero, *[types.int64] * 8), emit
+        e: Emitter, source: Value, row: Value, column: Value, target: Value, target_row: Value, target_column: Value,
+        bias: Value, relu: Value,
+    ) -> None:  # fmt: skip
+        result = _both_sides(e, matrices[e.side], 1, lambda i, j: e.load(_place(e, source, row, column, i, j)))
+        flat, width = [x for line in result for x in line], len(result[0])
+        flat = where(e, bias, flat, lambda: _add_bias(e, flat, bias))
+        flat = where(e, relu, flat, lambda: [e.relu(x) for x in flat])
+        _store(e, [flat[i : i + width] for i in range(0, len(flat), width)], target, target_row, target_column)
 
     return kernel
 
@@ -73,11 +61,6 @@ def finish(matrix: Matrix) -> Any:
 def _add_bias(e: Emitter, values: list[Value], bias: Value) -> list[Value]:
     b = e.load(bias)
     return [e.b.fadd(x, b) for x in values]
-
-
-def _tile(e: Emitter, source: Value, row: Value, column: Value) -> Callable[[int, int], Value]:
-    """Return how element (i, j) is loaded."""
-    return lambda i, j: e.load(_place(e, source, row, column, i, j))
 
 
 def _place(e: Emitter, start: Value, row: Value, column: Value, i: int, j: int) -> Value:

@@ -9,9 +9,9 @@ import numpy as np
 from numba import carray
 from numpy.typing import NDArray
 
-from .generated import claim, pointer
-from .jit import jit
-from .threads import address, launch
+from .generated import pointer
+from .jit import part
+from .threads import address, jobs, launch
 
 Array = NDArray[np.floating]
 
@@ -41,49 +41,38 @@ def _by_elements(kernel: Any, grad: Array, updated: tuple[Array, ...], *numbers:
     number = grad.dtype.type  # so that float32 stays float32 inside the loop
     grad, *dense = (np.require(a, requirements=["C", "ALIGNED"]) for a in (grad, *updated))  # a copy, where it has gaps
     launch(
-        kernel, -(-grad.size // ELEMENTS), 0, number(0), grad.itemsize, grad.size, address(grad), *map(address, dense),
-        *map(number, numbers),
+        kernel, -(-grad.size // ELEMENTS), 0, number(0), grad.itemsize, grad.size, tuple(map(address, (grad, *dense))),
+        tuple(map(number, numbers)),
     )  # fmt: skip
     for array, copy in zip(updated, dense, strict=True):
         if copy is not array:
             array[...] = copy
 
 
-@jit
+@part
 def _run(zero: Any, size: int, n: int, job: int, start: int) -> Any:
     """View what a job takes of an array of n elements."""
     first = job * ELEMENTS
     return carray(pointer(zero, start + first * size), (min(ELEMENTS, n - first),))
 
 
-@jit
-def _sgd(
-    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, n: int, grads: int, params: int, velocities: int,
-    learning_rate: Any, momentum: Any, weight_decay: Any,
-) -> None:  # fmt: skip
-    job = claim(claims)
-    while job < n_jobs:
-        grad, param = _run(zero, size, n, job, grads), _run(zero, size, n, job, params)
-        velocity = _run(zero, size, n, job, velocities)
-        for i in range(len(param)):
-            velocity[i] = momentum * velocity[i] + (grad[i] + weight_decay * param[i])
-            param[i] -= learning_rate * velocity[i]
-        job = claim(claims)
+@jobs
+def _sgd(job: int, base: int, zero: Any, size: int, n: int, arrays: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
+    learning_rate, momentum, weight_decay = numbers
+    grad, param = _run(zero, size, n, job, arrays[0]), _run(zero, size, n, job, arrays[1])
+    velocity = _run(zero, size, n, job, arrays[2])
+    for i in range(len(param)):
+        velocity[i] = momentum * velocity[i] + (grad[i] + weight_decay * param[i])
+        param[i] -= learning_rate * velocity[i]
 
 
-@jit
-def _adam(
-    claims: int, n_jobs: int, scratch: int, zero: Any, size: int, n: int, grads: int, params: int, ms: int, vs: int,
-    learning_rate: Any, beta1: Any, rest1: Any, beta2: Any, rest2: Any, correct1: Any, correct2: Any, epsilon: Any,
-    weight_decay: Any,
-) -> None:  # fmt: skip
-    job = claim(claims)
-    while job < n_jobs:
-        grad, param = _run(zero, size, n, job, grads), _run(zero, size, n, job, params)
-        m, v = _run(zero, size, n, job, ms), _run(zero, size, n, job, vs)
-        for i in range(len(param)):
-            m[i] = beta1 * m[i] + rest1 * grad[i]
-            v[i] = beta2 * v[i] + rest2 * grad[i] * grad[i]
-            step = correct1 * m[i] / (math.sqrt(correct2 * v[i]) + epsilon)
-            param[i] -= learning_rate * (step + weight_decay * param[i])
-        job = claim(claims)
+@jobs
+def _adam(job: int, base: int, zero: Any, size: int, n: int, arrays: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
+    learning_rate, beta1, rest1, beta2, rest2, correct1, correct2, epsilon, weight_decay = numbers
+    grad, param = _run(zero, size, n, job, arrays[0]), _run(zero, size, n, job, arrays[1])
+    m, v = _run(zero, size, n, job, arrays[2]), _run(zero, size, n, job, arrays[3])
+    for i in range(len(param)):
+        m[i] = beta1 * m[i] + rest1 * grad[i]
+        v[i] = beta2 * v[i] + rest2 * grad[i] * grad[i]
+        step = correct1 * m[i] / (math.sqrt(correct2 * v[i]) + epsilon)
+        param[i] -= learning_rate * (step + weight_decay * param[i])

@@ -6,61 +6,50 @@ from typing import Any
 
 from .jit import part
 from .packing import strip
+from .plans import Block, Plan
 from .tiles import PANEL, VECTOR
 from .transforms import transform
 from .winograd_matrices import FORWARD, WEIGHT_GRAD
 
-input_2, input_4 = transform(FORWARD[2].bt), transform(FORWARD[4].bt)
-dy_2, dy_4 = (transform([[x / w.power for x in row] for row in w.g], total=True) for w in (WEIGHT_GRAD[2], WEIGHT_GRAD[4]))
+
+def strip_bytes(cut: Plan, m: int) -> int:
+    """Return how many bytes the strip of a block of tiles takes."""
+    return int(cut["block_n"] * (m * cut["block_p"] + 2) * (m * cut["block_q"] + 2) * PANEL)
 
 
-@part
-def transform_inputs(
-    zero: Any, g: Any, side: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, c0: int, c1: int, laid_out: int, v: int,
-    plane: int,
-) -> None:  # fmt: skip
-    """V[plane, tile, c] = B^T x B for a block of tiles; what fills the last vector up is anything, and not read."""
-    m, width, pixel = g.m, PANEL // g.size, -(-(c1 - c0) * g.size // VECTOR) * VECTOR
-    row = (m * (q1 - q0) + 2) * PANEL
-    for c in range(c0, c1, width):
-        count = min(width, c1 - c)
-        strip(zero, g, n0, n1, m * p0, m * p1, m * q0, m * q1, c, c + count, laid_out, PANEL)
-        here, start = v + (c - c0) * g.size, laid_out
-        for _ in range(n0, n1):
-            for _ in range(p0, p1):
-                for q in range(q1 - q0):
-                    for at in range(0, count * g.size, VECTOR):
-                        if len(side) == 4:
-                            input_4(zero, start + 4 * q * PANEL + at, row, PANEL, here + at, 6 * plane, plane)
-                        else:
-                            input_2(zero, start + 2 * q * PANEL + at, row, PANEL, here + at, 4 * plane, plane)
-                    here += pixel
-                start += m * row
-            start += 2 * row
+def _by_strips(kernel: Any, halo: int) -> Any:
+    """Make the transform of all tiles of a block, which see m + halo pixels a side."""
+
+    @part
+    def transform_tiles(
+        side: Any, x: Any, block: Block, c0: int, c1: int, laid_out: int, target: int, steps: tuple[int, int, int]
+    ) -> None:
+        """Transform channels c0 to c1; steps: how far apart planes lie at target, panels of channels, and tiles.
+
+        Tiles 0 apart lie as close as the panel's vectors allow. What fills the last vector up is anything, and not read.
+        """
+        m, width, (plane, panel, tile) = len(side), PANEL // x.size, steps
+        seen = Block(block.n0, block.n1, m * block.p0, m * block.p1, m * block.q0, m * block.q1)
+        row = (m * (block.q1 - block.q0) + halo) * PANEL
+        for c in range(c0, c1, width):
+            used = -(-min(width, c1 - c) * x.size // VECTOR) * VECTOR
+            strip(side[0], x, seen, c, min(c + width, c1), laid_out, PANEL)
+            here, start = target, laid_out
+            for _ in range(block.n0, block.n1):
+                for _ in range(block.p0, block.p1):
+                    for q in range(block.q1 - block.q0):
+                        for at in range(0, used, VECTOR):
+                            kernel(side, start + m * q * PANEL + at, row, PANEL, here + at, (m + 2) * plane, plane)
+                        here += tile if tile else used
+                    start += m * row
+                start += halo * row
+            target += panel
+
+    return transform_tiles
 
 
-@part
-def transform_dy(
-    zero: Any, g: Any, side: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, k0: int, k1: int, laid_out: int, d: int,
-    plane: int, panel: int,
-) -> None:  # fmt: skip
-    """D[plane, panel, tile, k] = G dy G^T for a block of tiles, and dy's sum over each in the plane behind the last.
-
-    A panel of which no more than one vector is used is one wide.
-    """
-    m, width = g.m, PANEL // g.size
-    row = m * (q1 - q0) * PANEL
-    for k in range(k0, k1, width):
-        count = min(width, k1 - k)
-        lanes = PANEL if 2 * count > width else VECTOR
-        strip(zero, g, n0, n1, m * p0, m * p1, m * q0, m * q1, k, k + count, laid_out, PANEL)
-        here, start = d + (k - k0) // width * panel, laid_out
-        for _ in range((n1 - n0) * (p1 - p0)):
-            for q in range(q1 - q0):
-                for at in range(0, lanes, VECTOR):
-                    if len(side) == 4:
-                        dy_4(zero, start + 4 * q * PANEL + at, row, PANEL, here + at, 6 * plane, plane)
-                    else:
-                        dy_2(zero, start + 2 * q * PANEL + at, row, PANEL, here + at, 4 * plane, plane)
-                here += lanes
-            start += m * row
+# V[plane, tile, c] = B^T x B. D[plane, panel, tile, k] = G dy G^T, and dy's sum over each tile in the plane behind the last.
+transform_inputs = _by_strips(transform({m: (f.bt, 1) for m, f in FORWARD.items()}), halo=2)
+transform_dy = _by_strips(
+    transform({m: ([[x / f.power for x in row] for row in f.g], 1) for m, f in WEIGHT_GRAD.items()}, total=True), halo=0
+)

@@ -20,37 +20,36 @@ their way through it (docs/kernels.md tells what share it takes). U and M of one
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ..buffers import empty
-from ..geometry import Pair, Shape, evenly, imagined, output_hw
-from .direct import pack_weights, target_of
-from .generated import claim, clear, copy, pointer
-from .jit import jit, part
-from .packing import source, table
-from .threads import address, launch
+from ..geometry import Pair, evenly, output_hw
+from .generated import clear, copy, pointer
+from .jit import part
+from .packing import pack_weights
+from .plans import LINE, Block, Plan, block_at, blocks, lanes_of, most_points, scratch, sizes, source, table, target, weights
+from .threads import address, jobs, launch
 from .tiles import PANEL, ROWS, VECTOR, grid, multiply
 from .transforms import finish, transform
-from .windows import transform_inputs
+from .windows import strip_bytes, transform_inputs
 from .winograd_matrices import FORWARD
 
 Array = NDArray[np.floating]
 
 BLOCK_TILES = 64
+ROW_TILES = 8  # at least, where a row of an image has them
 CHANNELS = 256  # a block
 LEAST_COLUMNS, MOST_COLUMNS = 64, 256  # of a job: the more, the less is transformed again, but not so many that few jobs are left
 JOBS = 8
 
 TAPS = 9
-LINE = 64  # bytes: planes lie as much off a multiple of 4096, or they would share one set of the cache
 
-weights_4, output_4 = transform(FORWARD[4].g, FORWARD[4].divisor), finish(FORWARD[4].at)
-weights_2, output_2 = transform(FORWARD[2].g, FORWARD[2].divisor), finish(FORWARD[2].at)
+transform_weights = transform({m: (f.g, f.divisor) for m, f in FORWARD.items()})
+output = finish({m: f.at for m, f in FORWARD.items()})
 
 
 def conv2d(
@@ -59,9 +58,8 @@ def conv2d(
     """y = im2col(x) @ w + b, by tiles of m x m."""
     _, _, c, k = w.shape
     y = empty((x.shape[0], *output_hw(x.shape, (3, 3), (1, 1), padding), k), x.dtype) if out is None else out
-    g = source(x, None, (3, 3), (1, 1), padding) | target_of(y, (0, 0), (1, 1))
-    g |= {"weight_depth": k * w.itemsize, "weight_column": w.itemsize}
-    _run(g, np.arange(TAPS) * c * k * w.itemsize, w, b, relu, m)
+    taps = np.arange(TAPS) * (c * k * w.itemsize)
+    _run({"x": source(x, None, (3, 3), (1, 1), padding), "y": target(y), "w": weights(w, taps)}, b, relu, m, y)
     return y
 
 
@@ -71,175 +69,106 @@ def conv2d_input_grad(
 ) -> Array:  # fmt: skip
     """dx: the convolution of dy with the taps in reverse."""
     dx = empty(x_shape, dy.dtype) if out is None else out
-    g = source(dy, mask, (3, 3), (1, 1), (2 - padding[0], 2 - padding[1])) | target_of(dx, (0, 0), (1, 1))
-    g |= {"weight_depth": w.itemsize, "weight_column": w.strides[2]}
-    _run(g, np.arange(TAPS)[::-1] * w.strides[1], w, b, relu, m)
+    x = source(dy, mask, (3, 3), (1, 1), (2 - padding[0], 2 - padding[1]))
+    taps = np.ascontiguousarray(np.arange(TAPS)[::-1] * w.strides[1])
+    _run({"x": x, "y": target(dx), "w": weights(w, taps, turned=True)}, b, relu, m, dx)
     return dx
 
 
-def _run(g: dict[str, int], weight_taps: NDArray, w: Array, b: Array | None, relu: bool, m: int) -> None:
+def _run(g: Plan, b: Array | None, relu: bool, m: int, y: Array) -> None:
     """Compute all tiles, block after block."""
-    if not g["n"] * g["p"] * g["q"]:
+    if not y.size:
         return
-    weight_taps = np.ascontiguousarray(weight_taps)
-    g = _plan(g, m)
-    g |= {"relu": int(relu), "b": 0 if b is None else address(b), "weights": address(w), "weight_taps": address(weight_taps)}
-    n_jobs = -(-g["k"] * g["size"] // (PANEL * g["group"])) * g["n_blocks"]
-    launch(_products, n_jobs, _scratch_bytes(g, m), w.dtype.type(0), table([g]), (0,) * m)
+    g = _plan(g, m) | {"b": 0 if b is None else address(b), "relu": int(relu)}
+    n_jobs = -(-g["y"]["k"] * y.itemsize // (PANEL * g["group"])) * g["blocks"]["count"]
+    launch(_products, n_jobs, g["scratch"]["bytes"], (y.dtype.type(0),) * m, table([g]))
 
 
-def conv2d_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, m: int, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d takes beyond its result, by shapes alone: bytes of scratch a thread, and of arrays."""
-    p, q = output_hw(x_shape, (3, 3), (1, 1), padding)
-    g = source(imagined(x_shape, dtype), None, (3, 3), (1, 1), padding) | {"n": x_shape[0], "p": p, "q": q, "k": w_shape[3]}
-    return _scratch_bytes(_plan(g, m), m), 0
-
-
-def _plan(g: dict[str, int], m: int) -> dict[str, int]:
-    """Cut the tiles and the channels into blocks, and the panels into groups."""
-    tiles = {"n": g["n"], "p": -(-g["p"] // m), "q": -(-g["q"] // m)}
-    g = g | blocks(*tiles.values()) | {"m": m, "channels": evenly(g["c"], CHANNELS)}
-    g["n_blocks"] = g["most_blocks"] = math.prod(-(-count // g[f"block_{axis}"]) for axis, count in tiles.items())
-    groups = min(max(-(-g["k"] // MOST_COLUMNS), JOBS // g["n_blocks"]), -(-g["k"] // LEAST_COLUMNS))
-    return g | {"group": -(-g["k"] * g["size"] // (PANEL * groups))}
-
-
-def blocks(n: int, p: int, q: int) -> dict[str, int]:
-    """Cut n grids of p x q tiles into even blocks of about BLOCK_TILES; of whole grids where they are small."""
-    block_q = evenly(q, max(8, BLOCK_TILES // p))
-    block_p = evenly(p, max(1, BLOCK_TILES // block_q))
-    whole = block_p == p and block_q == q
-    return {"block_n": evenly(n, max(1, BLOCK_TILES // (p * q))) if whole else 1, "block_p": block_p, "block_q": block_q}
-
-
-def _scratch_bytes(g: dict[str, int], m: int) -> int:
-    """Return what a job needs: see _one_job, which lays it out."""
-    tiles = g["block_n"] * g["block_p"] * g["block_q"] + ROWS
-    planes, size, channels = (m + 2) ** 2, g["size"], g["channels"] + VECTOR // g["size"]
-    v, u = plane_bytes(tiles * channels * size), plane_bytes(channels * PANEL)
-    sums = plane_bytes(_panels_kept(g) * tiles * PANEL)
-    strip = g["block_n"] * (m * g["block_p"] + 2) * (m * g["block_q"] + 2) * PANEL
-    return planes * (v + u + sums) + TAPS * channels * PANEL + 16 * tiles + PANEL + 8 + m * m * VECTOR + strip
-
-
-def _panels_kept(g: dict[str, int]) -> int:
-    """Return how many panels of sums a job keeps: one, where no other block of channels comes back to them."""
-    return g["group"] if g["c"] > g["channels"] else 1
+def _plan(g: Plan, m: int) -> Plan:
+    """Cut the tiles and the channels into blocks, and the panels into groups, and lay a job's scratch out."""
+    x, y, size = g["x"], g["y"], g["x"]["size"]
+    cut = blocks(y["n"], -(-y["p"] // m), -(-y["q"] // m), BLOCK_TILES, ROW_TILES)
+    groups = min(max(-(-y["k"] // MOST_COLUMNS), JOBS // cut["count"]), -(-y["k"] // LEAST_COLUMNS))
+    group, channels = -(-y["k"] * size // (PANEL * groups)), evenly(x["c"], CHANNELS)
+    kept = group if x["c"] > channels else 1  # panels of sums: one, where no other block of channels comes back to them
+    tiles, planes, wide = most_points(cut) + ROWS, (m + 2) ** 2, channels + VECTOR // size
+    v, u, sums = plane_bytes(tiles * wide * size), plane_bytes(wide * PANEL), plane_bytes(kept * tiles * PANEL)
+    pieces = scratch(
+        v=planes * v, u=planes * u, sums=planes * sums, packed=TAPS * wide * PANEL, v_rows=8 * tiles, sum_rows=8 * tiles,
+        bias=PANEL, no_offset=8, spill=m * m * VECTOR, strip=strip_bytes(cut, m),
+    )  # fmt: skip
+    return g | {
+        "blocks": cut, "group": group, "channels": channels, "v": v, "u": u, "sums": sums,
+        "panel": tiles * PANEL if kept > 1 else 0, "scratch": pieces,
+    }  # fmt: skip
 
 
 def plane_bytes(size: int) -> int:
-    """Return how far apart planes of `size` bytes lie."""
+    """Return how far apart planes of `size` bytes lie: a line off a multiple of 4096, lest all share one set of the cache."""
     return -(-size // 4096) * 4096 + LINE
 
 
-plane_bytes_compiled = part(plane_bytes)
-
-
-@jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, side: Any) -> None:
-    """Compute jobs until none is left: (group of panels, block of tiles), the blocks counted fastest.
+@jobs
+def _products(job: int, base: int, side: Any, plans: Any) -> None:
+    """A job is the panels of one group for one block of tiles; of the jobs, the blocks are counted fastest.
 
     `side` is m zeros: a tuple's length is part of its type, so that what other tiles need is not even compiled.
     """
-    job = claim(claims)
-    while job < n_jobs:
-        group, block = divmod(job, plans[0].n_blocks)
-        _one_job(scratch, zero, plans[0], block, group, side)
-        job = claim(claims)
-
-
-@part
-def _one_job(scratch: int, zero: Any, g: Any, block: int, group: int, side: Any) -> None:
-    """Compute the panels of one group for one block of tiles."""
-    m = g.m
-    planes, width, n_p, n_q = (m + 2) ** 2, PANEL // g.size, -(-g.p // m), -(-g.q // m)
-    rest, q0 = divmod(block, -(-n_q // g.block_q))
-    n0, p0 = divmod(rest, -(-n_p // g.block_p))
-    n0, p0, q0 = n0 * g.block_n, p0 * g.block_p, q0 * g.block_q
-    n1, p1, q1 = min(n0 + g.block_n, g.n), min(p0 + g.block_p, n_p), min(q0 + g.block_q, n_q)
-    tiles, most = (n1 - n0) * (p1 - p0) * (q1 - q0), g.block_n * g.block_p * g.block_q + ROWS
-    channels = g.channels + VECTOR // g.size
-    kept = g.group if g.c > g.channels else 1
-    v_plane, u_plane = plane_bytes_compiled(most * channels * g.size), plane_bytes_compiled(channels * PANEL)
-    m_plane = plane_bytes_compiled(kept * most * PANEL)
-    v, u, sums = scratch, scratch + planes * v_plane, scratch + planes * (v_plane + u_plane)
-    packed = sums + planes * m_plane
-    v_rows = packed + TAPS * channels * PANEL
-    m_rows = v_rows + 8 * most
-    bias = m_rows + 8 * most
-    no_offset = bias + PANEL
-    spill = no_offset + 8
-    laid_out = spill + m * m * VECTOR
+    g, zero, planes = plans[0], side[0], (len(side) + 2) ** 2
+    x, y, at, width = g.x, g.y, g.scratch, PANEL // g.x.size
+    group, number = divmod(job, g.blocks.count)
+    block = block_at(g.blocks, number)
+    n, p, q = sizes(block)
+    tiles, most = n * p * q, g.blocks.block_n * g.blocks.block_p * g.blocks.block_q + ROWS
+    v, u, packed, sums = base + at.v, base + at.u, base + at.packed, base + at.sums
+    v_plane, u_plane, sums_plane = g.v, g.u, g.sums
+    v_rows, sum_rows, no_offset = base + at.v_rows, base + at.sum_rows, base + at.no_offset
     carray(pointer(0, no_offset), (1,))[0] = 0  # one tap: its transformed weights know no other
-    k0, k1 = group * g.group * width, min((group + 1) * g.group * width, g.k)
-    grid(m_rows, sums, sums, 1, 1, most // ROWS * ROWS, 0, 0, PANEL)  # a row of its own for each that fills a tile
-    for c0 in range(0, g.c, g.channels):
-        c1 = min(c0 + g.channels, g.c)
-        pixel = -(-(c1 - c0) * g.size // VECTOR) * VECTOR
-        grid(v_rows, v, v, 1, 1, tiles, 0, 0, pixel)
-        transform_inputs(zero, g, side, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, v, v_plane)
+    grid(sum_rows, sums, sums, (1, 1, most // ROWS * ROWS), (0, 0, PANEL))  # a row of its own for each that fills a tile
+    k0, k1 = group * g.group * width, min((group + 1) * g.group * width, y.k)
+    for c0 in range(0, x.c, g.channels):
+        c1 = min(c0 + g.channels, x.c)
+        pixel = -(-(c1 - c0) * x.size // VECTOR) * VECTOR
+        grid(v_rows, v, v, (1, 1, tiles), (0, 0, pixel))
+        transform_inputs(side, x, block, c0, c1, base + at.strip, v, (v_plane, PANEL, pixel))
         for k in range(k0, k1, width):
             count = min(k1 - k, width)
-            lanes = width if 2 * count > width else width // 2
-            here = 0 if kept == 1 else (k - k0) // width * most * PANEL
-            pack_weights(zero, g, c0, c1, k, count, lanes, packed)
-            _transform_weights(zero, side, c1 - c0, lanes * g.size, packed, u, u_plane)
+            lanes = lanes_of(count, width)
+            here = (k - k0) // width * g.panel
+            pack_weights(zero, g.w, c0, c1, k, count, lanes, packed)
+            tap = (c1 - c0) * lanes * x.size
+            for i in range(0, tap, VECTOR):  # U[plane, c, k] = G w G^T
+                transform_weights(side, packed + i, 3 * tap, tap, u + i, (len(side) + 2) * u_plane, u_plane)
             for plane in range(planes):
-                multiply(
-                    zero, lanes == width, tiles, v_rows, plane * v_plane, g.size, no_offset, 1, c1 - c0, u + plane * u_plane,
-                    m_rows, plane * m_plane + here, c0 > 0, 0, 0,
-                )  # fmt: skip
-            if c1 == g.c:
+                a, to = (v_rows, plane * v_plane, x.size), (sum_rows, plane * sums_plane + here)
+                taps, end = (no_offset, 1, c1 - c0), (c0 > 0, 0, 0)
+                multiply(zero, lanes == width, tiles, a, taps, u + plane * u_plane, to, end)
+            if c1 == x.c:
                 if g.b:
-                    clear(zero, bias, width)
-                    copy(zero, bias, g.b + k * g.size, count)
-                _finish_tiles(zero, g, side, n0, n1, p0, p1, q0, q1, k, count, sums + here, m_plane, bias, spill)
+                    clear(zero, base + at.bias, width)
+                    copy(zero, base + at.bias, g.b + k * x.size, count)
+                _finish_tiles(side, g, base, block, k, count, sums + here)
 
 
 @part
-def _transform_weights(zero: Any, side: Any, depth: int, row: int, packed: int, u: int, plane: int) -> None:
-    """U[plane, c, k] = G w G^T, of a packed panel (tap, c, k)."""
-    tap = depth * row
-    for at in range(0, depth * row, VECTOR):
-        if len(side) == 4:
-            weights_4(zero, packed + at, 3 * tap, tap, u + at, 6 * plane, plane)
-        else:
-            weights_2(zero, packed + at, 3 * tap, tap, u + at, 4 * plane, plane)
-
-
-@part
-def _finish_tiles(
-    zero: Any, g: Any, side: Any, n0: int, n1: int, p0: int, p1: int, q0: int, q1: int, k: int, count: int, sums: int, plane: int,
-    bias: int, spill: int,
-) -> None:  # fmt: skip
+def _finish_tiles(side: Any, g: Any, base: int, block: Block, k: int, count: int, sums: int) -> None:
     """y = A^T M A, + b, relu. A vector or a tile that hangs over an edge goes by way of scratch."""
-    m, lanes, b = g.m, VECTOR // g.size, bias if g.b else 0
-    for n in range(n0, n1):
-        for p in range(p0, p1):
-            for q in range(q0, q1):
-                y = g.y + n * g.y_n + m * p * g.y_p + m * q * g.y_q + k * g.size
-                height, wide = min(m, g.p - m * p), min(m, g.q - m * q)
-                for first in range(0, count, lanes):
-                    at = first * g.size
-                    if height == m and wide == m and first + lanes <= count:
-                        _output(zero, side, sums + at, plane, y + at, g.y_p, g.y_q, b + at if b else 0, g.relu)
+    m, y, size, spill, bias = len(side), g.y, g.x.size, base + g.scratch.spill, base + g.scratch.bias
+    row, column, plane, relu = y.row, y.pixel, g.sums, g.relu
+    for n in range(block.n0, block.n1):
+        for p in range(block.p0, block.p1):
+            for q in range(block.q0, block.q1):
+                tile = y.start + n * y.image + m * p * row + m * q * column + k * size
+                height, wide = min(m, y.p - m * p), min(m, y.q - m * q)
+                for at in range(0, count * size, VECTOR):
+                    b = bias + at if g.b else 0
+                    if height == m and wide == m and at + VECTOR <= count * size:
+                        output(side, sums + at, (m + 2) * plane, plane, tile + at, row, column, b, relu)
                     else:
-                        _output(zero, side, sums + at, plane, spill, m * VECTOR, VECTOR, b + at if b else 0, g.relu)
-                        _copy_spilt(zero, spill, m, y + at, g.y_p, g.y_q, height, wide, min(lanes, count - first))
+                        output(side, sums + at, (m + 2) * plane, plane, spill, m * VECTOR, VECTOR, b, relu)
+                        exist = min(VECTOR, count * size - at) // size
+                        for i in range(height):
+                            for j in range(wide):
+                                here = tile + at + i * row + j * column
+                                copy(side[0], here, spill + (i * m + j) * VECTOR, exist)
                 sums += PANEL
-
-
-@part
-def _copy_spilt(zero: Any, spill: int, m: int, y: int, row: int, column: int, height: int, width: int, count: int) -> None:
-    """Copy what exists of a tile of outputs to y."""
-    for i in range(height):
-        for j in range(width):
-            copy(zero, y + i * row + j * column, spill + (i * m + j) * VECTOR, count)
-
-
-@part
-def _output(zero: Any, side: Any, sums: int, plane: int, y: int, row: int, column: int, bias: int, relu: int) -> None:
-    if len(side) == 4:
-        output_4(zero, sums, 6 * plane, plane, y, row, column, bias, relu)
-    else:
-        output_2(zero, sums, 4 * plane, plane, y, row, column, bias, relu)

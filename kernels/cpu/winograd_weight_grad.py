@@ -15,24 +15,22 @@ The sum over tiles makes n n matrix products ("planes") of it, (C, tiles) @ (til
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numba import carray
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from ..buffers import empty
-from ..geometry import Pair, Shape, evenly, imagined, output_hw
-from .direct_weight_grad import ELEMENTS, PARTIAL_BYTES, add_partials, partial_bytes
-from .generated import add_pixels, claim, copy, pointer
-from .jit import jit, part
-from .packing import source, table
-from .threads import address, launch
+from ..geometry import Pair, Shape, evenly
+from .direct_weight_grad import Share, by_chunks, share_of, shared
+from .generated import add_pixels, copy, pointer
+from .jit import part
+from .plans import Plan, block_at, blocks, lanes_of, most_points, scratch, sizes, source
+from .threads import jobs
 from .tiles import PANEL, ROWS, VECTOR, multiply
 from .transforms import transform
-from .windows import transform_dy, transform_inputs
-from .winograd import blocks, plane_bytes, plane_bytes_compiled
+from .windows import strip_bytes, transform_dy, transform_inputs
+from .winograd import BLOCK_TILES, ROW_TILES, plane_bytes
 from .winograd_matrices import WEIGHT_GRAD
 
 Array = NDArray[np.floating]
@@ -42,159 +40,91 @@ ENOUGH = 16  # jobs
 JOBS = 32  # wanted, where the shape has them, and where chunks for them do not take more than PARTIAL_BYTES
 CHUNK_BLOCKS = 2  # at least: to transform the sums back costs a tenth of a block
 
-taps_2, taps_4 = (transform(w.at, w.divisor / w.power) for w in (WEIGHT_GRAD[2], WEIGHT_GRAD[4]))
+transform_sums = transform({m: (w.at, w.divisor / w.power) for m, w in WEIGHT_GRAD.items()})
 
 
 def conv2d_weight_grad(
     x: Array, dy: Array, w_shape: tuple[int, ...], *, m: int, padding: Pair, mask: Array | None = None
 ) -> tuple[Array, Array]:
     """dw = im2col(x)^T @ dy, and db = sum of dy: one partial sum a chunk, added in order."""
-    _, _, c, k = w_shape
-    if not dy.size:
-        return np.zeros(w_shape, x.dtype), np.zeros(k, x.dtype)
-    zero = x.dtype.type(0)
-    g = _plan(source(x, None, (3, 3), (1, 1), padding), dy.shape, m)
-    partial, sums = empty((g["n_chunks"], 9 * c, k), x.dtype), empty((g["n_chunks"], k), np.float64)
-    g |= {"dw": address(partial), "db": address(sums)}
-    rows = [g, g | source(dy, mask, (1, 1), (1, 1), (0, 0))]
-    launch(_products, _n_groups(g) * g["n_chunks"], _scratch_bytes(g, m), zero, table(rows), (0,) * m)
-    dw = empty(w_shape, x.dtype) if len(partial) > 1 else partial.reshape(w_shape)
-    if len(partial) > 1:
-        launch(add_partials, -(-dw.size // ELEMENTS), 0, zero, address(partial), len(partial), address(dw), dw.size)
-    return dw, sums.sum(axis=0).astype(x.dtype)
+    plan = _plan(source(x, None, (3, 3), (1, 1), padding), dy.shape, m)
+    return by_chunks(_products, (dy.dtype.type(0),) * m, plan | {"dy": source(dy, mask)}, dy, w_shape)
 
 
-def weight_grad_working(x_shape: Shape, w_shape: Shape, dtype: DTypeLike, *, m: int, padding: Pair) -> tuple[int, int]:
-    """Return what conv2d_weight_grad takes beyond its results, by shapes alone: bytes of scratch a thread, and of arrays."""
-    dy_shape = (x_shape[0], *output_hw(x_shape, (3, 3), (1, 1), padding), w_shape[3])
-    g = _plan(source(imagined(x_shape, dtype), None, (3, 3), (1, 1), padding), dy_shape, m)
-    return _scratch_bytes(g, m), partial_bytes(g["n_chunks"], w_shape, dtype)
-
-
-def _plan(g: dict[str, int], dy_shape: tuple[int, ...], m: int) -> dict[str, int]:
-    """Choose blocks, groups and chunks."""
+def _plan(x: Plan, dy_shape: Shape, m: int) -> Plan:
+    """Choose blocks, groups and chunks, and lay a job's scratch out."""
     n, p, q, k = dy_shape
-    n_p, n_q, width = -(-p // m), -(-q // m), PANEL // g["size"]
-    g |= {"m": m, "n": n, "p": p, "q": q, "n_p": n_p, "n_q": n_q, "k": k} | blocks(n, n_p, n_q)
-    g["n_blocks"] = math.prod(-(-g[count] // g[f"block_{axis}"]) for axis, count in {"n": "n", "p": "n_p", "q": "n_q"}.items())
-    affordable = PARTIAL_BYTES // (9 * g["c"] * k * g["size"])
-    for group in GROUPS:
-        g |= {"group_c": evenly(g["c"], group), "group_k": -(-evenly(k, group) // width) * width}
-        g["n_chunks"] = max(1, min(-(-JOBS // _n_groups(g)), g["n_blocks"] // CHUNK_BLOCKS, affordable))
-        if _n_groups(g) * g["n_chunks"] >= ENOUGH:
+    size, width = x["size"], PANEL // x["size"]
+    cut = blocks(n, -(-p // m), -(-q // m), BLOCK_TILES, ROW_TILES)
+    for most in GROUPS:
+        group_c, group_k = evenly(x["c"], most), -(-evenly(k, most) // width) * width
+        shares = shared(9 * x["c"] * k * size, (x["c"], group_c), (k, group_k), JOBS, cut["count"] // CHUNK_BLOCKS)
+        if shares["n_jobs"] >= ENOUGH:
             break
-    return g
+    tiles, planes, height, panels = most_points(cut), (m + 2) ** 2, group_c + ROWS, group_k // width
+    v, d = plane_bytes(tiles * -(-group_c * size // VECTOR) * VECTOR), plane_bytes(panels * tiles * PANEL)
+    sums = plane_bytes(panels * height * PANEL)
+    pieces = scratch(
+        v=planes * v, d=(planes + 1) * d, sums=planes * sums, c_rows=8 * height, sum_rows=8 * height, no_offset=8,
+        spill=9 * VECTOR, strip=strip_bytes(cut, m),
+    )  # fmt: skip
+    return {
+        "x": x, "blocks": cut, "shares": shares, "v": v, "d": d, "sums": sums, "d_panel": tiles * PANEL,
+        "sums_panel": height * PANEL, "scratch": pieces,
+    }  # fmt: skip
 
 
-def _n_groups(g: dict[str, int]) -> int:
-    return -(-g["c"] // g["group_c"]) * -(-g["k"] // g["group_k"])
-
-
-def _scratch_bytes(g: dict[str, int], m: int) -> int:
-    """Return what a job needs: see _one_job, which lays it out."""
-    planes, tiles, size = (m + 2) ** 2, g["block_n"] * g["block_p"] * g["block_q"], g["size"]
-    panels, pixel = g["group_k"] * size // PANEL, -(-g["group_c"] * size // VECTOR) * VECTOR
-    height = g["group_c"] + ROWS
-    v, d, sums = plane_bytes(tiles * pixel), plane_bytes(panels * tiles * PANEL), plane_bytes(panels * height * PANEL)
-    strip = g["block_n"] * (m * g["block_p"] + 2) * (m * g["block_q"] + 2) * PANEL
-    return planes * (v + d + sums) + d + 16 * height + 8 + 9 * VECTOR + strip
-
-
-@jit
-def _products(claims: int, n_jobs: int, scratch: int, zero: Any, plans: Any, side: Any) -> None:
-    """Compute jobs until none is left: (chunk, group of k, group of c), the groups of c counted fastest."""
-    g = plans[0]
-    job = claim(claims)
-    while job < n_jobs:
-        rest, group_c = divmod(job, -(-g.c // g.group_c))
-        chunk, group_k = divmod(rest, -(-g.k // g.group_k))
-        _one_job(scratch, zero, g, plans[1], chunk, group_k * g.group_k, group_c * g.group_c, side)
-        job = claim(claims)
-
-
-@part
-def _one_job(scratch: int, zero: Any, g: Any, gdy: Any, chunk: int, k0: int, c0: int, side: Any) -> None:
-    """Sum one chunk for a group of k and a group of c, and store the partial sum."""
-    planes, most, width = (g.m + 2) ** 2, g.block_n * g.block_p * g.block_q, PANEL // g.size
-    k1, c1 = min(k0 + g.group_k, g.k), min(c0 + g.group_c, g.c)
-    panels, pixel = g.group_k // width, -(-(c1 - c0) * g.size // VECTOR) * VECTOR
-    height = g.group_c + ROWS
-    v_plane = plane_bytes_compiled(most * (-(-g.group_c * g.size // VECTOR) * VECTOR))
-    d_plane, s_plane = plane_bytes_compiled(panels * most * PANEL), plane_bytes_compiled(panels * height * PANEL)
-    v, d, sums = scratch, scratch + planes * v_plane, scratch + planes * v_plane + (planes + 1) * d_plane
-    c_rows = sums + planes * s_plane
-    s_rows = c_rows + 8 * height
-    no_offset = s_rows + 8 * height
-    spill = no_offset + 8
-    laid_out = spill + 9 * VECTOR
-    _address_channels(g.size, c1 - c0, height, c_rows, sums, s_rows, no_offset)
-    if c0 == 0:
-        carray(pointer(0.0, g.db + (chunk * g.k + k0) * 8), (k1 - k0,))[:] = 0
-    first = chunk * g.n_blocks // g.n_chunks
-    for block in range(first, (chunk + 1) * g.n_blocks // g.n_chunks):
-        rest, q0 = divmod(block, -(-g.n_q // g.block_q))
-        n0, p0 = divmod(rest, -(-g.n_p // g.block_p))
-        n0, p0, q0 = n0 * g.block_n, p0 * g.block_p, q0 * g.block_q
-        n1, p1, q1 = min(n0 + g.block_n, g.n), min(p0 + g.block_p, g.n_p), min(q0 + g.block_q, g.n_q)
-        tiles = (n1 - n0) * (p1 - p0) * (q1 - q0)
-        transform_inputs(zero, g, side, n0, n1, p0, p1, q0, q1, c0, c1, laid_out, v, v_plane)
-        transform_dy(zero, gdy, side, n0, n1, p0, p1, q0, q1, k0, k1, laid_out, d, d_plane, most * PANEL)
-        if c0 == 0:
-            _add_bias_grad(zero, g, chunk, k0, k1, tiles, d + planes * d_plane, most * PANEL)
-        last = block + 1 == (chunk + 1) * g.n_blocks // g.n_chunks
+@jobs
+def _products(job: int, base: int, side: Any, plans: Any) -> None:
+    """A job sums one chunk for a group of k and a group of c, and stores the partial sum."""
+    g, zero, planes = plans[0], side[0], (len(side) + 2) ** 2
+    x, at, share, width = g.x, g.scratch, share_of(g.shares, g.blocks.count, job), PANEL // g.x.size
+    k0, k1, channels = share.k0, share.k1, share.c1 - share.c0
+    pixel = -(-channels * x.size // VECTOR) * VECTOR
+    v, d, sums, no_offset = base + at.v, base + at.d, base + at.sums, base + at.no_offset
+    c_rows, sum_rows = base + at.c_rows, base + at.sum_rows
+    _address_channels(x.size, channels, g.sums_panel // PANEL, c_rows, sums, sum_rows)
+    carray(pointer(0, no_offset), (1,))[0] = 0  # one tap: the tiles follow each other
+    for number in range(share.first, share.last):
+        block = block_at(g.blocks, number)
+        n, p, q = sizes(block)
+        tiles = n * p * q
+        transform_inputs(side, x, block, share.c0, share.c1, base + at.strip, v, (g.v, PANEL, pixel))
+        transform_dy(side, g.dy, block, k0, k1, base + at.strip, d, (g.d, g.d_panel, 0))
         for k in range(k0, k1, width):
-            at, count = (k - k0) // width, min(k1 - k, width)
+            panel, count = (k - k0) // width, min(k1 - k, width)
+            lanes, here, there = lanes_of(count, width), d + panel * g.d_panel, panel * g.sums_panel
+            if share.c0 == 0:  # dy's sums over the tiles, in float64
+                db = g.db + (share.chunk * g.dy.c + k) * 8
+                add_pixels(zero, db, here + planes * g.d, lanes * x.size, tiles, count)
             for plane in range(planes):
-                multiply(
-                    zero, 2 * count > width, c1 - c0, c_rows, v + plane * v_plane, pixel, no_offset, 1, tiles,
-                    d + plane * d_plane + at * most * PANEL, s_rows, plane * s_plane + at * height * PANEL, block > first,
-                    0, 0,
-                )  # fmt: skip
-            if last:
-                _store(zero, g, side, chunk, k, count, c0, c1, sums + at * height * PANEL, s_plane, spill)
+                a, to, end = (c_rows, v + plane * g.v, pixel), (sum_rows, plane * g.sums + there), (number > share.first, 0, 0)
+                multiply(zero, lanes == width, channels, a, (no_offset, 1, tiles), here + plane * g.d, to, end)
+            if number + 1 == share.last:
+                _store(side, g, base, share, k, count, sums + there)
 
 
 @part
-def _address_channels(size: int, count: int, height: int, c_rows: int, sums: int, s_rows: int, no_offset: int) -> None:
+def _address_channels(size: int, count: int, height: int, c_rows: int, sums: int, sum_rows: int) -> None:
     """Fill the tables of the channels' places in a tile of V and of their sums. Rows too many read the first channel."""
-    channels, places = carray(pointer(0, c_rows), (height,)), carray(pointer(0, s_rows), (height,))
+    channels, places = carray(pointer(0, c_rows), (height,)), carray(pointer(0, sum_rows), (height,))
     for i in range(height):
         channels[i] = i * size if i < count else 0
         places[i] = sums + i * PANEL
-    carray(pointer(0, no_offset), (1,))[0] = 0  # one tap: the tiles follow each other
 
 
 @part
-def _add_bias_grad(zero: Any, g: Any, chunk: int, k0: int, k1: int, tiles: int, totals: int, panel: int) -> None:
-    """Add the tiles' sums of dy to the chunk's db, in float64."""
-    width = PANEL // g.size
-    for k in range(k0, k1, width):
-        count = min(k1 - k, width)
-        row = PANEL if 2 * count > width else VECTOR
-        add_pixels(zero, g.db + (chunk * g.k + k) * 8, totals + (k - k0) // width * panel, row, tiles, count)
-
-
-@part
-def _store(
-    zero: Any, g: Any, side: Any, chunk: int, k: int, count: int, c0: int, c1: int, sums: int, plane: int, spill: int
-) -> None:  # fmt: skip
+def _store(side: Any, g: Any, base: int, share: Share, k: int, count: int, sums: int) -> None:
     """dw = A^T S A for one panel: 9 taps. A vector that hangs over the last channel goes by way of scratch."""
-    lanes, column = VECTOR // g.size, g.c * g.k * g.size
-    for c in range(c0, c1):
-        for first in range(0, count, lanes):
-            here, dw = sums + first * g.size, g.dw + chunk * 9 * column + (c * g.k + k + first) * g.size
-            if first + lanes <= count:
-                _taps(zero, side, here, plane, dw, 3 * column, column)
+    size, spill, row = g.x.size, base + g.scratch.spill, (len(side) + 2) * g.sums
+    column = g.x.c * g.dy.c * size
+    for c in range(share.c0, share.c1):
+        for first in range(0, count, VECTOR // size):
+            here, dw = sums + first * size, g.dw + share.chunk * 9 * column + (c * g.dy.c + k + first) * size
+            if first + VECTOR // size <= count:
+                transform_sums(side, here, row, g.sums, dw, 3 * column, column)
             else:
-                _taps(zero, side, here, plane, spill, 3 * VECTOR, VECTOR)
+                transform_sums(side, here, row, g.sums, spill, 3 * VECTOR, VECTOR)
                 for tap in range(9):
-                    copy(zero, dw + tap * column, spill + tap * VECTOR, count - first)
+                    copy(side[0], dw + tap * column, spill + tap * VECTOR, count - first)
         sums += PANEL
-
-
-@part
-def _taps(zero: Any, side: Any, sums: int, plane: int, dw: int, row: int, column: int) -> None:
-    if len(side) == 4:
-        taps_4(zero, sums, 6 * plane, plane, dw, row, column)
-    else:
-        taps_2(zero, sums, 4 * plane, plane, dw, row, column)

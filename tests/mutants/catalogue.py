@@ -12,7 +12,7 @@ from .cuda import CUDA
 from .mutant import Mutant, Row, read
 from .winograd import WINOGRAD
 
-COLUMNS, PACKING, POOLING = (f"kernels/cpu/{name}.py" for name in ("columns", "packing", "pooling"))
+COLUMNS, PACKING, PLANS, POOLING = (f"kernels/cpu/{name}.py" for name in ("columns", "packing", "plans", "pooling"))
 DIRECT, WEIGHT_GRAD, THREADS = (f"kernels/cpu/{name}.py" for name in ("direct", "direct_weight_grad", "threads"))
 POINTWISE, UPDATES, LOSS = (f"kernels/cpu/{name}.py" for name in ("pointwise", "updates", "loss"))
 GENERATED = "kernels/cpu/generated.py"
@@ -54,8 +54,8 @@ HISTORY: list[Row] = [
     (
         "overlapping pooling windows overwrite (NNlib #205), compiled",
         GENERATED,
-        "value = builder.fadd(e.load(add(dx, at), kind), value)",
-        "value = builder.select(same, e.load(add(dy, at), kind), e.load(add(dx, at), kind))",
+        "value = e.b.fadd(e.load(add(dx, at), kind), value)",
+        "value = e.b.select(same, e.load(add(dy, at), kind), e.load(add(dx, at), kind))",
         ("first_largest", "first_takes_all", "pool"),
     ),
     (
@@ -78,7 +78,7 @@ HISTORY: list[Row] = [
         "weight gradient transposed, right for one channel (nntrainer #705), compiled",
         WEIGHT_GRAD,
         "return dw, sums.sum(axis=0)",
-        "return dw.reshape(r, s, k, c).transpose(0, 1, 3, 2).copy(), sums.sum(axis=0)",
+        "return dw.reshape(*w_shape[:2], k, w_shape[2]).transpose(0, 1, 3, 2).copy(), sums.sum(axis=0)",
         ("exact_adjoints", "sums_over", "seven_loops"),
     ),
     (
@@ -121,8 +121,8 @@ THOUGHTFUL: list[Row] = [
     (
         "two users of one place in scratch: the bias lies where the weights do",
         DIRECT,
-        "bias = weights + g.r * g.s * g.channels * PANEL",
-        "bias = weights",
+        "base + g.scratch.weights, base + g.scratch.bias,",
+        "base + g.scratch.weights, base + g.scratch.weights,",
         ("number_of_channels",),
     ),
     (
@@ -157,8 +157,8 @@ THOUGHTFUL: list[Row] = [
     (
         "relu'(0) = 1, compiled",
         GENERATED,
-        'fcmp_ordered(">", e.load(builder.add(mask, at)',
-        'fcmp_ordered(">=", e.load(builder.add(mask, at)',
+        'fcmp_ordered(">", e.load(e.b.add(mask, at)',
+        'fcmp_ordered(">=", e.load(e.b.add(mask, at)',
         ("relu_has", "relu"),
     ),
     (
@@ -171,8 +171,8 @@ THOUGHTFUL: list[Row] = [
     (
         "relu swallows NaN",
         GENERATED,
-        'builder.select(builder.fcmp_ordered("<=", x, zeros), zeros, x)',
-        'builder.select(builder.fcmp_ordered(">", x, zeros), x, zeros)',
+        'e.b.select(e.b.fcmp_ordered("<=", x, zeros), zeros, x)',
+        'e.b.select(e.b.fcmp_ordered(">", x, zeros), x, zeros)',
         ("nan",),
     ),
     (
@@ -182,7 +182,13 @@ THOUGHTFUL: list[Row] = [
         'self.b.select(self.b.fcmp_ordered(">", x, self.zeros), x, self.zeros)',
         ("nan",),
     ),
-    ("where a window is alone, another gradient of its pixels is lost", POOLING, " and not plus\n", "\n", ("pooling", "loops")),
+    (
+        "where a window is alone, another gradient of its pixels is lost",
+        POOLING,
+        " and not plus[0]\n",
+        "\n",
+        ("pooling", "loops"),
+    ),
     ("pooling swallows NaN", GENERATED, "fcmp_unordered(", "fcmp_ordered(", ("nan",)),
     ("Adam without its bias correction", UPDATES, "step = correct1 * m[i]", "step = m[i]", ("adam",)),
     ("Adam counts from the update before", "minunet/optim.py", "t=self.n_updates,", "t=max(self.n_updates - 1, 1),", ("adam",)),
@@ -339,7 +345,7 @@ THOUGHTFUL: list[Row] = [
 
 # The tiles' edges, the blocks around them, memory that is used again, masks.
 TILES: list[Row] = [
-    ("a tile forgets what lay in c", GENERATED, "builder.fadd(e.load(p), x)", "x", ("blocks_of_channels",)),
+    ("a tile forgets what lay in c", GENERATED, "e.b.fadd(e.load(p), x)", "x", ("blocks_of_channels",)),
     (
         "the bias of a tile's first vector goes to all",
         GENERATED,
@@ -350,10 +356,10 @@ TILES: list[Row] = [
     (
         "relu before the bias",
         GENERATED,
-        "            c = where(e, bias, c, lambda: [builder.fadd(x, e.load(biases[i % vectors])) for i, x in enumerate(c)])\n"
-        "            c = where(e, relu, c, lambda: [e.relu(x) for x in c])\n",
-        "            c = where(e, relu, c, lambda: [e.relu(x) for x in c])\n"
-        "            c = where(e, bias, c, lambda: [builder.fadd(x, e.load(biases[i % vectors])) for i, x in enumerate(c)])\n",
+        "        c = where(e, bias, c, lambda: [e.b.fadd(x, e.load(biases[i % vectors])) for i, x in enumerate(c)])\n"
+        "        c = where(e, relu, c, lambda: [e.relu(x) for x in c])\n",
+        "        c = where(e, relu, c, lambda: [e.relu(x) for x in c])\n"
+        "        c = where(e, bias, c, lambda: [e.b.fadd(x, e.load(biases[i % vectors])) for i, x in enumerate(c)])\n",
         ("number_of_channels",),
     ),
     (
@@ -388,13 +394,13 @@ TILES: list[Row] = [
     (
         "the last group of panels has columns that are not there",
         DIRECT,
-        "min((group + 1) * g.group * width, g.k)",
+        "min((group + 1) * g.group * width, y.k)",
         "(group + 1) * g.group * width",
         ("number_of_channels", "no_byte_outside"),
     ),
     (
         "a panel of more than half its columns is taken for a narrow one",
-        DIRECT,
+        PLANS,
         "width if 2 * count > width else",
         "width if count == width else",
         ("number_of_channels",),
@@ -402,67 +408,67 @@ TILES: list[Row] = [
     (
         "a phase that no tap reaches is left as it was",
         DIRECT,
-        "if block < phases[phase].n_blocks:",
-        "if block < phases[phase].n_blocks and phases[phase].r * phases[phase].s > 0:",
+        "if number >= g.blocks.count:",
+        "if number >= g.blocks.count or g.x.r * g.x.s == 0:",
         ("paddings_wider",),
     ),
     (
         "a strip's right edge keeps what the last strip had there",
         PACKING,
-        "                _clear_pixels(zero, target + last * pixel, width - last, count, pixel)\n",
+        "                clear_pixels(zero, target + last * pixel, width - last, count, pixel)\n",
         "",
         ("number_of_channels", "number_of_pixels"),
     ),
     (
         "each block of channels by the mask of the first",
         PACKING,
-        "mask = g.mask + index * g.mask_pixel + c0 * g.size",
-        "mask = g.mask + index * g.mask_pixel",
+        "mask = x.mask + index * x.mask_pixel + c0 * x.size",
+        "mask = x.mask + index * x.mask_pixel",
         ("blocks_of_channels",),
     ),
     (
         "a mask as far apart as what it masks",
         PACKING,
-        "mask, g.mask_pixel, last",
-        "mask, g.x_pixel, last",
+        "mask, x.mask_pixel, last",
+        "mask, x.pixel, last",
         ("number_of_channels",),
     ),
     (
         "a window that passes the right edge is read where it lies",
         PACKING,
-        " and right <= g.w",
+        " and right <= x.w",
         "",
         ("number_of_channels", "number_of_pixels"),
     ),
     (
         "a chunk's first sum adds to what lay there",
         WEIGHT_GRAD,
-        "block > first",
-        "block > 0",
+        "number > share.first",
+        "number > 0",
         ("many_chunks",),
     ),
     (
         "db once for each group of channels",
         WEIGHT_GRAD,
-        "if c0 == 0:\n                add_pixels",
-        "if c0 >= 0:\n                add_pixels",
+        "if share.c0 == 0:\n                add_pixels",
+        "if share.c0 >= 0:\n                add_pixels",
         ("number_of_channels",),
     ),
     (
         "blocks that the chunks do not share evenly are lost",
         WEIGHT_GRAD,
-        "range(first, (chunk + 1) * g.n_blocks // g.n_chunks)",
-        "range(first, first + g.n_blocks // g.n_chunks)",
-        ("share_a_block", "sums_over"),
+        "(chunk + 1) * n_blocks // shares.n_chunks",
+        "chunk * n_blocks // shares.n_chunks + n_blocks // shares.n_chunks",
+        ("share_a_block", "sums_over", "blocks_of_tiles"),
     ),
     (
-        "each panel of dy by the mask of the first",
+        "dw counts what relu held back, by pixels",
         WEIGHT_GRAD,
-        "g.dy_mask + pixel * g.dy_mask_pixel + k * g.size",
-        "g.dy_mask + pixel * g.dy_mask_pixel",
+        "source(dy, mask)",
+        "source(dy, None)",
         ("number_of_channels",),
     ),
-    ("db starts from what lay there", WEIGHT_GRAD, "[:] = 0", "[:0] = 0", ("no_byte_outside",)),
+    ("db starts from what lay there", WEIGHT_GRAD, "np.zeros((n_chunks, k))", "np.empty((n_chunks, k))", ("no_byte_outside",)),
     (
         "all threads share one scratch",
         THREADS,

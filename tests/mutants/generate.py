@@ -27,6 +27,7 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "kernels/cpu/direct.py": (5, ("number_of_channels", "number_of_pixels", "blocks_of_channels", "paddings_wider")),
     "kernels/cpu/direct_weight_grad.py": (4, ("number_of_channels", "number_of_pixels", "no_byte_outside", "many_chunks")),
     "kernels/cpu/tiles.py": (2, ("number_of_channels", "number_of_pixels")),
+    "kernels/cpu/plans.py": (2, ("number_of_channels", "number_of_pixels", "share_a_block")),
     "kernels/cpu/packing.py": (4, ("number_of_channels", "number_of_pixels", "paddings_wider")),
     "kernels/cpu/generated.py": (4, ("number_of_channels", "first_largest", "relu", "sums_over")),
     "kernels/cpu/winograd.py": (4, ("f2x2_is_exact", "blocks_of_tiles", "no_byte_outside")),
@@ -60,9 +61,8 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
 
 # Functions whose numbers decide how work is cut, or foretell its memory, not what comes out.
 CUTTING = {
-    "_blocks", "_channels", "_n_groups", "_plan", "_run", "_scratch_bytes", "evenly", "_cut", "_transpose", "tile_side",
-    "n_threads", "scratch", "_fastest", "_samples", "conv2d_working", "input_grad_working", "weight_grad_working",
-    "working", "partial_bytes", "blocks",
+    "_blocks", "_channels", "_plan", "_run", "evenly", "_cut", "_transpose", "tile_side", "n_threads", "scratch", "_fastest",
+    "_samples", "working", "blocks", "most_points", "shared", "strip_bytes",
 }  # fmt: skip
 NOT_CODE = {"__repr__"}
 # Words for functions of these names, in any file but Winograd's, whose tests have other names.

@@ -14,7 +14,7 @@ pytest.importorskip("numba")
 
 from fused import cpu, reference
 
-from minunet.kernels.cpu import columns, direct, direct_weight_grad, packing, pooling
+from minunet.kernels.cpu import columns, direct, direct_weight_grad, plans, pooling
 from minunet.kernels.cpu.threads import address
 
 STEP = 64
@@ -107,13 +107,12 @@ def test_plans_hold_what_32_bits_do_not(shape):
     n, h, w, c = shape
     pixel = (c + 2) * 4
     x = as_strided(np.zeros(1, np.float32), shape, (h * w * pixel, w * pixel, pixel, 4))
-    plan = packing.source(x, None, (3, 3), (1, 1), (1, 1)) | direct.target_of(x, (0, 0), (1, 1))
-    plan |= direct._blocks(plan["n"], plan["p"], plan["q"])
-    record = packing.table([plan])[0]
-    assert {name: int(record[name]) for name in plan} == plan
-    assert (plan["y_n"], plan["y_p"], plan["y_q"], plan["x_pixel"]) == (h * w * pixel, w * pixel, pixel, pixel)
-    assert {record.dtype[name] for name in record.dtype.names} == {np.dtype(np.int64)}
-    chunked = direct_weight_grad._plan(packing.source(x, None, (3, 3), (1, 1), (1, 1)), shape)
-    blocks = n * -(-h // chunked["block_p"]) * -(-w // chunked["block_q"])
-    assert chunked["n_blocks"] == blocks
+    source, target = plans.source(x, None, (3, 3), (1, 1), (1, 1)), plans.target(x)
+    plan = {"x": source, "y": target, "blocks": plans.blocks(n, h, w, direct.BLOCK_PIXELS, direct.ROW_PIXELS)}
+    record = plans.table([plan])[0]
+    assert {part: {name: int(record[part][name]) for name in fields} for part, fields in plan.items()} == plan
+    assert (target["image"], target["row"], target["pixel"], source["pixel"]) == (h * w * pixel, w * pixel, pixel, pixel)
+    assert {record.dtype[part][name] for part, fields in plan.items() for name in fields} == {np.dtype(np.int64)}
+    chunked = direct_weight_grad._plan(source, shape)["blocks"]
+    assert chunked["count"] == n * -(-h // chunked["block_p"]) * -(-w // chunked["block_q"])
     assert chunked["block_p"] * chunked["block_q"] <= 4 * direct_weight_grad.BLOCK_PIXELS

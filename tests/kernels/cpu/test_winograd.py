@@ -15,7 +15,7 @@ pytest.importorskip("numba")
 from fused import cpu, reference
 
 from minunet import fusions, kernels
-from minunet.kernels.cpu import winograd, winograd_matrices, winograd_weight_grad
+from minunet.kernels.cpu import plans, winograd, winograd_matrices, winograd_weight_grad
 from minunet.kernels.cpu.isa import ISA
 from minunet.testing import strategies
 from minunet.testing.strategies import LAYOUTS, Geometry
@@ -58,7 +58,7 @@ def three_passes(backend, x, w, b, dy, mask=None, **options):
 
 def plan(x, dy, algorithm):
     """Return how the weight gradient, padded by 1, is cut."""
-    g = cpu.packing.source(x, None, (3, 3), (1, 1), (1, 1))
+    g = plans.source(x, None, (3, 3), (1, 1), (1, 1))
     return winograd_weight_grad._plan(g, dy.shape, ALGORITHMS[algorithm])
 
 
@@ -104,7 +104,7 @@ def test_blocks_of_tiles_and_of_channels_are_all_there(algorithm, shape):
     x, w, b, dy, options = problem((shape, (3, 3, 0, shape[3] + 65), (1, 1)), 0, np.float64, scale)
     found = three_passes(cpu, x, w, b, dy, algorithm=algorithm, **options)
     assert_all_same(found, three_passes(reference, x, w, b, dy, **options))
-    assert plan(x, dy, algorithm)["n_blocks"] > 1
+    assert plan(x, dy, algorithm)["blocks"]["count"] > 1
 
 
 @pytest.mark.parametrize(("algorithm", "bound"), [("direct", 2e-6), ("winograd2x2", 4e-6), ("winograd4x4", 5e-5)])
@@ -161,7 +161,7 @@ def test_the_sums_of_many_chunks_have_the_same_bits_by_any_threads(algorithm):
             found.append(cpu.conv2d_weight_grad(x, dy, (3, 3, 9, 5), algorithm=algorithm, **options))
     for one in found:
         assert_all_same(one, found[0])
-    assert plan(x, dy, algorithm)["n_chunks"] > 4
+    assert plan(x, dy, algorithm)["shares"]["n_chunks"] > 4
 
 
 @given(seeds, algorithms)
