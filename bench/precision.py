@@ -9,6 +9,7 @@ weights on the same patches, and scores images that none has seen. Other seeds s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -24,13 +25,14 @@ from minunet.kernels.gpu.plan import LEAST_CHANNELS
 
 # The arguments that are multiplied, by their places.
 FACTORS = {
-    "conv2d": (0, 1), "conv2d_input_grad": (0, 1), "conv2d_weight_grad": (0, 1), "conv2d_grads": (0, 1, 2),
-    "linear_cross_entropy": (0, 1),
+    "conv2d": (0, 1), "conv2d_relu": (0, 1), "conv2d_input_grad": (0, 1), "conv2d_weight_grad": (0, 1),
+    "conv2d_grads": (0, 1, 2), "conv2d_relu_grads": (0, 1, 2), "conv_transpose2d": (0, 1), "linear_cross_entropy": (0, 1),
 }  # fmt: skip
 # Which result is an activation, of those that give one.
 STORED = {
-    "conv2d": 0, "conv2d_input_grad": 0, "conv2d_grads": 0, "linear_cross_entropy": 1, "max_pool2d": 0, "max_pool2d_grad": 0,
-    "relu": 0, "relu_grad": 0, "dropout": 0,
+    "conv2d": 0, "conv2d_relu": 0, "conv2d_input_grad": 0, "conv2d_grads": 0, "conv2d_relu_grads": 0, "conv_transpose2d": 0,
+    "linear_cross_entropy": 1, "max_pool2d": 0, "max_pool2d_grad": 0, "max_pool2d_grad_plus": 0, "relu": 0, "relu_grad": 0,
+    "dropout": 0,
 }  # fmt: skip
 Kernel = Callable[..., Any]
 
@@ -82,6 +84,7 @@ class Rounded:
         return self._stored(kernel, name) if name in STORED and self._precision == "bf16" else kernel
 
     def _of_rounded_factors(self, kernel: Kernel, factors: tuple[int, ...]) -> Kernel:
+        @functools.wraps(kernel)
         def run(*args: Any, **options: Any) -> Any:
             if self._precision == "tf32" and min(args[i].shape[3] for i in factors) < LEAST_CHANNELS:
                 return kernel(*args, **options)  # not on tensor cores
@@ -91,6 +94,7 @@ class Rounded:
         return run
 
     def _stored(self, kernel: Kernel, name: str) -> Kernel:
+        @functools.wraps(kernel)
         def run(*args: Any, **options: Any) -> Any:
             results = kernel(*args, **options)
             a = results[STORED[name]] if isinstance(results, tuple) else results

@@ -71,7 +71,7 @@ def run(definition: Callable[..., Any], x: Any, *args: Any, out: Any = None, **o
 
     `out` receives the result.
     """
-    kernel = getattr(for_array(x), definition.__name__, None)
+    kernel = getattr(_serving(x), definition.__name__, None)
     if kernel is None:
         kernel = definition
         _say_inherited(definition.__name__, definition.__module__, place(x))
@@ -81,6 +81,15 @@ def run(definition: Callable[..., Any], x: Any, *args: Any, out: Any = None, **o
         return kernel(x, *args, out=out, **options)
     out[...] = kernel(x, *args, **options)
     return out
+
+
+def empty_beside(x: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    """Return an uninitialised array that lies where x lies."""
+    return _serving(x).empty(shape, dtype)
+
+
+def _serving(x: Any) -> ModuleType:
+    return _load("shapes") if is_outline(x) else for_array(x)
 
 
 @functools.cache
@@ -108,8 +117,6 @@ def check_algorithm(algorithm: str, kernel: tuple[int, int], stride: tuple[int, 
 
 def for_array(x: Any) -> ModuleType:
     """Return the backend that serves `x`: of CuPy arrays the GPU's, of others that of `use_backend`, or the fastest."""
-    if isinstance(x, Outline):
-        return _load("shapes")
     forced = _backend.get()
     if place(x) == "cpu":
         return _load(forced) if forced else _fastest()

@@ -17,7 +17,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -249,7 +249,7 @@ def _served(place: str) -> Any:
     from . import _load, for_array
 
     module = for_array(None) if place == "cpu" else _load("gpu")
-    return None if module.__name__.endswith(".reference") else module
+    return module if isinstance(module, ModuleType) and not module.__name__.endswith(".reference") else None
 
 
 def _note(name: str, y: Any, x: Outline, *args: Any, **options: Any) -> None:

@@ -39,7 +39,7 @@ class Loss:
 
     def through(self, head: Conv2d, x: Array, target: Target) -> tuple[Array, Array, Grads]:
         """Return the loss of the logits that the head, a 1 x 1 convolution, makes of x; and the gradients of x and the head."""
-        logits = kernels.for_array(x).empty((*x.shape[:3], head.out_channels), head.parameters["weight"].dtype)
+        logits = kernels.empty_beside(x, (*x.shape[:3], head.out_channels), head.parameters["weight"].dtype)
         logits, cache = head.forward(x, out=logits)
         value, dlogits = self.value_and_grad(logits, target)
         given = f"a {getattr(dlogits, 'dtype', '?')} array {getattr(dlogits, 'shape', '?')}"

@@ -13,6 +13,7 @@ image's sides.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from functools import cached_property
 from typing import Any
@@ -71,7 +72,7 @@ class Level(Composite):
         if not self.joins:
             return None, None
         k = self.up.out_channels
-        buffer = kernels.for_array(x).empty((*x.shape[:3], 2 * k), x.dtype)
+        buffer = kernels.empty_beside(x, (*x.shape[:3], 2 * k), x.dtype)
         return buffer[..., :k], buffer[..., k:]
 
     def _even(self, skip: Array) -> Array:
@@ -132,7 +133,7 @@ class Network(Composite):
         """Return the logits (N, P, Q, out_channels) of x (N, H, W, in_channels), and the cache for one backward."""
         tape = Tape(training, rng)
         x = tape.run(self.u, self.stored(x))
-        logits = kernels.for_array(x).empty((*x.shape[:3], self.out_channels), self.dtype)
+        logits = kernels.empty_beside(x, (*x.shape[:3], self.out_channels), self.dtype)
         return tape.run(self.head, x, out=logits), tape
 
     def backward(  # type: ignore[override]
@@ -157,7 +158,7 @@ class Network(Composite):
 
     def gradients(self, found: Grads) -> ParameterViews:
         """Return gradients by name as views of one fresh flat array."""
-        return filled(self.parameters, found, kernels.for_array(self.flat).empty)
+        return filled(self.parameters, found, functools.partial(kernels.empty_beside, self.flat))
 
     def to(self, device: str) -> Network:
         """Return this network with its parameters on a device, "cpu", "gpu" or "gpu:1": itself, if they are there.
@@ -228,7 +229,8 @@ def outlined(config: dict[str, Any], place: str = "cpu") -> Network:
     """Return the network of a config without numbers: it takes no memory, whatever its size."""
     network = Network.__new__(Network)
     vars(network).update(config, dtype=np.dtype(config["dtype"]))
-    network._build(shapes.Outlines(place), shapes)
+    with shapes.counting(place):
+        network._build(shapes.Outlines(place), shapes)
     return network
 
 

@@ -100,7 +100,7 @@ def test_a_guarded_update_changes_nothing_where_the_loss_is_not_finite(row, loss
         arrays = [np.abs(a) for a in floats(rng, *[(100,)] * (3 if "sgd" in name else 4))]
         copies = [a.copy() for a in arrays]
         with serving(row):
-            kernels.run(vars(composed)[name], *arrays, np.float32(loss) * np.ones((), np.float32), **OPTIONS[name])
+            kernels.run(vars(composed)[name], *arrays, np.array(loss, np.float32), **OPTIONS[name])
         assert_all_same(arrays, copies)
 
 

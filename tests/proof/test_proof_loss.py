@@ -9,6 +9,7 @@ from proof.counting import count
 from proof.optable import drawn_dtype, each_backend, over_seeds
 
 from minunet import kernels
+from minunet.kernels import composed
 from minunet.losses import softmax_cross_entropy as cross_entropy
 from minunet.testing.strategies import LAYOUTS
 
@@ -159,7 +160,7 @@ def test_the_loss_of_a_head_and_its_gradients_are_those_of_the_formula(row):
         head, along = ([rng.standard_normal(s) for s in ((*weights.shape, c), (1, 1, c, k), (k,))] for _ in range(2))
         x, w, b = (a + 1e-100j * v for a, v in zip(head, along, strict=True))
         expected = formula(x @ w[0, 0] + b, labels, weights)
-        loss, *gradients = kernels.for_array(head[0]).linear_cross_entropy(*head, labels, weights)
+        loss, *gradients = kernels.run(composed.linear_cross_entropy, *head, labels, weights)
         slope = sum((gradient * v).sum() for gradient, v in zip(gradients, along, strict=True))
         assert float(loss) == pytest.approx(expected.real, rel=1e-12)
         assert slope == pytest.approx(expected.imag / 1e-100, rel=1e-12, abs=1e-13)

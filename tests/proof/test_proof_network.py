@@ -9,7 +9,8 @@ from proof.counting import count
 from proof.optable import each_network, n_examples
 from proof.rows import serving
 
-from minunet import losses
+from minunet import kernels, losses
+from minunet.kernels import composed
 from minunet.testing import strategies
 
 
@@ -22,10 +23,10 @@ class Watched:
     def __getattr__(self, name):
         return getattr(self.backend, name)
 
-    def conv2d(self, *args, relu=False, **options):
-        y = self.backend.conv2d(*args, relu=relu, **options)
-        if relu:
-            self.decisions.append((y > 0).tobytes())
+    def conv2d_relu(self, *args, **options):
+        with serving(self.backend):
+            y = kernels.run(composed.conv2d_relu, *args, **options)
+        self.decisions.append((y > 0).tobytes())
         return y
 
     def max_pool2d(self, *args):

@@ -131,10 +131,12 @@ class Watched:
     """The kernels, which refuse what does not lie as the contract says."""
 
     def __getattr__(self, name):
+        kernel = getattr(cpu, name)
+
         def watched(*args, **options):
             arrays = [a for a in (*args, *options.values()) if isinstance(a, np.ndarray)]
             assert all(a.flags.aligned for a in arrays), f"{name} was given an array that is not aligned"
-            return getattr(cpu, name)(*args, **options)
+            return kernel(*args, **options)
 
         return watched
 

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from cuda_on_cpu import strict
 from cuda_on_cpu.door import Counted, emulated
+from fused import Fused, reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 from oracles import assert_all_same, assert_same, seeds
 from three_passes import assert_exact, sliced
 
-from minunet.kernels import parameter_dtype, reference
-from minunet.kernels.gpu import convolution, device, explicit, implicit, working
+from minunet.kernels import gpu, parameter_dtype, shapes
+from minunet.kernels.gpu import device, explicit, implicit
 from minunet.kernels.gpu.plan import PASSES, TILES
 from minunet.testing import strategies
 from minunet.testing.strategies import Geometry
@@ -25,6 +26,7 @@ from minunet.testing.strategies import Geometry
 # The path and the device's capability
 PLACES = [("fma", 75), ("tensor", 80), ("fma", 90), ("tensor", 90)]
 ALGORITHMS = ["direct", "im2col"]
+convolution = Fused(gpu)
 DTYPES = st.sampled_from([np.float32, np.float64, bfloat16])
 KINDS = {"float": np.float32, "double": np.float64, "bf16": bfloat16}
 GEOMETRIES = strategies.geometries(most=6, channels=(5, 8, 17, 1, 2))
@@ -181,23 +183,19 @@ def test_what_is_said_to_be_taken_of_memory_is_taken(algorithm, g, dtype):
     options = {"algorithm": algorithm} | g.options
     y = np.ones_like(dy)
     runs = {
-        "conv2d": lambda: convolution.conv2d(x, w, b, relu=True, **options),
-        "conv2d_input_grad": lambda: convolution.conv2d_input_grad(dy, w, g.x_shape, mask=y, **options),
-        "conv2d_weight_grad": lambda: convolution.conv2d_weight_grad(x, dy, g.w_shape, mask=y, **options),
+        "conv2d": lambda x, w, b, dy, y: convolution.conv2d(x, w, b, relu=True, **options),
+        "conv2d_input_grad": lambda x, w, b, dy, y: convolution.conv2d_input_grad(dy, w, g.x_shape, mask=y, **options),
+        "conv2d_weight_grad": lambda x, w, b, dy, y: convolution.conv2d_weight_grad(x, dy, g.w_shape, mask=y, **options),
     }
-    for name, run in runs.items():
+    for run in runs.values():
         with on("fma") as door:
             counted = Counted(door)
             with mock.patch.object(door, "empty", counted):
-                result = run()
-                kept = sum(a.nbytes for a in (result if isinstance(result, tuple) else (result,)))
-        scratch, arrays = getattr(working, name)(g.x_shape, g.w_shape, dtype, **options)
-        arrays += 0 if name == "conv2d" else dy.nbytes  # where the mask counts it
-        assert scratch == 0
-        if algorithm == "direct":
-            assert arrays == counted.most - kept
-        else:
-            assert arrays / 4 <= counted.most - kept <= arrays
+                run(x, w, b, dy, y)
+            with shapes.counting("gpu:0") as book:
+                run(*(shapes.outline(a.shape, a.dtype, "gpu:0") for a in (x, w, b, dy, y)))
+        assert book.scratch == 0
+        assert counted.most <= book.peak <= 1.5 * counted.most  # the pool of the estimate rounds up
 
 
 def test_a_path_that_the_device_has_not_is_refused_before_anything_runs():

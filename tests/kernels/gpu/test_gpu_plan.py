@@ -7,11 +7,14 @@ import math
 import re
 
 import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 by its name now
+import numpy as np
 import pytest
+from cuda_on_cpu.door import emulated
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minunet.kernels.gpu import convolution, working
+from minunet.kernels import algorithm as computed_by
+from minunet.kernels import gpu, shapes
 from minunet.kernels.gpu import plan as planning
 from minunet.kernels.gpu.explicit import MOST_BYTES
 from minunet.kernels.gpu.plan import DEPTH, LEAST_PART, LIMIT, MOST_PART, PASSES, TILES, Tile, chosen_path, cut, plan, tile
@@ -165,15 +168,14 @@ def test_one_line_of_the_log_names_the_path(caplog):
 
 @pytest.mark.parametrize("algorithm", ["winograd2x2", "winograd4x4"])
 def test_winograd_is_refused_and_what_is_not_is_named(algorithm):
-    with pytest.raises(ValueError, match=f"algorithm is '{algorithm}'; a GPU takes auto or direct or im2col"):
-        convolution.chosen(algorithm, (3, 3), (1, 1))
-    with pytest.raises(ValueError, match="a GPU takes"):
-        working.conv2d((1, 9, 9, 3), (3, 3, 3, 3), "float32", stride=(1, 1), padding=(1, 1), algorithm=algorithm)
-    with pytest.raises(ValueError, match="it takes auto or"):
-        convolution.chosen("fft", (3, 3), (1, 1))
+    x, w = np.ones((1, 9, 9, 3), np.float32), np.ones((3, 3, 3, 3), np.float32)
+    says = f"algorithm is '{algorithm}'; a GPU takes auto or direct or im2col"
+    with computed_by(algorithm), pytest.raises(ValueError, match=says):
+        gpu.conv2d(x, w, stride=(1, 1), padding=(1, 1))
 
 
 def test_columns_are_taken_memory_for_by_the_piece():
-    shape, w_shape = (8, 512, 512, 64), (3, 3, 64, 64)
-    taken = working.conv2d(shape, w_shape, "float32", stride=(1, 1), padding=(1, 1), algorithm="im2col")[1]
-    assert MOST_BYTES < taken < 8 * 512 * 512 * 9 * 64 * 4 / 2
+    x, w = (shapes.outline(shape, "float32", "gpu:0") for shape in ((8, 512, 512, 64), (3, 3, 64, 64)))
+    with emulated(), shapes.counting("gpu:0") as book, computed_by("im2col"):
+        gpu.conv2d(x, w, stride=(1, 1), padding=(1, 1))
+    assert MOST_BYTES < book.peak - x.nbytes < 8 * 512 * 512 * 9 * 64 * 4 / 2
