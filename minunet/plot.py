@@ -104,9 +104,7 @@ def comparison(
     return ax
 
 
-def confusion_matrix(
-    truth: Any, prediction: Any, classes: Sequence[int] | NDArray | None = None, ax: Axes | None = None
-) -> Axes:
+def confusion_matrix(truth: Any, prediction: Any, classes: Sequence[int] | NDArray | None = None, ax: Axes | None = None) -> Axes:
     """Draw how the pixels of each true class (rows) were predicted (columns): their number and their share of the row.
 
     truth, prediction : masks of one shape, or lists of masks. classes : the sorted mask values; None takes those found.

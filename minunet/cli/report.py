@@ -245,9 +245,7 @@ def _row(cells: Sequence[str], kind: str = "") -> str:
     return f'<tr{attribute}><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>\n'
 
 
-def _figure(
-    draw: Callable[[Axes], Any], size: tuple[float, float], alt: str, caption: str = "", *, wide: bool = False
-) -> str:
+def _figure(draw: Callable[[Axes], Any], size: tuple[float, float], alt: str, caption: str = "", *, wide: bool = False) -> str:
     """Return what `draw` draws, on at most this size in inches; what is wide may be scrolled on a phone."""
     png = _png(draw, size)
     width, height = (int.from_bytes(png[i : i + 4], "big") * 96 // DPI for i in (16, 20))  # of its header, for 96 an inch

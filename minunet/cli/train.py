@@ -75,9 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Wrote {arguments.output}{_score(unet)}. Next: {_next(arguments)}", flush=True)
     if arguments.report:
         judged, note = judge(unet, pairs, held_out)
-        page = write_report(
-            arguments.report, unet, command=_command(), data=describe(pairs, held_out), judged=judged, note=note
-        )
+        page = write_report(arguments.report, unet, command=_command(), data=describe(pairs, held_out), judged=judged, note=note)
         if not arguments.quiet:
             print(f"Wrote {page}: open it in a browser.", flush=True)
     return 130 if unet.interrupted_ else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,16 @@ LOW, HIGH = 1.0, 99.0  # percentiles: a hot pixel or a black border does not set
 MAX_SAMPLES = 2**20  # pixels that percentiles are taken from; beyond, every k-th
 
 
+@dataclass(eq=False)
 class Normalizer:
     """Map the 1st percentile of each channel to -1 and the 99th to 1, linearly; a constant channel gives 0.
 
     mode "image" takes the percentiles of each image, "dataset" those of all images given to `fit`.
     """
 
-    def __init__(self, mode: str = "image") -> None:
-        self.mode = mode
-        self.low: NDArray[np.float64] | None = None
-        self.high: NDArray[np.float64] | None = None
+    mode: str = "image"
+    low: NDArray[np.float64] | None = None
+    high: NDArray[np.float64] | None = None
 
     def fit(self, images: Sequence[NDArray]) -> Normalizer:
         """Take the percentiles of all images (H, W, C), if they are to be shared. Return self."""
@@ -57,10 +58,7 @@ class Normalizer:
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Normalizer:
         """Return the normalizer that `to_dict` described."""
-        normalizer = cls(saved["mode"])
-        if saved["low"] is not None:
-            normalizer.low, normalizer.high = np.array(saved["low"], float), np.array(saved["high"], float)
-        return normalizer
+        return cls(saved["mode"], *(None if saved[name] is None else np.array(saved[name], float) for name in ("low", "high")))
 
 
 def _samples(image: NDArray, step: int) -> NDArray[np.float64]:

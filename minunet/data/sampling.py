@@ -109,10 +109,7 @@ class PatchSampler:
     def _window(self, rng: np.random.Generator, size: int) -> tuple[NDArray, NDArray]:
         """Return the patch's indices along one side, and those of the input with its margin."""
         start = int(rng.integers(max(size - self.patch_size, 0) + 1))
-        return (
-            np.arange(start, start + self.patch_size),
-            np.arange(start - self.margin, start + self.patch_size + self.margin),
-        )
+        return np.arange(start, start + self.patch_size), np.arange(start - self.margin, start + self.patch_size + self.margin)
 
 
 def _within(indices: NDArray, size: int) -> NDArray[np.bool_]:
