@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from .. import devices, kernels, losses
-from ..data.folders import Matched, Matching, Pair, match, names, read_pair
-from ..data.images import ImageFileError, shown
+from ..data.folders import Matching, Pair, match, names, read_matched
+from ..data.images import shown
 from ..data.labels import resolve_class_weight
 from ..data.sampling import Example, split
 from ..data.survey import LEVELS, Finding, Survey, survey
@@ -28,7 +28,7 @@ from ..training.memory import free_memory, training_bytes
 from ..training.pace import seconds_per_step
 from ..training.schedule import Schedule, steps_per_epoch
 from ..unet import UNet, fitting_patch
-from . import flags, progress
+from . import flags
 
 EXAMPLES = """examples:
   minunet check images masks
@@ -93,9 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
     matching = match(
         arguments.images, arguments.masks, image_pattern=arguments.image_pattern, mask_pattern=arguments.mask_pattern
     )
-    pairs, unreadable = _read(matching.pairs, arguments.quiet)
+    pairs, unreadable = read_matched(flags.each(matching.pairs, "reading", arguments.quiet))
     found = survey(pairs, arguments.classes)
-    findings = [*unreadable, *_partners(matching, arguments.skip_unpaired), *found.findings]
+    findings = [Finding("error", text) for text in unreadable] + _partners(matching, arguments.skip_unpaired) + found.findings
     plan, refused = (None, []) if _errors(findings) else _plan(unet, pairs, found)
     findings += refused
     if not arguments.quiet:
@@ -110,18 +110,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _errors(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.level == "error"]
-
-
-def _read(matched: Sequence[Matched], quiet: bool) -> tuple[list[Pair], list[Finding]]:
-    """Return the pairs that can be read, and a finding on each that cannot."""
-    pairs: list[Pair] = []
-    unreadable = []
-    for files in progress.each(matched, "reading", quiet):
-        try:
-            pairs += read_pair(files)
-        except ImageFileError as error:
-            unreadable.append(Finding("error", str(error)))
-    return pairs, unreadable
 
 
 def _partners(matching: Matching, skip_unpaired: bool) -> list[Finding]:
@@ -203,12 +191,8 @@ def _kinds(counts: Counter[str]) -> str:
 
 
 def _print_findings(findings: Sequence[Finding], quiet: bool) -> None:
-    lines = [
-        f"{level}: {finding.text}"
-        for level in (LEVELS[:2] if quiet else LEVELS)
-        for finding in findings
-        if finding.level == level
-    ]
+    told = LEVELS[:2] if quiet else LEVELS
+    lines = [f"{level}: {text}" for level in told for found, text in findings if found == level]
     if lines:
         print("\n".join(lines if quiet else ["", *lines]), flush=True)
 

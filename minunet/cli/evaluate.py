@@ -17,7 +17,7 @@ from ..data import labels as label_codes
 from ..data.folders import Pair, read_pairs
 from ..evaluation import metrics
 from ..unet import UNet, load
-from . import flags, progress
+from . import flags
 
 
 class Row(NamedTuple):
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     pairs = read_pairs(arguments.images, arguments.masks, **flags.pairing(arguments))
     truths = _truths(unet, pairs, arguments.classes)
     predictions = []
-    for pair in progress.each(pairs, "evaluating", arguments.quiet):
+    for pair in flags.each(pairs, "evaluating", arguments.quiet):
         with flags.about(pair.name):
             predictions.append(unet.predict([pair.image])[0])
     rows = [score(pair.name, [t], [p], unet.classes_) for pair, t, p in zip(pairs, truths, predictions, strict=True)]
@@ -76,7 +76,7 @@ def score(name: str, truths: Sequence[NDArray], predictions: Sequence[NDArray], 
     """Return the scores of predictions (H, W) against truths, both in mask values."""
     values = classes.tolist()
     t, p = list(truths), list(predictions)
-    objects = [(metrics.segments(a != classes[0]), metrics.segments(b != classes[0])) for a, b in zip(t, p, strict=True)]
+    objects = [[metrics.segments(mask != classes[0]) for mask in pair] for pair in zip(t, p, strict=True)]
     rand = _mean([metrics.adapted_rand_error(a, b) for a, b in objects if a.any()])
     return Row(name, metrics.pixel_error(t, p), metrics.dice(t, p, values), metrics.iou(t, p, values), rand)
 

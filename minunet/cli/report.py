@@ -257,11 +257,9 @@ def _figure(draw: Callable[[Axes], Any], size: tuple[float, float], alt: str, ca
 
 def _png(draw: Callable[[Axes], Any], size: tuple[float, float]) -> bytes:
     """Return a PNG; pyplot, which would hold the figure and may want a display, is not asked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
     draw(figure.add_subplot())
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.05)
