@@ -62,6 +62,8 @@ def learning_curves(model_or_history: Any, ax: Axes | None = None) -> Axes:
     if not len(history.get("loss", ())):
         raise ValueError("there is no epoch to draw; learning_curves takes a fitted UNet, or its history_")
     ax = ax or _new_axes(7.2, 3.4)
+    from matplotlib.ticker import MaxNLocator
+
     lines = [_curve(ax, history["loss"], "training loss", LOSS)]
     if len(history.get("val_loss", ())):
         lines.append(_curve(ax, history["val_loss"], "validation loss", LOSS, linestyle="--", markerfacecolor="white"))
@@ -71,7 +73,9 @@ def learning_curves(model_or_history: Any, ax: Axes | None = None) -> Axes:
         right = ax.twinx()
         lines.append(_curve(right, history["val_dice"], "validation Dice", DICE))
         _style_scale(right, "validation Dice", DICE, 1)
-    _style_epochs(ax, len(history["loss"]))
+    ax.set_xlim(0.5, len(history["loss"]) + 0.5)  # one epoch has a width, too
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xlabel("epoch", color=DARK)
     ax.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, labelcolor=DARK)
     return ax
 
@@ -146,14 +150,6 @@ def _curve(ax: Axes, values: Sequence[float | None], label: str, colour: str, **
     numbers = np.array(values, float)  # None, which JSON has for NaN, becomes NaN: a gap
     marker = "o" if len(numbers) <= MAX_MARKED else None
     return ax.plot(np.arange(1, len(numbers) + 1), numbers, color=colour, label=label, marker=marker, markersize=4, **style)[0]
-
-
-def _style_epochs(ax: Axes, n: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    ax.set_xlim(0.5, n + 0.5)  # one epoch has a width, too
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xlabel("epoch", color=DARK)
 
 
 def _style_scale(ax: Axes, name: str, colour: str, highest: float) -> None:
@@ -280,9 +276,7 @@ def _draw_panels(ax: Axes, panels: Sequence[_Panel], slot: float) -> None:
             caption, (left + w / 2, 0), xytext=(0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=9,
             linespacing=1.3, color=DARK, annotation_clip=False,
         )  # fmt: skip
-    ax.set_xlim(0, (len(panels) - 1) * pitch + slot)
-    ax.set_ylim(h, 0)
-    ax.set_aspect("equal")
+    ax.set(xlim=(0, (len(panels) - 1) * pitch + slot), ylim=(h, 0), aspect="equal")
     ax.axis("off")
 
 

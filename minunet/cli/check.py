@@ -62,9 +62,14 @@ class Plan:
         return devices.computing(place, precision=self.unet.precision, n_threads=self.unet.n_threads)
 
     @property
+    def takes(self) -> str:
+        """How much memory training takes, for people."""
+        return size_text(self.n_bytes(self.unet.batch_size))
+
+    @property
     def fits(self) -> bool:
-        """Whether that much memory is free."""
-        return self.n_bytes(self.unet.batch_size) <= self.free_bytes
+        """Whether that much is free."""
+        return self.fitting_batch == self.unet.batch_size
 
     @property
     def fitting_batch(self) -> int | None:
@@ -142,13 +147,11 @@ def _plan(unet: UNet, pairs: Sequence[Pair], found: Survey) -> tuple[Plan | None
     beside = kernels.place(network.flat) == "cpu"  # the images, as float32 and int32, lie in the same memory
     data_bytes = sum(4 * (pair.image.size + pair.mask.size) for pair in pairs) if beside else 0
     plan = Plan(network, unet, patch_size, schedule, data_bytes, free_memory(network))
-    return plan, [] if plan.fits else [_lacking(plan)]
-
-
-def _lacking(plan: Plan) -> Finding:
-    takes, free = size_text(plan.n_bytes(plan.unet.batch_size)), size_text(plan.free_bytes)
+    if plan.fits:
+        return plan, []
     remedy = f"--batch-size {plan.fitting_batch} fits" if plan.fitting_batch else "reduce --patch-size or --base-channels"
-    return Finding("warning", f"training takes about {takes} of memory, but only {free} are free; {remedy}")
+    text = f"training takes about {plan.takes} of memory, but only {size_text(plan.free_bytes)} are free; {remedy}"
+    return plan, [Finding("warning", text)]
 
 
 def _print_facts(matching: Matching, found: Survey, n_unreadable: int, verbose: bool) -> None:
@@ -173,16 +176,11 @@ def _facts(matching: Matching, found: Survey, n_unreadable: int) -> list[tuple[s
         rows.append(("ignored", f"{names(matching.ignored)}: no names of images"))
     if found.sizes:
         channels = Counter({"grey" if n == 1 else f"{n} channels": count for n, count in found.channels.items()})
-        rows.append(("sizes", _sizes(found)))
+        sizes = [f"{h} x {w}" for h, w in sorted(found.sizes, key=lambda size: (size[0] * size[1], size))]
+        rows.append(("sizes", sizes[0] if len(sizes) == 1 else f"{len(sizes)} different, from {sizes[0]} to {sizes[-1]}"))
         rows.append(("images", f"{_kinds(channels)}; {_kinds(found.dtypes)}"))
         rows.append(("masks", _kinds(found.mask_dtypes)))
     return rows
-
-
-def _sizes(found: Survey) -> str:
-    ordered = sorted(found.sizes, key=lambda size: (size[0] * size[1], size))
-    least, most = (f"{h} x {w}" for h, w in (ordered[0], ordered[-1]))
-    return least if len(ordered) == 1 else f"{len(ordered)} different, from {least} to {most}"
 
 
 def _kinds(counts: Counter[str]) -> str:
@@ -199,8 +197,7 @@ def _print_findings(findings: Sequence[Finding], quiet: bool) -> None:
 
 def _print_cost(plan: Plan) -> None:
     """Print the memory that training takes; where it is there, the time, from steps that are taken now."""
-    takes, free = size_text(plan.n_bytes(plan.unet.batch_size)), size_text(plan.free_bytes)
-    print(f"\n{'memory':10} about {takes}, of {free} free", flush=True)
+    print(f"\n{'memory':10} about {plan.takes}, of {size_text(plan.free_bytes)} free", flush=True)
     if not plan.fits:
         return
     if sys.stderr.isatty():
@@ -214,12 +211,10 @@ def _time(schedule: Schedule, seconds: float) -> str:
     """Return how long a training takes with so many seconds a step."""
     total = schedule.n_steps * seconds
     each = f"of {schedule.steps_per_epoch} steps, {seconds:{'.2g' if seconds < 10 else '.0f'}} s each"
-    if schedule.max_minutes is None:
-        return f"about {_duration(total)} on this machine: {schedule.max_epochs} epochs {each}; --max-minutes ends it sooner"
-    given = 60 * schedule.max_minutes
-    if total <= given:
-        return f"about {_duration(total)} on this machine: {schedule.max_epochs} epochs {each}"
-    return f"{_duration(given)} as asked for, about {given / total * schedule.max_epochs:.2g} epochs {each}"
+    if schedule.max_minutes is not None and total > (given := 60 * schedule.max_minutes):
+        return f"{_duration(given)} as asked for, about {given / total * schedule.max_epochs:.2g} epochs {each}"
+    hint = "; --max-minutes ends it sooner" if schedule.max_minutes is None else ""
+    return f"about {_duration(total)} on this machine: {schedule.max_epochs} epochs {each}{hint}"
 
 
 def _duration(seconds: float) -> str:
@@ -241,13 +236,9 @@ def _next(arguments: argparse.Namespace, findings: Sequence[Finding], found: Sur
         changes["class_weight"] = "balanced"
     if plan and plan.fitting_batch:
         changes["batch_size"] = plan.fitting_batch
-    return f"\nNext: {_command('train', arguments, changes)} -o {_free_name('model', '.safetensors')}"
-
-
-def _free_name(stem: str, suffix: str) -> str:
-    """Return a file name that is not taken here."""
-    stems = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    return next(f"{free}{suffix}" for free in stems if not Path(f"{free}{suffix}").exists())
+    outputs = itertools.chain(["model.safetensors"], (f"model-{number}.safetensors" for number in itertools.count(2)))
+    free = next(output for output in outputs if not Path(output).exists())
+    return f"\nNext: {_command('train', arguments, changes)} -o {free}"
 
 
 def _command(name: str, arguments: argparse.Namespace, changes: dict[str, Any]) -> str:

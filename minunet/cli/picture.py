@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 INK, GREY, PALE = (30, 30, 40), (120, 120, 130), (222, 222, 228)
 MISSED, FALSE, LOSS, DICE = (214, 60, 50), (40, 110, 220), (200, 90, 30), (20, 120, 160)
 PAD, CAPTION = 18, 26
+_font = ImageFont.load_default
 
 
 def draw(
@@ -89,7 +90,3 @@ def _ceiling(value: float) -> float:
     """Return a round number a little above value, for an axis."""
     power = 10 ** np.floor(np.log10(value)) if value > 0 else 1.0
     return float(next(step * power for step in (1, 1.2, 1.6, 2, 3, 4, 6, 8, 10) if step * power >= value))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

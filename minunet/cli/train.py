@@ -61,10 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
     validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
+    x, y = [pair.image for pair in pairs], [pair.mask for pair in pairs]
     try:
-        unet.fit(
-            [pair.image for pair in pairs], [pair.mask for pair in pairs], validation_data=validation, classes=arguments.classes
-        )
+        unet.fit(x, y, validation_data=validation, classes=arguments.classes)
     except FloatingPointError:
         if unet.n_iter_:  # hours may lie in the epochs before
             unet.save(arguments.output)
@@ -146,9 +145,7 @@ def _read(arguments: argparse.Namespace, images: Path, masks: Path) -> list[Pair
     channels = {np.atleast_3d(pair.image).shape[2]: pair.name for pair in reversed(pairs)}
     if len(channels) > 1:
         counts = ", ".join(f"{name} has {n}" for n, name in sorted(channels.items()))
-        raise ValueError(
-            f"the images differ in their number of channels ({counts}); convert them all to grey or all to colour"
-        )
+        raise ValueError(f"the images differ in their number of channels ({counts}); convert them all to grey or all to colour")
     return pairs
 
 

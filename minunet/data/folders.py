@@ -79,7 +79,12 @@ def read_pairs(
     pairs, refused = read_matched(matching.pairs)
     if refused:
         raise ImageFileError(listed(refused, "; "))
-    _refuse_swapped(pairs[0])
+    n_image, n_mask = len(np.unique(pairs[0].image)), len(np.unique(pairs[0].mask))
+    if n_image <= MAX_CLASSES < n_mask:
+        raise ImageFileError(
+            f"{pairs[0].name} holds {n_image} different values and its mask {n_mask}: images and masks seem to be exchanged; "
+            "the images come first"
+        )
     return pairs
 
 
@@ -127,15 +132,6 @@ def read_pair(matched: Matched) -> list[Pair]:
             )
         pairs.append(Pair(name, image, mask, matched.image))
     return pairs
-
-
-def _refuse_swapped(pair: Pair) -> None:
-    n_image, n_mask = len(np.unique(pair.image)), len(np.unique(pair.mask))
-    if n_image <= MAX_CLASSES < n_mask:
-        raise ImageFileError(
-            f"{pair.name} holds {n_image} different values and its mask {n_mask}: images and masks seem to be exchanged; "
-            "the images come first"
-        )
 
 
 def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*") -> Matching:

@@ -35,9 +35,8 @@ class Normalizer:
 
     def __call__(self, image: NDArray) -> NDArray[np.float32]:
         """Return the image (H, W, C), of any number type, as normalised float32."""
-        if self.mode == "dataset" and self.low is not None and self.high is not None:
-            low, high = self.low, self.high
-        else:
+        low, high = self.low, self.high
+        if low is None or high is None:
             low, high = _percentiles(_samples(image, -(-image[..., 0].size // MAX_SAMPLES)))
         # Halves, so that no difference of two large doubles overflows.
         centre, half = low / 2 + high / 2, high / 2 - low / 2

@@ -44,25 +44,19 @@ def split(examples: Sequence[Example], fraction: float, random_state: int) -> tu
         n_held = min(math.ceil(fraction * len(examples)), len(examples) - 1)
         held = set(generator(random_state, "split").permutation(len(examples))[:n_held].tolist())
         return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]
-    training, validation = [], []
-    for example in examples:
-        kept, strip = _cut_strip(example, fraction)
-        training.append(kept)
-        validation += [] if strip is None else [strip]
-    return training, validation
+    parts = [_cut_strip(example, fraction) for example in examples]
+    return [kept for kept, *_ in parts], [strip for _, *strips in parts for strip in strips]
 
 
-def _cut_strip(example: Example, fraction: float) -> tuple[Example, Example | None]:
+def _cut_strip(example: Example, fraction: float) -> list[Example]:
+    """Return what is kept of it, and the strip, if there is one."""
     h, w = example.label.shape
     size = max(h, w)
-    strip = max(MIN_STRIP, round(fraction * size))
-    if size - strip < MIN_STRIP:
-        return example, None
-    kept, held = slice(None, size - strip), slice(size - strip, None)
-    everything = slice(None)
-    if h >= w:
-        return example.crop(kept, everything), example.crop(held, everything)
-    return example.crop(everything, kept), example.crop(everything, held)
+    kept = size - max(MIN_STRIP, round(fraction * size))
+    if kept < MIN_STRIP:
+        return [example]
+    parts = (slice(None, kept), slice(kept, None))
+    return [example.crop(part, slice(None)) if h >= w else example.crop(slice(None), part) for part in parts]
 
 
 class PatchSampler:

@@ -99,13 +99,8 @@ def survey(pairs: Sequence[Pair], classes: Sequence[int] | None = None) -> Surve
     )
 
 
-@dataclass(frozen=True)
-class _Look:
+class _Look(Pair):
     """An image (H, W, C) with its mask (H, W), each usable, and what is seen of them without the others."""
-
-    name: str
-    image: NDArray
-    mask: NDArray
 
     @cached_property
     def n_values(self) -> int:
@@ -147,7 +142,7 @@ def _usable(pairs: Sequence[Pair]) -> tuple[list[_Look], list[Finding]]:
     for pair in pairs:
         try:
             images = read_images([pair.image])
-            looks.append(_Look(pair.name, images.arrays[0], read_masks([pair.mask], images)[0]))
+            looks.append(_Look(pair.name, images.arrays[0], read_masks([pair.mask], images)[0], pair.path))
         except ValueError as error:
             text = str(error).replace("y[0]", f"the mask of {pair.name}").replace("x[0]", pair.name)
             refused.append(Finding("error", text))
