@@ -30,6 +30,11 @@ from ..training.schedule import Schedule, steps_per_epoch
 from ..unet import UNet, fitting_patch
 from . import flags
 
+HELP = "look for mistakes in images and masks before training"
+DESCRIPTION = (
+    "Read images and masks as `minunet train` would; tell what they are, what is wrong or odd with them, how much memory and "
+    "time a training takes on this machine, and which command to run next."
+)
 EXAMPLES = """examples:
   minunet check images masks
   minunet check DRIVE/images DRIVE/1st_manual
@@ -77,20 +82,10 @@ class Plan:
         return next((n for n in range(self.unet.batch_size, 0, -1) if self.n_bytes(n) <= self.free_bytes), None)
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "check",
-        help="look for mistakes in images and masks before training",
-        description="Read images and masks as `minunet train` would; tell what they are, what is wrong or odd with them, how "
-        "much memory and time a training takes on this machine, and which command to run next.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_data_flags(parser)
     flags.add_output_flags(parser, verbose="list the pairs, too")
     flags.add_estimator_flags(parser)
-    parser.set_defaults(parser=parser)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -19,6 +19,13 @@ from ..evaluation import metrics
 from ..unet import UNet, load
 from . import flags
 
+HELP = "score a model on images with masks"
+DESCRIPTION = (
+    "Predict images and compare with their masks: pixel error, Dice and IoU of each class from counts pooled over all pixels, "
+    "and the mean adapted Rand error of the objects (4-connected regions of what is not the lowest class)."
+)
+EXAMPLES = "example: minunet evaluate model.safetensors test/images test/masks --csv scores.csv"
+
 
 class Row(NamedTuple):
     """The scores of an image, or of all: Dice and IoU one a class, NaN where the class is nowhere."""
@@ -30,14 +37,7 @@ class Row(NamedTuple):
     adapted_rand: float
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="score a model on images with masks",
-        description="Predict images and compare with their masks: pixel error, Dice and IoU of each class from counts pooled "
-        "over all pixels, and the mean adapted Rand error of the objects (4-connected regions of what is not the lowest class).",
-        epilog="example: minunet evaluate model.safetensors test/images test/masks --csv scores.csv",
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a file that `minunet train` wrote")
     flags.add_data_flags(parser)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores here, a row an image and one for all")
@@ -45,7 +45,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
     parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
     flags.add_output_flags(parser, verbose="print a row an image, too")
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -23,21 +22,18 @@ from ..unet import UNet, load
 from . import flags
 from .overlay import overlay
 
+HELP = "segment images with a model"
+DESCRIPTION = (
+    "Write for each image OUT/<stem>.png with the mask's own values (.tif for a stack, or more than 16 bits), and "
+    "OUT/<stem>_overlay.png to look at: each class but the most frequent one tinted, with its outline."
+)
 EXAMPLES = """examples:
   minunet predict model.safetensors new-images -o out
   minunet predict model.safetensors a.tif b.png -o out --probabilities
 """
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "predict",
-        help="segment images with a model",
-        description="Write for each image OUT/<stem>.png with the mask's own values (.tif for a stack, or more than 16 bits), "
-        "and OUT/<stem>_overlay.png to look at: each class but the most frequent one tinted, with its outline.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a file that `minunet train` wrote")
     parser.add_argument("inputs", type=Path, nargs="+", metavar="FILE-OR-FOLDER", help="images, or folders of images")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the folder to write to")
@@ -49,7 +45,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
     parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
     flags.add_output_flags(parser, verbose="tell each image's shares of the classes")
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:

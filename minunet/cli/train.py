@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,10 @@ from ..unet import UNet
 from . import flags
 from .report import Judged, write_report
 
+HELP = "learn from images and their masks, and write a model file"
+DESCRIPTION = (
+    "Train a U-Net on images and their masks, paired by name, and write it to one file. Run `minunet check` on them first."
+)
 EXAMPLES = """examples:
   minunet train images masks -o model.safetensors
   minunet train images masks -o model.safetensors --max-minutes 20 --report report
@@ -30,15 +33,7 @@ EXAMPLES = """examples:
 """
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "train",
-        help="learn from images and their masks, and write a model file",
-        description="Train a U-Net on images and their masks, paired by name, and write it to one file. Run `minunet check` "
-        "on them first.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_data_flags(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL", help="the model file to write")
     parser.add_argument("--force", action="store_true", help="replace an output that is there")
@@ -48,8 +43,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html there (needs matplotlib)")
     flags.add_output_flags(parser, verbose="tell each file that is read")
     flags.add_estimator_flags(parser)
-    parser.set_defaults(parser=parser)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
