@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 LOSS, DICE = "#c85a1e", "#1478a0"
 MISSED, INVENTED = (214, 60, 50), (40, 110, 220)
-BLACK_AND_WHITE = ((0, 0, 0), (255, 255, 255))
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+ERRORS = ((BLACK, INVENTED), (MISSED, WHITE))  # by the true class, of two, and the predicted one
 COLOURS = (  # told apart by most eyes (Okabe and Ito 2008)
     (0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
 )  # fmt: skip
@@ -182,7 +183,7 @@ def _panels(
     values = _class_values([predicted] if true is None else [true, predicted], p, classes)
     names = [str(value) for value in values.tolist()]
     two = max(len(values), 0 if p is None else p.shape[2]) == 2
-    colours = np.array(BLACK_AND_WHITE if two else [_colour(i) for i in range(len(values))], np.uint8)
+    colours = np.array([BLACK, WHITE] if two else [_colour(i) for i in range(len(values))], np.uint8)
     key = f"white: {names[1]}, black: {names[0]}" if two else f"{len(values)} classes"
 
     panels = [_Panel(f"image\n{h} x {w}", _displayed(picture[::step, ::step]))]
@@ -192,7 +193,7 @@ def _panels(
     else:
         real = _indices("truth", true, values)
         errors = f"red: {names[1]} missed, blue: invented" if two else "vivid: wrong, pale: right"
-        marked = _black_and_white_errors(real, found) if two else _colour_errors(real, found, colours)
+        marked = np.array(ERRORS, np.uint8)[real, found] if two else _colour_errors(real, found, colours)
         panels += [_Panel(f"truth\n{key}", colours[real]), _Panel(f"prediction\n{errors}", marked)]
     if p is not None:
         what = f"probability of {names[1]}" if two else "largest probability"
@@ -248,13 +249,6 @@ def _colour(i: int) -> tuple[float, float, float]:
     times, place = divmod(max(i - 1, 0), len(COLOURS) - 1)
     red, green, blue = COLOURS[place + 1 if i else 0]
     return red * DARKER**times, green * DARKER**times, blue * DARKER**times
-
-
-def _black_and_white_errors(real: NDArray, found: NDArray) -> NDArray[np.uint8]:
-    marked = np.array(BLACK_AND_WHITE, np.uint8)[found]
-    marked[real > found] = MISSED
-    marked[found > real] = INVENTED
-    return marked
 
 
 def _colour_errors(real: NDArray, found: NDArray, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:

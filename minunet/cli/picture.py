@@ -46,10 +46,8 @@ def _grey(array: NDArray) -> Image.Image:
 
 def _compared(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> Image.Image:
     """Return the found mask, black on white, what was missed in red and what was invented in blue."""
-    rgb = np.where(found[..., None], 0, 255).repeat(3, axis=-1).astype(np.uint8)
-    rgb[truth & ~found] = MISSED
-    rgb[found & ~truth] = FALSE
-    return Image.fromarray(rgb)
+    colours = np.array([[(255, 255, 255), FALSE], [MISSED, (0, 0, 0)]], np.uint8)
+    return Image.fromarray(colours[truth.astype(int), found.astype(int)])
 
 
 def _curve(history: Mapping[str, Sequence[float]], width: int, height: int) -> Image.Image:

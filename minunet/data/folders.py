@@ -148,8 +148,7 @@ def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_p
         raise ValueError(f"{file} is a file and {folder} a folder; images and masks are two folders, or two files")
     if not images.is_dir():
         return Matching([Matched(images, masks)], [], [], [])
-    image_files, mask_files, ignored = _sort_files(images, masks, image_pattern, mask_pattern)
-    return _match_names(image_files, mask_files, ignored)
+    return _match_names(*_sort_files(images, masks, image_pattern, mask_pattern))
 
 
 def image_files(folder: Path, pattern: str = "*") -> tuple[list[Path], list[Path]]:

@@ -51,8 +51,7 @@ class Normalizer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold, for the model file."""
-        numbers = {name: None if v is None else v.tolist() for name, v in (("low", self.low), ("high", self.high))}
-        return {"mode": self.mode, **numbers}
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Normalizer:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import augment as symmetries
 from .mirror import mirror
 from .rng import generator
 
 FEW = 10  # with fewer images, a strip of each is held out instead of whole ones
 MIN_STRIP = 8  # pixels: less tells nothing
+N_SYMMETRIES = 8  # of a square: quarter turns and flips
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,19 @@ class PatchSampler:
         weight = (_within(rows, h)[:, None] & _within(cols, w)).astype(np.float32)
         if example.weight is not None:
             weight *= example.weight[inside]
-        k = int(rng.integers(symmetries.N_SYMMETRIES)) if self.augment else 0
-        return tuple(symmetries.apply(array, k) for array in (image, label, weight))  # type: ignore[return-value]
+        k = int(rng.integers(N_SYMMETRIES)) if self.augment else 0
+        return tuple(symmetry(array, k) for array in (image, label, weight))  # type: ignore[return-value]
 
     def _window(self, rng: np.random.Generator, size: int) -> tuple[NDArray, NDArray]:
         """Return the patch's indices along one side, and those of the input with its margin."""
         start = int(rng.integers(max(size - self.patch_size, 0) + 1))
         return np.arange(start, start + self.patch_size), np.arange(start - self.margin, start + self.patch_size + self.margin)
+
+
+def symmetry(square: NDArray, k: int) -> NDArray:
+    """Return symmetry k, 0 to 7, of an array (P, P, ...): k % 4 quarter turns, then for k >= 4 a flip. 0 changes nothing."""
+    turned = np.rot90(square, k % 4)
+    return turned[:, ::-1] if k >= 4 else turned
 
 
 def _within(indices: NDArray, size: int) -> NDArray[np.bool_]:
