@@ -193,7 +193,9 @@ def _panels(
     else:
         real = _indices("truth", true, values)
         errors = f"red: {names[1]} missed, blue: invented" if two else "vivid: wrong, pale: right"
-        marked = np.array(ERRORS, np.uint8)[real, found] if two else _colour_errors(real, found, colours)
+        pale = (colours * (1 - PALE) + 255 * PALE).astype(np.uint8)
+        vivid = (real != found)[..., None]
+        marked = np.array(ERRORS, np.uint8)[real, found] if two else np.where(vivid, colours[found], pale[found])
         panels += [_Panel(f"truth\n{key}", colours[real]), _Panel(f"prediction\n{errors}", marked)]
     if p is not None:
         what = f"probability of {names[1]}" if two else "largest probability"
@@ -249,11 +251,6 @@ def _colour(i: int) -> tuple[float, float, float]:
     times, place = divmod(max(i - 1, 0), len(COLOURS) - 1)
     red, green, blue = COLOURS[place + 1 if i else 0]
     return red * DARKER**times, green * DARKER**times, blue * DARKER**times
-
-
-def _colour_errors(real: NDArray, found: NDArray, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    pale = (colours * (1 - PALE) + 255 * PALE).astype(np.uint8)
-    return np.where((real == found)[..., None], pale[found], colours[found])
 
 
 def _draw_panels(ax: Axes, panels: Sequence[_Panel], slot: float) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..plot import BLACK, DICE, INVENTED, LOSS, MISSED, WHITE
+
 INK, GREY, PALE = (30, 30, 40), (120, 120, 130), (222, 222, 228)
-MISSED, FALSE, LOSS, DICE = (214, 60, 50), (40, 110, 220), (200, 90, 30), (20, 120, 160)
 PAD, CAPTION = 18, 26
 _font = ImageFont.load_default
 
@@ -46,7 +47,7 @@ def _grey(array: NDArray) -> Image.Image:
 
 def _compared(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> Image.Image:
     """Return the found mask, black on white, what was missed in red and what was invented in blue."""
-    colours = np.array([[(255, 255, 255), FALSE], [MISSED, (0, 0, 0)]], np.uint8)
+    colours = np.array([[WHITE, INVENTED], [MISSED, BLACK]], np.uint8)
     return Image.fromarray(colours[truth.astype(int), found.astype(int)])
 
 
