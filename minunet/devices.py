@@ -18,7 +18,8 @@ def resolve(device: str) -> str:
 
     ValueError says what is missing, and how to get it, where there is no such device.
     """
-    check_name(device)
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|gpu(:\d+)?", device):
+        raise ValueError(f"device is {device!r}; it takes 'auto', 'cpu', 'gpu' or 'gpu:1'")
     if device == "cpu":
         return "cpu"
     trouble = _gpu().trouble()
@@ -32,15 +33,9 @@ def resolve(device: str) -> str:
     return f"gpu:{index}"
 
 
-def check_name(device: object) -> None:
-    """Raise a ValueError unless device is a name that `resolve` takes."""
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|gpu(:\d+)?", device):
-        raise ValueError(f"device is {device!r}; it takes 'auto', 'cpu', 'gpu' or 'gpu:1'")
-
-
 def using(place: str) -> AbstractContextManager:
     """Return a context in which what is allocated and launched on a GPU goes to the one at this place; none for "cpu"."""
-    return nullcontext() if place == "cpu" else _gpu().door().on(_index(place))
+    return nullcontext() if place == "cpu" else _gpu().door().on(int(place.partition(":")[2]))
 
 
 def precision_at(place: str, precision: str) -> str:
@@ -73,7 +68,11 @@ def computing(place: str, *, precision: str, n_threads: int | None) -> Iterator[
 
 def backend(place: str) -> ModuleType:
     """Return the kernels that serve arrays at this place."""
-    return kernels.for_array(None) if place == "cpu" else _load_gpu()
+    if place == "cpu":
+        return kernels.for_array(None)
+    from .kernels import gpu
+
+    return gpu
 
 
 def free_bytes(place: str) -> int:
@@ -89,17 +88,7 @@ def say_if_unused(place: str) -> None:
         print(f"minunet: training on the CPU, for {trouble}", file=sys.stderr)
 
 
-def _index(place: str) -> int:
-    return int(place.partition(":")[2])
-
-
 def _gpu() -> ModuleType:
     from .kernels.gpu import device
 
     return device
-
-
-def _load_gpu() -> ModuleType:
-    from .kernels import gpu
-
-    return gpu

@@ -36,8 +36,7 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     """Raise an OSError that says why, if a file at path could not be written: to be asked before long work, not after."""
     folder = _target(path)[0].parent
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise PermissionError(f"nothing can be written into {folder}: {error.strerror}") from error
 

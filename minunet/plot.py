@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 LOSS, DICE = "#c85a1e", "#1478a0"
 MISSED, INVENTED = (214, 60, 50), (40, 110, 220)
-BLACK_AND_WHITE = ((0, 0, 0), (255, 255, 255))
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+ERRORS = ((BLACK, INVENTED), (MISSED, WHITE))  # by the true class, of two, and the predicted one
 COLOURS = (  # told apart by most eyes (Okabe and Ito 2008)
     (0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
 )  # fmt: skip
@@ -62,6 +63,8 @@ def learning_curves(model_or_history: Any, ax: Axes | None = None) -> Axes:
     if not len(history.get("loss", ())):
         raise ValueError("there is no epoch to draw; learning_curves takes a fitted UNet, or its history_")
     ax = ax or _new_axes(7.2, 3.4)
+    from matplotlib.ticker import MaxNLocator
+
     lines = [_curve(ax, history["loss"], "training loss", LOSS)]
     if len(history.get("val_loss", ())):
         lines.append(_curve(ax, history["val_loss"], "validation loss", LOSS, linestyle="--", markerfacecolor="white"))
@@ -71,7 +74,9 @@ def learning_curves(model_or_history: Any, ax: Axes | None = None) -> Axes:
         right = ax.twinx()
         lines.append(_curve(right, history["val_dice"], "validation Dice", DICE))
         _style_scale(right, "validation Dice", DICE, 1)
-    _style_epochs(ax, len(history["loss"]))
+    ax.set_xlim(0.5, len(history["loss"]) + 0.5)  # one epoch has a width, too
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xlabel("epoch", color=DARK)
     ax.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, labelcolor=DARK)
     return ax
 
@@ -104,9 +109,7 @@ def comparison(
     return ax
 
 
-def confusion_matrix(
-    truth: Any, prediction: Any, classes: Sequence[int] | NDArray | None = None, ax: Axes | None = None
-) -> Axes:
+def confusion_matrix(truth: Any, prediction: Any, classes: Sequence[int] | NDArray | None = None, ax: Axes | None = None) -> Axes:
     """Draw how the pixels of each true class (rows) were predicted (columns): their number and their share of the row.
 
     truth, prediction : masks of one shape, or lists of masks. classes : the sorted mask values; None takes those found.
@@ -150,14 +153,6 @@ def _curve(ax: Axes, values: Sequence[float | None], label: str, colour: str, **
     return ax.plot(np.arange(1, len(numbers) + 1), numbers, color=colour, label=label, marker=marker, markersize=4, **style)[0]
 
 
-def _style_epochs(ax: Axes, n: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    ax.set_xlim(0.5, n + 0.5)  # one epoch has a width, too
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xlabel("epoch", color=DARK)
-
-
 def _style_scale(ax: Axes, name: str, colour: str, highest: float) -> None:
     ax.set_ylim(0, 1.04 * highest)  # so that a dot at the top is a whole dot
     ax.set_ylabel(name, color=colour)
@@ -188,7 +183,7 @@ def _panels(
     values = _class_values([predicted] if true is None else [true, predicted], p, classes)
     names = [str(value) for value in values.tolist()]
     two = max(len(values), 0 if p is None else p.shape[2]) == 2
-    colours = np.array(BLACK_AND_WHITE if two else [_colour(i) for i in range(len(values))], np.uint8)
+    colours = np.array([BLACK, WHITE] if two else [_colour(i) for i in range(len(values))], np.uint8)
     key = f"white: {names[1]}, black: {names[0]}" if two else f"{len(values)} classes"
 
     panels = [_Panel(f"image\n{h} x {w}", _displayed(picture[::step, ::step]))]
@@ -198,7 +193,9 @@ def _panels(
     else:
         real = _indices("truth", true, values)
         errors = f"red: {names[1]} missed, blue: invented" if two else "vivid: wrong, pale: right"
-        marked = _black_and_white_errors(real, found) if two else _colour_errors(real, found, colours)
+        pale = (colours * (1 - PALE) + 255 * PALE).astype(np.uint8)
+        vivid = (real != found)[..., None]
+        marked = np.array(ERRORS, np.uint8)[real, found] if two else np.where(vivid, colours[found], pale[found])
         panels += [_Panel(f"truth\n{key}", colours[real]), _Panel(f"prediction\n{errors}", marked)]
     if p is not None:
         what = f"probability of {names[1]}" if two else "largest probability"
@@ -256,18 +253,6 @@ def _colour(i: int) -> tuple[float, float, float]:
     return red * DARKER**times, green * DARKER**times, blue * DARKER**times
 
 
-def _black_and_white_errors(real: NDArray, found: NDArray) -> NDArray[np.uint8]:
-    marked = np.array(BLACK_AND_WHITE, np.uint8)[found]
-    marked[real > found] = MISSED
-    marked[found > real] = INVENTED
-    return marked
-
-
-def _colour_errors(real: NDArray, found: NDArray, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    pale = (colours * (1 - PALE) + 255 * PALE).astype(np.uint8)
-    return np.where((real == found)[..., None], pale[found], colours[found])
-
-
 def _draw_panels(ax: Axes, panels: Sequence[_Panel], slot: float) -> None:
     """Draw panels into slots of this width, in pixels of the image."""
     from matplotlib.patches import Rectangle
@@ -282,9 +267,7 @@ def _draw_panels(ax: Axes, panels: Sequence[_Panel], slot: float) -> None:
             caption, (left + w / 2, 0), xytext=(0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=9,
             linespacing=1.3, color=DARK, annotation_clip=False,
         )  # fmt: skip
-    ax.set_xlim(0, (len(panels) - 1) * pitch + slot)
-    ax.set_ylim(h, 0)
-    ax.set_aspect("equal")
+    ax.set(xlim=(0, (len(panels) - 1) * pitch + slot), ylim=(h, 0), aspect="equal")
     ax.axis("off")
 
 

@@ -1,4 +1,4 @@
-"""The command `minunet`. Each subcommand is a module with add_parser(subparsers) and run(arguments)."""
+"""The command `minunet`. Each subcommand is a module with HELP, DESCRIPTION, EXAMPLES, add_flags(parser) and run(arguments)."""
 
 from __future__ import annotations
 
@@ -34,5 +34,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minunet {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        command.add_parser(subparsers).set_defaults(run=command.run)
+        added = subparsers.add_parser(
+            command.__name__.rpartition(".")[2],
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter if "\n" in command.EXAMPLES else argparse.HelpFormatter,
+        )
+        command.add_flags(added)
+        added.set_defaults(run=command.run, parser=added)
     return parser

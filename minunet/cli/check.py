@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from .. import devices, kernels, losses
-from ..data.folders import Matched, Matching, Pair, match, names, read_pair
-from ..data.images import ImageFileError, shown
+from ..data.folders import Matching, Pair, match, names, read_matched
+from ..data.images import shown
 from ..data.labels import resolve_class_weight
 from ..data.sampling import Example, split
 from ..data.survey import LEVELS, Finding, Survey, survey
@@ -28,8 +28,13 @@ from ..training.memory import free_memory, training_bytes
 from ..training.pace import seconds_per_step
 from ..training.schedule import Schedule, steps_per_epoch
 from ..unet import UNet, fitting_patch
-from . import flags, progress
+from . import flags
 
+HELP = "look for mistakes in images and masks before training"
+DESCRIPTION = (
+    "Read images and masks as `minunet train` would; tell what they are, what is wrong or odd with them, how much memory and "
+    "time a training takes on this machine, and which command to run next."
+)
 EXAMPLES = """examples:
   minunet check images masks
   minunet check DRIVE/images DRIVE/1st_manual
@@ -62,9 +67,14 @@ class Plan:
         return devices.computing(place, precision=self.unet.precision, n_threads=self.unet.n_threads)
 
     @property
+    def takes(self) -> str:
+        """How much memory training takes, for people."""
+        return size_text(self.n_bytes(self.unet.batch_size))
+
+    @property
     def fits(self) -> bool:
-        """Whether that much memory is free."""
-        return self.n_bytes(self.unet.batch_size) <= self.free_bytes
+        """Whether that much is free."""
+        return self.fitting_batch == self.unet.batch_size
 
     @property
     def fitting_batch(self) -> int | None:
@@ -72,20 +82,10 @@ class Plan:
         return next((n for n in range(self.unet.batch_size, 0, -1) if self.n_bytes(n) <= self.free_bytes), None)
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "check",
-        help="look for mistakes in images and masks before training",
-        description="Read images and masks as `minunet train` would; tell what they are, what is wrong or odd with them, how "
-        "much memory and time a training takes on this machine, and which command to run next.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_data_flags(parser)
     flags.add_output_flags(parser, verbose="list the pairs, too")
     flags.add_estimator_flags(parser)
-    parser.set_defaults(parser=parser)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,9 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
     matching = match(
         arguments.images, arguments.masks, image_pattern=arguments.image_pattern, mask_pattern=arguments.mask_pattern
     )
-    pairs, unreadable = _read(matching.pairs, arguments.quiet)
+    pairs, unreadable = read_matched(flags.each(matching.pairs, "reading", arguments.quiet))
     found = survey(pairs, arguments.classes)
-    findings = [*unreadable, *_partners(matching, arguments.skip_unpaired), *found.findings]
+    findings = [Finding("error", text) for text in unreadable] + _partners(matching, arguments.skip_unpaired) + found.findings
     plan, refused = (None, []) if _errors(findings) else _plan(unet, pairs, found)
     findings += refused
     if not arguments.quiet:
@@ -110,18 +110,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _errors(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.level == "error"]
-
-
-def _read(matched: Sequence[Matched], quiet: bool) -> tuple[list[Pair], list[Finding]]:
-    """Return the pairs that can be read, and a finding on each that cannot."""
-    pairs: list[Pair] = []
-    unreadable = []
-    for files in progress.each(matched, "reading", quiet):
-        try:
-            pairs += read_pair(files)
-        except ImageFileError as error:
-            unreadable.append(Finding("error", str(error)))
-    return pairs, unreadable
 
 
 def _partners(matching: Matching, skip_unpaired: bool) -> list[Finding]:
@@ -154,13 +142,11 @@ def _plan(unet: UNet, pairs: Sequence[Pair], found: Survey) -> tuple[Plan | None
     beside = kernels.place(network.flat) == "cpu"  # the images, as float32 and int32, lie in the same memory
     data_bytes = sum(4 * (pair.image.size + pair.mask.size) for pair in pairs) if beside else 0
     plan = Plan(network, unet, patch_size, schedule, data_bytes, free_memory(network))
-    return plan, [] if plan.fits else [_lacking(plan)]
-
-
-def _lacking(plan: Plan) -> Finding:
-    takes, free = size_text(plan.n_bytes(plan.unet.batch_size)), size_text(plan.free_bytes)
+    if plan.fits:
+        return plan, []
     remedy = f"--batch-size {plan.fitting_batch} fits" if plan.fitting_batch else "reduce --patch-size or --base-channels"
-    return Finding("warning", f"training takes about {takes} of memory, but only {free} are free; {remedy}")
+    text = f"training takes about {plan.takes} of memory, but only {size_text(plan.free_bytes)} are free; {remedy}"
+    return plan, [Finding("warning", text)]
 
 
 def _print_facts(matching: Matching, found: Survey, n_unreadable: int, verbose: bool) -> None:
@@ -185,16 +171,11 @@ def _facts(matching: Matching, found: Survey, n_unreadable: int) -> list[tuple[s
         rows.append(("ignored", f"{names(matching.ignored)}: no names of images"))
     if found.sizes:
         channels = Counter({"grey" if n == 1 else f"{n} channels": count for n, count in found.channels.items()})
-        rows.append(("sizes", _sizes(found)))
+        sizes = [f"{h} x {w}" for h, w in sorted(found.sizes, key=lambda size: (size[0] * size[1], size))]
+        rows.append(("sizes", sizes[0] if len(sizes) == 1 else f"{len(sizes)} different, from {sizes[0]} to {sizes[-1]}"))
         rows.append(("images", f"{_kinds(channels)}; {_kinds(found.dtypes)}"))
         rows.append(("masks", _kinds(found.mask_dtypes)))
     return rows
-
-
-def _sizes(found: Survey) -> str:
-    ordered = sorted(found.sizes, key=lambda size: (size[0] * size[1], size))
-    least, most = (f"{h} x {w}" for h, w in (ordered[0], ordered[-1]))
-    return least if len(ordered) == 1 else f"{len(ordered)} different, from {least} to {most}"
 
 
 def _kinds(counts: Counter[str]) -> str:
@@ -203,20 +184,15 @@ def _kinds(counts: Counter[str]) -> str:
 
 
 def _print_findings(findings: Sequence[Finding], quiet: bool) -> None:
-    lines = [
-        f"{level}: {finding.text}"
-        for level in (LEVELS[:2] if quiet else LEVELS)
-        for finding in findings
-        if finding.level == level
-    ]
+    told = LEVELS[:2] if quiet else LEVELS
+    lines = [f"{level}: {text}" for level in told for found, text in findings if found == level]
     if lines:
         print("\n".join(lines if quiet else ["", *lines]), flush=True)
 
 
 def _print_cost(plan: Plan) -> None:
     """Print the memory that training takes; where it is there, the time, from steps that are taken now."""
-    takes, free = size_text(plan.n_bytes(plan.unet.batch_size)), size_text(plan.free_bytes)
-    print(f"\n{'memory':10} about {takes}, of {free} free", flush=True)
+    print(f"\n{'memory':10} about {plan.takes}, of {size_text(plan.free_bytes)} free", flush=True)
     if not plan.fits:
         return
     if sys.stderr.isatty():
@@ -230,12 +206,10 @@ def _time(schedule: Schedule, seconds: float) -> str:
     """Return how long a training takes with so many seconds a step."""
     total = schedule.n_steps * seconds
     each = f"of {schedule.steps_per_epoch} steps, {seconds:{'.2g' if seconds < 10 else '.0f'}} s each"
-    if schedule.max_minutes is None:
-        return f"about {_duration(total)} on this machine: {schedule.max_epochs} epochs {each}; --max-minutes ends it sooner"
-    given = 60 * schedule.max_minutes
-    if total <= given:
-        return f"about {_duration(total)} on this machine: {schedule.max_epochs} epochs {each}"
-    return f"{_duration(given)} as asked for, about {given / total * schedule.max_epochs:.2g} epochs {each}"
+    if schedule.max_minutes is not None and total > (given := 60 * schedule.max_minutes):
+        return f"{_duration(given)} as asked for, about {given / total * schedule.max_epochs:.2g} epochs {each}"
+    hint = "; --max-minutes ends it sooner" if schedule.max_minutes is None else ""
+    return f"about {_duration(total)} on this machine: {schedule.max_epochs} epochs {each}{hint}"
 
 
 def _duration(seconds: float) -> str:
@@ -257,13 +231,9 @@ def _next(arguments: argparse.Namespace, findings: Sequence[Finding], found: Sur
         changes["class_weight"] = "balanced"
     if plan and plan.fitting_batch:
         changes["batch_size"] = plan.fitting_batch
-    return f"\nNext: {_command('train', arguments, changes)} -o {_free_name('model', '.safetensors')}"
-
-
-def _free_name(stem: str, suffix: str) -> str:
-    """Return a file name that is not taken here."""
-    stems = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    return next(f"{free}{suffix}" for free in stems if not Path(f"{free}{suffix}").exists())
+    outputs = itertools.chain(["model.safetensors"], (f"model-{number}.safetensors" for number in itertools.count(2)))
+    free = next(output for output in outputs if not Path(output).exists())
+    return f"\nNext: {_command('train', arguments, changes)} -o {free}"
 
 
 def _command(name: str, arguments: argparse.Namespace, changes: dict[str, Any]) -> str:

@@ -10,17 +10,16 @@ from typing import Any
 
 from .. import files
 
+HELP = "train on synthetic tissue for two to three minutes and draw the result"
+DESCRIPTION = (
+    "Train a U-Net on synthetic electron microscopy, score it on unseen images beside a tuned blur-and-threshold, and write "
+    "demo.png and demo.safetensors."
+)
+EXAMPLES = "example: minunet demo --output results"
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "demo",
-        help="train on synthetic tissue for two to three minutes and draw the result",
-        description="Train a U-Net on synthetic electron microscopy, score it on unseen images beside a tuned "
-        "blur-and-threshold, and write demo.png and demo.safetensors.",
-        epilog="example: minunet demo --output results",
-    )
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("."), metavar="DIR", help="where to write (default: here)")
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,14 @@ from ..data import labels as label_codes
 from ..data.folders import Pair, read_pairs
 from ..evaluation import metrics
 from ..unet import UNet, load
-from . import flags, progress
+from . import flags
+
+HELP = "score a model on images with masks"
+DESCRIPTION = (
+    "Predict images and compare with their masks: pixel error, Dice and IoU of each class from counts pooled over all pixels, "
+    "and the mean adapted Rand error of the objects (4-connected regions of what is not the lowest class)."
+)
+EXAMPLES = "example: minunet evaluate model.safetensors test/images test/masks --csv scores.csv"
 
 
 class Row(NamedTuple):
@@ -30,14 +37,7 @@ class Row(NamedTuple):
     adapted_rand: float
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="score a model on images with masks",
-        description="Predict images and compare with their masks: pixel error, Dice and IoU of each class from counts pooled "
-        "over all pixels, and the mean adapted Rand error of the objects (4-connected regions of what is not the lowest class).",
-        epilog="example: minunet evaluate model.safetensors test/images test/masks --csv scores.csv",
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a file that `minunet train` wrote")
     flags.add_data_flags(parser)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores here, a row an image and one for all")
@@ -45,7 +45,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
     parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
     flags.add_output_flags(parser, verbose="print a row an image, too")
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     pairs = read_pairs(arguments.images, arguments.masks, **flags.pairing(arguments))
     truths = _truths(unet, pairs, arguments.classes)
     predictions = []
-    for pair in progress.each(pairs, "evaluating", arguments.quiet):
+    for pair in flags.each(pairs, "evaluating", arguments.quiet):
         with flags.about(pair.name):
             predictions.append(unet.predict([pair.image])[0])
     rows = [score(pair.name, [t], [p], unet.classes_) for pair, t, p in zip(pairs, truths, predictions, strict=True)]
@@ -76,7 +75,7 @@ def score(name: str, truths: Sequence[NDArray], predictions: Sequence[NDArray], 
     """Return the scores of predictions (H, W) against truths, both in mask values."""
     values = classes.tolist()
     t, p = list(truths), list(predictions)
-    objects = [(metrics.segments(a != classes[0]), metrics.segments(b != classes[0])) for a, b in zip(t, p, strict=True)]
+    objects = [[metrics.segments(mask != classes[0]) for mask in pair] for pair in zip(t, p, strict=True)]
     rand = _mean([metrics.adapted_rand_error(a, b) for a, b in objects if a.any()])
     return Row(name, metrics.pixel_error(t, p), metrics.dice(t, p, values), metrics.iou(t, p, values), rand)
 

@@ -1,4 +1,4 @@
-"""Flags that commands share: where the data is, and every parameter of the estimator, described by its docstring."""
+"""What commands share: flags for the data and for every parameter of the estimator, described by its docstring; progress."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import argparse
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
+
+from tqdm import tqdm
 
 from ..parameters import CHOICES, check_parameters
 from ..unet import UNet
 
+Item = TypeVar("Item")
 UNFLAGGED = ("verbose",)  # -q and -v are its flags
 
 
@@ -93,6 +96,11 @@ def _class_weight(text: str) -> Any:
     except ValueError:
         form = "'balanced', or a weight for each mask value, as in 0=1,255=0.2"
         raise argparse.ArgumentTypeError(f"{json.dumps(text)} is no class weight; it takes {form}") from None
+
+
+def each(items: Iterable[Item], label: str, quiet: bool) -> Iterable[Item]:
+    """Return the items, with a bar in a terminal that moves as they are taken."""
+    return tqdm(items, desc=label, unit="image", disable=quiet or None, leave=False)  # None: where there is no terminal
 
 
 @contextmanager

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..plot import BLACK, DICE, INVENTED, LOSS, MISSED, WHITE
+
 INK, GREY, PALE = (30, 30, 40), (120, 120, 130), (222, 222, 228)
-MISSED, FALSE, LOSS, DICE = (214, 60, 50), (40, 110, 220), (200, 90, 30), (20, 120, 160)
 PAD, CAPTION = 18, 26
+_font = ImageFont.load_default
 
 
 def draw(
@@ -45,10 +47,8 @@ def _grey(array: NDArray) -> Image.Image:
 
 def _compared(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> Image.Image:
     """Return the found mask, black on white, what was missed in red and what was invented in blue."""
-    rgb = np.where(found[..., None], 0, 255).repeat(3, axis=-1).astype(np.uint8)
-    rgb[truth & ~found] = MISSED
-    rgb[found & ~truth] = FALSE
-    return Image.fromarray(rgb)
+    colours = np.array([[WHITE, INVENTED], [MISSED, BLACK]], np.uint8)
+    return Image.fromarray(colours[truth.astype(int), found.astype(int)])
 
 
 def _curve(history: Mapping[str, Sequence[float]], width: int, height: int) -> Image.Image:
@@ -89,7 +89,3 @@ def _ceiling(value: float) -> float:
     """Return a round number a little above value, for an axis."""
     power = 10 ** np.floor(np.log10(value)) if value > 0 else 1.0
     return float(next(step * power for step in (1, 1.2, 1.6, 2, 3, 4, 6, 8, 10) if step * power >= value))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

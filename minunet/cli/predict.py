@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -20,24 +19,21 @@ from ..data.folders import image_files
 from ..data.images import read_image, shown
 from ..data.labels import MAX_CLASSES
 from ..unet import UNet, load
-from . import flags, progress
+from . import flags
 from .overlay import overlay
 
+HELP = "segment images with a model"
+DESCRIPTION = (
+    "Write for each image OUT/<stem>.png with the mask's own values (.tif for a stack, or more than 16 bits), and "
+    "OUT/<stem>_overlay.png to look at: each class but the most frequent one tinted, with its outline."
+)
 EXAMPLES = """examples:
   minunet predict model.safetensors new-images -o out
   minunet predict model.safetensors a.tif b.png -o out --probabilities
 """
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "predict",
-        help="segment images with a model",
-        description="Write for each image OUT/<stem>.png with the mask's own values (.tif for a stack, or more than 16 bits), "
-        "and OUT/<stem>_overlay.png to look at: each class but the most frequent one tinted, with its outline.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a file that `minunet train` wrote")
     parser.add_argument("inputs", type=Path, nargs="+", metavar="FILE-OR-FOLDER", help="images, or folders of images")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the folder to write to")
@@ -49,7 +45,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
     parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
     flags.add_output_flags(parser, verbose="tell each image's shares of the classes")
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     targets = _targets(paths, arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
     n_failed = 0
-    for path in progress.each(paths, "predicting", arguments.quiet):
+    for path in flags.each(paths, "predicting", arguments.quiet):
         try:
             pages = read_image(path)
             with flags.about(shown(path)):
@@ -82,16 +77,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def encode_labels(pages: Sequence[NDArray], classes: NDArray) -> tuple[str, bytes]:
     """Return a file's ending and content that hold the pages of mask values (H, W) unchanged: PNG, or else TIFF."""
-    buffer = io.BytesIO()
-    least, largest = (int(value) for value in (classes.min(), classes.max()))
+    least, largest = int(classes.min()), int(classes.max())
     if len(pages) == 1 and least >= 0 and largest < 2**16:
         dtype = np.dtype(bool if classes.dtype == bool else np.uint8 if largest < 2**8 else np.uint16)
+        buffer = io.BytesIO()
         Image.fromarray(pages[0].astype(dtype)).save(buffer, "PNG")
         return ".png", buffer.getvalue()
     dtypes = (np.uint8, np.uint16, np.uint32, np.uint64) if least >= 0 else (np.int8, np.int16, np.int32, np.int64)
     dtype = next(np.dtype(t) for t in dtypes if np.iinfo(t).min <= least and largest <= np.iinfo(t).max)
-    _write_tiff(buffer, [page.astype(dtype) for page in pages], "YX")
-    return ".tif", buffer.getvalue()
+    return ".tif", _tiff([page.astype(dtype) for page in pages], "YX")
 
 
 def _gather(inputs: Sequence[Path]) -> list[Path]:
@@ -117,15 +111,12 @@ def _require_output(output: Path, inputs: Sequence[Path]) -> None:
 
 def _targets(paths: Sequence[Path], arguments: argparse.Namespace) -> dict[Path, Path]:
     """Return for each image its output, without an ending; refuse two images with one, and what is there already."""
-    targets: dict[Path, Path] = {}
     owner: dict[str, Path] = {}
     for path in paths:
-        if path.stem.casefold() in owner:
-            raise ValueError(
-                f"{owner[path.stem.casefold()]} and {path} would both be written as {path.stem}; predict them into two folders"
-            )
-        owner[path.stem.casefold()] = path
-        targets[path] = arguments.output / path.stem
+        first = owner.setdefault(path.stem.casefold(), path)
+        if first is not path:
+            raise ValueError(f"{first} and {path} would both be written as {path.stem}; predict them into two folders")
+    targets = {path: arguments.output / path.stem for path in paths}
     if not arguments.force:
         endings = (".png", ".tif", "_overlay.png", "_overlay.tif", "_probabilities.tif")
         for path in (target.with_name(target.name + ending) for target in targets.values() for ending in endings):
@@ -150,22 +141,20 @@ def _write(
         pictures[0].save(buffer, "TIFF", save_all=True, append_images=pictures[1:], compression="tiff_deflate")
     files.atomic_write(target.with_name(f"{target.name}_overlay{'.png' if len(pictures) == 1 else '.tif'}"), buffer.getvalue())
     if with_probabilities:
-        buffer = io.BytesIO()
-        _write_tiff(buffer, [np.moveaxis(p, -1, 0) for p in probabilities], "CYX")
-        files.atomic_write(target.with_name(f"{target.name}_probabilities.tif"), buffer.getvalue())
+        content = _tiff([np.moveaxis(p, -1, 0) for p in probabilities], "CYX")
+        files.atomic_write(target.with_name(f"{target.name}_probabilities.tif"), content)
     return written
 
 
-def _write_tiff(buffer: io.BytesIO, pages: Sequence[NDArray], axes: str) -> None:
-    """Write pages, a stack where they are several and alike, else one series each."""
-    alike = len({page.shape for page in pages}) == 1
-    options: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib"}
+def _tiff(pages: Sequence[NDArray], axes: str) -> bytes:
+    """Return pages as a TIFF file: a stack where they are several and alike, else one series each."""
+    if len(pages) > 1 and len({page.shape for page in pages}) == 1:
+        pages, axes = [np.stack(pages)], f"Q{axes}"
+    buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
-        if alike and len(pages) > 1:
-            writer.write(np.stack(pages), metadata={"axes": f"Q{axes}"}, **options)
-        else:
-            for page in pages:
-                writer.write(page, metadata={"axes": axes}, **options)
+        for page in pages:
+            writer.write(page, metadata={"axes": axes}, photometric="minisblack", compression="zlib")
+    return buffer.getvalue()
 
 
 def _warn(path: Path, pages: Sequence[NDArray], labels: Sequence[NDArray]) -> None:

@@ -245,29 +245,20 @@ def _row(cells: Sequence[str], kind: str = "") -> str:
     return f'<tr{attribute}><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>\n'
 
 
-def _figure(
-    draw: Callable[[Axes], Any], size: tuple[float, float], alt: str, caption: str = "", *, wide: bool = False
-) -> str:
+def _figure(draw: Callable[[Axes], Any], size: tuple[float, float], alt: str, caption: str = "", *, wide: bool = False) -> str:
     """Return what `draw` draws, on at most this size in inches; what is wide may be scrolled on a phone."""
-    png = _png(draw, size)
+    from matplotlib.figure import Figure  # not pyplot, which would hold the figure and may want a display
+
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure.add_subplot())
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.05)
+    png = buffer.getvalue()
     width, height = (int.from_bytes(png[i : i + 4], "big") * 96 // DPI for i in (16, 20))  # of its header, for 96 an inch
     source = base64.b64encode(png).decode("ascii")
     image = f'<img width="{width}" height="{height}" alt="{escape(alt)}" src="data:image/png;base64,{source}">'
     text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f"<figure{' class=wide' if wide else ''}>{image}{text}</figure>\n"
-
-
-def _png(draw: Callable[[Axes], Any], size: tuple[float, float]) -> bytes:
-    """Return a PNG; pyplot, which would hold the figure and may want a display, is not asked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    draw(figure.add_subplot())
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.05)
-    return buffer.getvalue()
 
 
 def _plain(value: Any) -> Any:

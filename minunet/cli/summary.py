@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from ..unet import load
 from . import flags
 
+HELP = "show a network's steps, parameters, work and memory"
+DESCRIPTION = "Print each step of the U with its output shape, parameters, work and what a pixel sees, and the totals."
+EXAMPLES = "examples: minunet summary model.safetensors; minunet summary --base-channels 64 --size 256 256"
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "summary",
-        help="show a network's steps, parameters, work and memory",
-        description="Print each step of the U with its output shape, parameters, work and what a pixel sees, and the totals.",
-        epilog="examples: minunet summary model.safetensors; minunet summary --base-channels 64 --size 256 256",
-    )
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL", help="a model file; without one, the flags decide")
     parser.add_argument("--size", type=int, nargs=2, default=(512, 512), metavar=("H", "W"), help="default: 512 512")
     flags.add_estimator_flags(parser)
-    parser.set_defaults(parser=parser)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,14 +7,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import files
 from ..data import labels as label_codes
-from ..data.folders import Pair, read_pairs
+from ..data.folders import Pair, listed, read_pairs
 from ..data.images import content
 from ..data.sampling import FEW, Example, split
 from ..plot import require_matplotlib
@@ -22,6 +21,10 @@ from ..unet import UNet
 from . import flags
 from .report import Judged, write_report
 
+HELP = "learn from images and their masks, and write a model file"
+DESCRIPTION = (
+    "Train a U-Net on images and their masks, paired by name, and write it to one file. Run `minunet check` on them first."
+)
 EXAMPLES = """examples:
   minunet train images masks -o model.safetensors
   minunet train images masks -o model.safetensors --max-minutes 20 --report report
@@ -30,15 +33,7 @@ EXAMPLES = """examples:
 """
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(
-        "train",
-        help="learn from images and their masks, and write a model file",
-        description="Train a U-Net on images and their masks, paired by name, and write it to one file. Run `minunet check` "
-        "on them first.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_data_flags(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL", help="the model file to write")
     parser.add_argument("--force", action="store_true", help="replace an output that is there")
@@ -48,8 +43,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html there (needs matplotlib)")
     flags.add_output_flags(parser, verbose="tell each file that is read")
     flags.add_estimator_flags(parser)
-    parser.set_defaults(parser=parser)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,10 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
     validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
+    x, y = [pair.image for pair in pairs], [pair.mask for pair in pairs]
     try:
-        unet.fit(
-            [pair.image for pair in pairs], [pair.mask for pair in pairs], validation_data=validation, classes=arguments.classes
-        )
+        unet.fit(x, y, validation_data=validation, classes=arguments.classes)
     except FloatingPointError:
         if unet.n_iter_:  # hours may lie in the epochs before
             unet.save(arguments.output)
@@ -72,12 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     unet.save(arguments.output)
     if not arguments.quiet:
-        print(f"Wrote {arguments.output}{_score(unet)}. Next: {_next(arguments)}", flush=True)
+        score = "" if unet.best_score_ is None else f" (validation Dice {unet.history_['val_dice'][-1]:.3f})"
+        following = shlex.join(["minunet", "predict", str(arguments.output), "NEW-IMAGES", "-o", "OUT"])
+        print(f"Wrote {arguments.output}{score}. Next: {following}", flush=True)
     if arguments.report:
         judged, note = judge(unet, pairs, held_out)
-        page = write_report(
-            arguments.report, unet, command=_command(), data=describe(pairs, held_out), judged=judged, note=note
-        )
+        command = shlex.join(["minunet", *sys.argv[1:]])
+        page = write_report(arguments.report, unet, command=command, data=describe(pairs, held_out), judged=judged, note=note)
         if not arguments.quiet:
             print(f"Wrote {page}: open it in a browser.", flush=True)
     return 130 if unet.interrupted_ else 0
@@ -85,17 +78,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[tuple[str, str]]:
     """Return what the data is, as rows of a name and a text."""
-    sizes = sorted({pair.mask.shape for pair in pairs})
-    few = ", ".join(f"{h} x {w}" for h, w in sizes[:3])
+    sizes = [f"{h} x {w}" for h, w in sorted({pair.mask.shape for pair in pairs})]
     counts = label_codes.count_values([pair.mask for pair in pairs])
     total = sum(counts.values())
-    shares = ", ".join(f"{value} ({count / total:.1%})" for value, count in list(counts.items())[:8])
+    shares = [f"{value} ({count / total:.1%})" for value, count in counts.items()]
     kinds = sorted({f"{_channels(pair.image)}, {pair.image.dtype}" for pair in pairs})
     return [
         ("images", f"{len(pairs)}" + (f", and {len(held_out)} to validate on" if held_out else "")),
-        ("sizes", few + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")),
+        ("sizes", listed(sizes, most=3)),
         ("pixels", "; ".join(kinds)),
-        ("classes", shares + (f" and {len(counts) - 8} more" if len(counts) > 8 else "")),
+        ("classes", listed(shares, most=8)),
     ]
 
 
@@ -103,8 +95,7 @@ def warn_of_shared_images(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> No
     """Say which images are in both: a score on what was learned by heart tells nothing."""
     seen = {content(pair.image): pair.name for pair in pairs}
     for pair in held_out:
-        name = seen.get(content(pair.image))
-        if name:
+        if name := seen.get(content(pair.image)):
             print(f"minunet: warning: {pair.name} is in the training ({name}) and in the validation", file=sys.stderr)
 
 
@@ -144,29 +135,13 @@ def _read(arguments: argparse.Namespace, images: Path, masks: Path) -> list[Pair
     if arguments.verbose:
         for pair in pairs:
             print(f"{pair.name}: {' x '.join(map(str, pair.image.shape))}, {pair.image.dtype}")
-    channels = {_n_channels(pair.image): pair.name for pair in reversed(pairs)}
+    channels = {np.atleast_3d(pair.image).shape[2]: pair.name for pair in reversed(pairs)}
     if len(channels) > 1:
-        listed = ", ".join(f"{name} has {n}" for n, name in sorted(channels.items()))
-        raise ValueError(f"the images differ in their number of channels ({listed}); convert them all to grey or all to colour")
+        counts = ", ".join(f"{name} has {n}" for n, name in sorted(channels.items()))
+        raise ValueError(f"the images differ in their number of channels ({counts}); convert them all to grey or all to colour")
     return pairs
 
 
-def _n_channels(image: NDArray) -> int:
-    return 1 if image.ndim == 2 else int(image.shape[2])
-
-
 def _channels(image: NDArray) -> str:
-    n = _n_channels(image)
+    n = np.atleast_3d(image).shape[2]
     return "grey" if n == 1 else f"{n} channels"
-
-
-def _score(unet: UNet) -> str:
-    return "" if unet.best_score_ is None else f" (validation Dice {unet.history_['val_dice'][-1]:.3f})"
-
-
-def _next(arguments: argparse.Namespace) -> str:
-    return shlex.join(["minunet", "predict", str(arguments.output), "NEW-IMAGES", "-o", "OUT"])
-
-
-def _command() -> str:
-    return shlex.join(["minunet", *sys.argv[1:]])

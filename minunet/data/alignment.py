@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +21,6 @@ DENIED_GAIN = 1.2  # ... and no such gain elsewhere
 SIGN = 0.15  # correlation of image and mask that has a sign to speak of
 
 
-class Fit(NamedTuple):
-    """How a mask's class indices fit its image: whether they rise with it (1) or fall (-1), and by how much they are off."""
-
-    sign: int  # 0 where that is not clear
-    shift: tuple[int, int] | None  # rows and columns
-
-
 def inverted(signs: Sequence[int], shares: Sequence[float]) -> list[int]:
     """Return the masks whose sign is against that of most others, and whose share of the second class is exchanged too.
 
@@ -42,18 +34,22 @@ def inverted(signs: Sequence[int], shares: Sequence[float]) -> list[int]:
     return [i for i in against if abs(shares[i] - (1 - share)) <= abs(shares[i] - share)]
 
 
-def fit_of(image: NDArray, index: NDArray) -> Fit:
-    """Compare an image (H, W, C) with its mask's class indices (H, W): their values, and their edges."""
+def fit_of(image: NDArray, index: NDArray) -> tuple[int, tuple[int, int] | None]:
+    """Compare an image (H, W, C) with its mask's class indices (H, W): their values, and their edges.
+
+    Return whether the indices rise with the image (1), fall (-1) or do neither clearly (0), and by how many rows and
+    columns they are off, if they are.
+    """
     middle = tuple(slice(max(0, side - MAX_SIDE) // 2, max(0, side - MAX_SIDE) // 2 + MAX_SIDE) for side in index.shape)
     shown = np.mean([_standardised(channel) for channel in np.moveaxis(image[middle], -1, 0)], axis=0)
     drawn = _standardised(index[middle])
     if not (shown.any() and drawn.any()):
-        return Fit(0, None)
+        return 0, None
     values = _correlations(shown, drawn)
     edges = _correlations(*(ndimage.gaussian_gradient_magnitude(picture, 1.0) for picture in (shown, drawn)))
     in_place = float(values[0, 0])
     clear = abs(in_place) >= max(SIGN, CLEAR * float(values.std()))
-    return Fit(int(np.sign(in_place)) if clear else 0, _shift(_Peak(np.abs(values)), _Peak(edges)))
+    return int(np.sign(in_place)) if clear else 0, _shift(_Peak(np.abs(values)), _Peak(edges))
 
 
 class _Peak:

@@ -35,7 +35,7 @@ def _cell_image(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8],
     membrane = distance < width
     cytoplasm = 0.68 + 0.05 * rng.standard_normal(owner.max() + 1)[owner] + 0.02 * _smooth(rng, size, 3)
     image = cytoplasm + 0.035 * _smooth(rng, size, 1.0)
-    image = _organelles(rng, image, distance)
+    _draw_organelles(rng, image, distance)
     darkness = np.clip(0.36 + 0.12 * _smooth(rng, size, 18), 0.18, 0.6)  # some membranes are faint
     image -= darkness * np.exp(-((distance / width) ** 4))
     image += 0.05 * _smooth(rng, size, 70)  # shading
@@ -60,44 +60,40 @@ def _tissue(rng: np.random.Generator, size: int) -> tuple[Field, NDArray[np.intp
     return distance[inside, inside], owner[inside, inside]
 
 
-def _organelles(rng: np.random.Generator, image: Field, distance: Field) -> Field:
+def _draw_organelles(rng: np.random.Generator, image: Field, distance: Field) -> None:
     """Draw mitochondria, vesicles and granules where there is room between membranes."""
     size = len(image)
     for kind, per_area in ((_mitochondrion, 1 / 1800), (_vesicle, 1 / 420), (_granule, 1 / 700)):
         for _ in range(rng.poisson(per_area * size * size)):
             row, col = rng.integers(0, size, 2)
-            image = kind(rng, image, row, col, distance[row, col])
-    return image
+            kind(rng, image, row, col, distance[row, col])
 
 
-def _mitochondrion(rng: np.random.Generator, image: Field, row: int, col: int, room: float) -> Field:
+def _mitochondrion(rng: np.random.Generator, image: Field, row: int, col: int, room: float) -> None:
     long, short = rng.uniform(7, 12), rng.uniform(4.5, 7)
     if room < short + 3:
-        return image
+        return
     window, r = _ellipse(rng, image.shape, row, col, long, short)
     inside = np.clip((1.05 - r) * short, 0, 1)
     rim = np.exp(-(((r - 0.95) * short / 1.5) ** 2))
     cristae = 0.09 * np.sin(r * short * 2.2 + rng.uniform(0, 6))
     image[window] -= inside * (rng.uniform(0.1, 0.2) + cristae) + rim * rng.uniform(0.2, 0.42)
-    return image
 
 
-def _vesicle(rng: np.random.Generator, image: Field, row: int, col: int, room: float) -> Field:
+def _vesicle(rng: np.random.Generator, image: Field, row: int, col: int, room: float) -> None:
     radius = rng.uniform(2.2, 4.2)
     if room < radius + 3:
-        return image
+        return
     window, r = _ellipse(rng, image.shape, row, col, radius, radius)
     image[window] -= rng.uniform(0.15, 0.38) * np.exp(-(((r - 1) * radius / 1.2) ** 2))
-    return image
 
 
-def _granule(rng: np.random.Generator, image: Field, row: int, col: int, room: float) -> Field:
+def _granule(rng: np.random.Generator, image: Field, row: int, col: int, room: float) -> None:
     long, short = rng.uniform(1.6, 5), rng.uniform(1.2, 2.2)
     if room < long + 2.5:
-        return image
+        return
     window, r = _ellipse(rng, image.shape, row, col, long, short)
     image[window] -= rng.uniform(0.15, 0.42) * np.exp(-(r**4))
-    return image
 
 
 def _ellipse(

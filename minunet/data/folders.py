@@ -65,8 +65,7 @@ def load_folder(
     PNG, JPEG, GIF, BMP and TIFF are read; a stack's pages are images of their own. ValueError names the files and what is
     wrong with them: no partner, several masks for one image, different sizes, unreadable, masks in colours.
     """
-    options = {"image_pattern": image_pattern, "mask_pattern": mask_pattern}
-    pairs = read_pairs(images, masks, skip_unpaired=skip_unpaired, **options)
+    pairs = read_pairs(images, masks, image_pattern=image_pattern, mask_pattern=mask_pattern, skip_unpaired=skip_unpaired)
     return _stacked([pair.image for pair in pairs]), _stacked([pair.mask for pair in pairs])
 
 
@@ -77,27 +76,35 @@ def read_pairs(
     matching = match(images, masks, image_pattern=image_pattern, mask_pattern=mask_pattern)
     if not skip_unpaired:
         require_partners(matching)
+    pairs, refused = read_matched(matching.pairs)
+    if refused:
+        raise ImageFileError(listed(refused, "; "))
+    n_image, n_mask = len(np.unique(pairs[0].image)), len(np.unique(pairs[0].mask))
+    if n_image <= MAX_CLASSES < n_mask:
+        raise ImageFileError(
+            f"{pairs[0].name} holds {n_image} different values and its mask {n_mask}: images and masks seem to be exchanged; "
+            "the images come first"
+        )
+    return pairs
+
+
+def read_matched(files: Iterable[Matched]) -> tuple[list[Pair], list[str]]:
+    """Return the pairs that can be read, and what is wrong with each that cannot."""
     pairs: list[Pair] = []
-    refused: list[str] = []
-    for matched in matching.pairs:
+    refused = []
+    for matched in files:
         try:
             pairs += read_pair(matched)
         except ImageFileError as error:
             refused.append(str(error))
-    if refused:
-        raise ImageFileError("; ".join(refused[:LISTED]) + _more(len(refused)))
-    _refuse_swapped(pairs[0])
-    return pairs
+    return pairs, refused
 
 
 def require_partners(matching: Matching) -> None:
     """Raise a ValueError that names the files without a partner, if there are any."""
     alone = [
-        f"{len(paths)} {kind} without {missing} ({names(paths)})"
-        for paths, kind, missing in (
-            (matching.images_alone, "images" if len(matching.images_alone) > 1 else "image", "a mask"),
-            (matching.masks_alone, "masks" if len(matching.masks_alone) > 1 else "mask", "an image"),
-        )
+        f"{len(paths)} {kind}{'s' * (len(paths) > 1)} without {missing} ({names(paths)})"
+        for paths, kind, missing in ((matching.images_alone, "image", "a mask"), (matching.masks_alone, "mask", "an image"))
         if paths
     ]
     if alone:
@@ -114,22 +121,17 @@ def read_pair(matched: Matched) -> list[Pair]:
             f"{shown(matched.image)} has {len(images)} pages, but its mask {shown(matched.mask)} {len(masks)}; "
             "each page takes one page"
         )
-    several = len(images) > 1
     pairs = []
     for page, (image, mask) in enumerate(zip(images, masks, strict=True), 1):
-        at = f", page {page}" if several else ""
-        _check_sizes(image.shape[:2], mask.shape, f"{shown(matched.image)}{at}", f"{shown(matched.mask)}{at}")
-        pairs.append(Pair(f"{shown(matched.image)}{at}", image, mask, matched.image))
+        name, mask_name = (shown(path) + (f", page {page}" if len(images) > 1 else "") for path in matched)
+        (h, w), (mask_h, mask_w) = image.shape[:2], mask.shape
+        if (h, w) != (mask_h, mask_w):
+            hint = f"; turned by 90 degrees it would fit: turn {mask_name} back" if (h, w) == (mask_w, mask_h) else ""
+            raise ImageFileError(
+                f"{name} is {h} x {w} pixels, but its mask {mask_name} is {mask_h} x {mask_w}{hint}; a mask has its image's size"
+            )
+        pairs.append(Pair(name, image, mask, matched.image))
     return pairs
-
-
-def _refuse_swapped(pair: Pair) -> None:
-    n_image, n_mask = len(np.unique(pair.image)), len(np.unique(pair.mask))
-    if n_image <= MAX_CLASSES < n_mask:
-        raise ImageFileError(
-            f"{pair.name} holds {n_image} different values and its mask {n_mask}: images and masks seem to be exchanged; "
-            "the images come first"
-        )
 
 
 def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*") -> Matching:
@@ -146,8 +148,7 @@ def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_p
         raise ValueError(f"{file} is a file and {folder} a folder; images and masks are two folders, or two files")
     if not images.is_dir():
         return Matching([Matched(images, masks)], [], [], [])
-    image_files, mask_files, ignored = _sort_files(images, masks, image_pattern, mask_pattern)
-    return _match_names(image_files, mask_files, ignored)
+    return _match_names(*_sort_files(images, masks, image_pattern, mask_pattern))
 
 
 def image_files(folder: Path, pattern: str = "*") -> tuple[list[Path], list[Path]]:
@@ -164,12 +165,13 @@ def image_files(folder: Path, pattern: str = "*") -> tuple[list[Path], list[Path
 
 
 def names(paths: Sequence[Path]) -> str:
-    """Return the first names, and how many more there are."""
-    return ", ".join(shown(path) for path in paths[:LISTED]) + _more(len(paths))
+    """Return the files' first names, and how many more there are."""
+    return listed([shown(path) for path in paths])
 
 
-def _more(n: int) -> str:
-    return f" and {n - LISTED} more" if n > LISTED else ""
+def listed(texts: Sequence[str], separator: str = ", ", most: int = LISTED) -> str:
+    """Return the first texts, and how many more there are."""
+    return separator.join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 class _Named(NamedTuple):
@@ -259,18 +261,7 @@ def _match_names(images: list[_Named], masks: list[_Named], ignored: list[Path])
     return Matching(pairs, alone, masks_alone, ignored)
 
 
-def _check_sizes(image: tuple[int, ...], mask: tuple[int, ...], image_name: str, mask_name: str) -> None:
-    if image == mask:
-        return
-    (h, w), (mask_h, mask_w) = image, mask
-    hint = f"; turned by 90 degrees it would fit: turn {mask_name} back" if (h, w) == (mask_w, mask_h) else ""
-    raise ImageFileError(
-        f"{image_name} is {h} x {w} pixels, but its mask {mask_name} is {mask_h} x {mask_w}{hint}; a mask has its image's size"
-    )
-
-
-def _stacked(arrays: Iterable[NDArray]) -> NDArray | list[NDArray]:
+def _stacked(arrays: list[NDArray]) -> NDArray | list[NDArray]:
     """Return one array where all have one shape and dtype, else the list."""
-    arrays = list(arrays)
     alike = len({(array.shape, array.dtype) for array in arrays}) == 1
     return np.stack(arrays) if alike else arrays

@@ -64,17 +64,13 @@ def _pages(path: Path, palette_as_index: bool) -> list[NDArray]:
         raise ImageFileError(f"{shown(path)} is a folder; an image file is taken here")
     if path.suffix.lower() not in FORMATS:
         raise ImageFileError(f"{shown(path)} has no image's name; {', '.join(FORMATS)} are read")
+    read = _tiff_pages if path.suffix.lower() in TIFF else _pillow_pages
     try:
-        if path.suffix.lower() in TIFF:
-            pages = _tiff_pages(path, palette_as_index)
-        else:
-            pages = _pillow_pages(path, palette_as_index)
-    except ImageFileError:
+        pages = read(path, palette_as_index)
+    except (ImageFileError, FileNotFoundError):
         raise
     except Image.DecompressionBombError as error:
         raise ImageFileError(f"{shown(path)} claims a size that may be an attack: {error}") from error
-    except FileNotFoundError:
-        raise
     except PermissionError as error:
         raise ImageFileError(f"{shown(path)} may not be read: {error.strerror}") from error
     except Exception as error:  # what the libraries raise on a damaged file is any of a dozen types
@@ -129,7 +125,8 @@ def _tiff_pages(path: Path, palette_as_index: bool) -> list[NDArray]:
             if tiff.pages.first.photometric == tifffile.PHOTOMETRIC.PALETTE:
                 return _pillow_pages(path, palette_as_index)
             _check_tiff_size(tiff, path)
-            return [page for series in tiff.series if not _is_preview(series) for page in _series_pages(series)]
+            images = [s for s in tiff.series if not (s.keyframe.is_reduced or s.dtype is None)]  # the others are previews
+            return [page for series in images for page in _series_pages(series)]
     except tifffile.TiffFileError as error:
         what = "is empty" if path.stat().st_size == 0 else f"is no TIFF file, or a damaged one: {error}"
         raise ImageFileError(f"{shown(path)} {what}") from error
@@ -153,10 +150,6 @@ def _check_tiff_size(tiff: tifffile.TiffFile, path: Path) -> None:
             raise ImageFileError(
                 f"{shown(path)} is truncated, or lies: it promises {n_bytes:,} bytes of pixels, the file has {n_file:,} in all"
             )
-
-
-def _is_preview(series: Any) -> bool:
-    return bool(series.keyframe.is_reduced) or series.dtype is None
 
 
 def _series_pages(series: Any) -> list[NDArray]:

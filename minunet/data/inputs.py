@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,10 @@ class Images:
     def n_channels(self) -> int:
         """The number of channels, one for all images."""
         return int(self.arrays[0].shape[2])
+
+    def called(self, name: str) -> list[str]:
+        """Return what to call the images in messages, or their masks, where `name` is all of them."""
+        return [name] if self.form in ("HW", "HWC") else [f"{name}[{i}]" for i in range(len(self.arrays))]
 
     def restore(self, results: list[NDArray]) -> Any:
         """Return one result an image, (H, W) or (H, W, K), in the form in which the images came."""
@@ -51,15 +54,13 @@ def read_images(
     if not arrays:
         raise ValueError(f"{name} holds no images; it takes {FORMS}")
     has_channels = form in ("HWC", "NHWC") or (form == "list" and arrays[0].ndim == 3)
-    several = form == "list" or form.startswith("N")
-    images = []
-    for i, array in enumerate(arrays):
-        label = f"{name}[{i}]" if several else name
-        if array.ndim != (3 if has_channels else 2):
+    images = Images([array if has_channels else array[..., None] for array in arrays], form, has_channels, name)
+    for array, image, label in zip(arrays, images.arrays, images.called(name), strict=True):
+        if image.ndim != 3:
             raise ValueError(f"{label} has shape {array.shape}; each image takes H x W or H x W x C, alike for all")
-        images.append(_checked(array if has_channels else array[..., None], label))
-    _check_channels(images, n_channels, name, several)
-    return Images(images, form, has_channels, name)
+        _check_pixels(image, label)
+    _check_channels(images, n_channels)
+    return images
 
 
 def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
@@ -68,11 +69,8 @@ def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
     if len(given) != len(images.arrays):
         counts = f"{images.name} has {len(images.arrays)} images but {name} {len(given)} masks"
         raise ValueError(f"{counts}; each image takes one mask")
-    several = images.form not in ("HW", "HWC")
-    return [
-        _mask(mask, image, f"{name}[{i}]" if several else name, f"{images.name}[{i}]" if several else images.name)
-        for i, (mask, image) in enumerate(zip(given, images.arrays, strict=True))
-    ]
+    labels = zip(images.called(name), images.called(images.name), strict=True)
+    return [_mask(mask, image, *label) for mask, image, label in zip(given, images.arrays, labels, strict=True)]
 
 
 def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32] | None]:
@@ -80,12 +78,10 @@ def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32]
     if sample_weight is None:
         return [None] * len(images.arrays)
     given = _per_image(sample_weight, images)
-    several = images.form not in ("HW", "HWC")
     if len(given) != len(images.arrays):
         raise ValueError(f"{len(images.arrays)} images but sample_weight has {len(given)}; each image takes one array")
     weights = []
-    for i, (weight, image) in enumerate(zip(given, images.arrays, strict=True)):
-        name = f"sample_weight[{i}]" if several else "sample_weight"
+    for weight, image, name in zip(given, images.arrays, images.called("sample_weight"), strict=True):
         array = _numbers(weight, name)
         if array.shape != image.shape[:2]:
             raise ValueError(f"{name} has shape {array.shape}; it takes the image's, {image.shape[:2]}")
@@ -108,9 +104,8 @@ def _numbers(array: Any, name: str) -> NDArray:
 
 
 def _per_image(given: Any, images: Images) -> list[Any]:
-    if images.form in ("HW", "HWC"):
-        return [given]
-    return list(given) if isinstance(given, (list, tuple)) or np.ndim(given) > 0 else [given]
+    alone = images.form in ("HW", "HWC") or not (isinstance(given, (list, tuple)) or np.ndim(given) > 0)
+    return [given] if alone else list(given)
 
 
 def _form(array: NDArray, y: Any, channel_axis: bool | None, name: str) -> str:
@@ -137,7 +132,7 @@ def _is_one_mask(y: Any, shape: tuple[int, ...]) -> bool:
     return np.ndim(y) == 2 or (np.ndim(y) == 3 and np.shape(y) == (*shape[:2], 1) != shape)
 
 
-def _checked(image: NDArray, name: str) -> NDArray:
+def _check_pixels(image: NDArray, name: str) -> None:
     if image.size == 0:
         raise ValueError(f"{name} has shape {image.shape[:2]}: no pixels; it takes images from 1 x 1 up")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
@@ -149,20 +144,18 @@ def _checked(image: NDArray, name: str) -> NDArray:
             f"{name} holds {len(bad)} {what} value{'s' if len(bad) > 1 else ''}, the first at row {row}, column {column}; "
             f"it takes finite numbers: np.nan_to_num replaces them, sample_weight 0 leaves pixels out of training"
         )
-    return image
 
 
-def _check_channels(images: Sequence[NDArray], n_channels: int | None, name: str, several: bool) -> None:
-    first = images[0].shape[2] if n_channels is None else n_channels
-    for i, image in enumerate(images):
-        if image.shape[2] != first:
-            label = f"{name}[{i}]" if several else name
-            c = image.shape[2]
+def _check_channels(images: Images, n_channels: int | None) -> None:
+    first = images.n_channels if n_channels is None else n_channels
+    for image, label in zip(images.arrays, images.called(images.name), strict=True):
+        c = image.shape[2]
+        if c != first:
             has = f"{label} has {c} channel{'s' if c != 1 else ''}"
             if n_channels is not None:
                 hint = " (channels come last: H x W x C)" if image.shape[0] == n_channels else ""
                 raise ValueError(f"{has}{hint}; this model was fitted on {n_channels}. Convert the image, or fit a model on such")
-            raise ValueError(f"{has}, but {name}[0] has {first}; all images take one number of channels")
+            raise ValueError(f"{has}, but {images.name}[0] has {first}; all images take one number of channels")
 
 
 def _mask(mask: Any, image: NDArray, name: str, image_name: str) -> NDArray:

@@ -13,7 +13,6 @@ FREQUENT = 0.05  # a value with this share of the pixels is certainly meant ...
 SOLID = 0.5  # ... and one that has this share of its pixels in 2 x 2 squares of its own: it forms regions
 MIN_SUSPECTS = 2  # one thin class between two others (a drawn contour) is honest; several are what interpolation leaves
 
-
 Weights = Sequence[NDArray | None]
 
 
@@ -165,11 +164,8 @@ def _in_squares(mask: NDArray) -> NDArray[np.bool_]:
     (h, w), mask = mask.shape, np.pad(mask, [(0, int(side == 1)) for side in mask.shape], mode="edge")  # one row: its runs
     corner = mask[:-1, :-1]
     square = (corner == mask[1:, :-1]) & (corner == mask[:-1, 1:]) & (corner == mask[1:, 1:])
-    inside = np.zeros(mask.shape, bool)
-    for rows in (slice(None, -1), slice(1, None)):
-        for cols in (slice(None, -1), slice(1, None)):
-            inside[rows, cols] |= square
-    return inside[:h, :w]
+    square = np.pad(square, 1)  # of the four that a pixel is in, any
+    return (square[1:, 1:] | square[1:, :-1] | square[:-1, 1:] | square[:-1, :-1])[:h, :w]
 
 
 def _count_suspects(meant: NDArray[np.bool_]) -> int:

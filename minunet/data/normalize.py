@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,16 @@ LOW, HIGH = 1.0, 99.0  # percentiles: a hot pixel or a black border does not set
 MAX_SAMPLES = 2**20  # pixels that percentiles are taken from; beyond, every k-th
 
 
+@dataclass(eq=False)
 class Normalizer:
     """Map the 1st percentile of each channel to -1 and the 99th to 1, linearly; a constant channel gives 0.
 
     mode "image" takes the percentiles of each image, "dataset" those of all images given to `fit`.
     """
 
-    def __init__(self, mode: str = "image") -> None:
-        self.mode = mode
-        self.low: NDArray[np.float64] | None = None
-        self.high: NDArray[np.float64] | None = None
+    mode: str = "image"
+    low: NDArray[np.float64] | None = None
+    high: NDArray[np.float64] | None = None
 
     def fit(self, images: Sequence[NDArray]) -> Normalizer:
         """Take the percentiles of all images (H, W, C), if they are to be shared. Return self."""
@@ -34,9 +35,8 @@ class Normalizer:
 
     def __call__(self, image: NDArray) -> NDArray[np.float32]:
         """Return the image (H, W, C), of any number type, as normalised float32."""
-        if self.mode == "dataset" and self.low is not None and self.high is not None:
-            low, high = self.low, self.high
-        else:
+        low, high = self.low, self.high
+        if low is None or high is None:
             low, high = _percentiles(_samples(image, -(-image[..., 0].size // MAX_SAMPLES)))
         # Halves, so that no difference of two large doubles overflows.
         centre, half = low / 2 + high / 2, high / 2 - low / 2
@@ -51,16 +51,12 @@ class Normalizer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold, for the model file."""
-        numbers = {name: None if v is None else v.tolist() for name, v in (("low", self.low), ("high", self.high))}
-        return {"mode": self.mode, **numbers}
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Normalizer:
         """Return the normalizer that `to_dict` described."""
-        normalizer = cls(saved["mode"])
-        if saved["low"] is not None:
-            normalizer.low, normalizer.high = np.array(saved["low"], float), np.array(saved["high"], float)
-        return normalizer
+        return cls(saved["mode"], *(None if saved[name] is None else np.array(saved[name], float) for name in ("low", "high")))
 
 
 def _samples(image: NDArray, step: int) -> NDArray[np.float64]:

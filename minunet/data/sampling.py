@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import augment as symmetries
 from .mirror import mirror
 from .rng import generator
 
 FEW = 10  # with fewer images, a strip of each is held out instead of whole ones
 MIN_STRIP = 8  # pixels: less tells nothing
+N_SYMMETRIES = 8  # of a square: quarter turns and flips
 
 
 @dataclass(frozen=True)
@@ -44,25 +44,19 @@ def split(examples: Sequence[Example], fraction: float, random_state: int) -> tu
         n_held = min(math.ceil(fraction * len(examples)), len(examples) - 1)
         held = set(generator(random_state, "split").permutation(len(examples))[:n_held].tolist())
         return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]
-    training, validation = [], []
-    for example in examples:
-        kept, strip = _cut_strip(example, fraction)
-        training.append(kept)
-        validation += [] if strip is None else [strip]
-    return training, validation
+    parts = [_cut_strip(example, fraction) for example in examples]
+    return [kept for kept, *_ in parts], [strip for _, *strips in parts for strip in strips]
 
 
-def _cut_strip(example: Example, fraction: float) -> tuple[Example, Example | None]:
+def _cut_strip(example: Example, fraction: float) -> list[Example]:
+    """Return what is kept of it, and the strip, if there is one."""
     h, w = example.label.shape
     size = max(h, w)
-    strip = max(MIN_STRIP, round(fraction * size))
-    if size - strip < MIN_STRIP:
-        return example, None
-    kept, held = slice(None, size - strip), slice(size - strip, None)
-    everything = slice(None)
-    if h >= w:
-        return example.crop(kept, everything), example.crop(held, everything)
-    return example.crop(everything, kept), example.crop(everything, held)
+    kept = size - max(MIN_STRIP, round(fraction * size))
+    if kept < MIN_STRIP:
+        return [example]
+    parts = (slice(None, kept), slice(kept, None))
+    return [example.crop(part, slice(None)) if h >= w else example.crop(slice(None), part) for part in parts]
 
 
 class PatchSampler:
@@ -103,16 +97,19 @@ class PatchSampler:
         weight = (_within(rows, h)[:, None] & _within(cols, w)).astype(np.float32)
         if example.weight is not None:
             weight *= example.weight[inside]
-        k = int(rng.integers(symmetries.N_SYMMETRIES)) if self.augment else 0
-        return tuple(symmetries.apply(array, k) for array in (image, label, weight))  # type: ignore[return-value]
+        k = int(rng.integers(N_SYMMETRIES)) if self.augment else 0
+        return tuple(symmetry(array, k) for array in (image, label, weight))  # type: ignore[return-value]
 
     def _window(self, rng: np.random.Generator, size: int) -> tuple[NDArray, NDArray]:
         """Return the patch's indices along one side, and those of the input with its margin."""
         start = int(rng.integers(max(size - self.patch_size, 0) + 1))
-        return (
-            np.arange(start, start + self.patch_size),
-            np.arange(start - self.margin, start + self.patch_size + self.margin),
-        )
+        return np.arange(start, start + self.patch_size), np.arange(start - self.margin, start + self.patch_size + self.margin)
+
+
+def symmetry(square: NDArray, k: int) -> NDArray:
+    """Return symmetry k, 0 to 7, of an array (P, P, ...): k % 4 quarter turns, then for k >= 4 a flip. 0 changes nothing."""
+    turned = np.rot90(square, k % 4)
+    return turned[:, ::-1] if k >= 4 else turned
 
 
 def _within(indices: NDArray, size: int) -> NDArray[np.bool_]:

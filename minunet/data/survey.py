@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alignment import fit_of, inverted
-from .folders import LISTED, Pair
+from .folders import Pair, listed
 from .images import content
 from .inputs import read_images, read_masks
 from .labels import MAX_CLASSES, SOLID, ClassesError, count_values, encode, learn_classes
@@ -60,11 +60,6 @@ class Survey:
         """The classes on less than 1 % of the pixels, if on any."""
         return [] if self.classes is None else [value for value, share in self.frequencies.items() if 0 < share < RARE]
 
-    @property
-    def has_errors(self) -> bool:
-        """Whether training on these pairs would fail, or could only learn nonsense."""
-        return any(finding.level == "error" for finding in self.findings)
-
 
 def survey(pairs: Sequence[Pair], classes: Sequence[int] | None = None) -> Survey:
     """Look at the pairs as `fit` would, and for what people get wrong. Bad content is a finding, never an exception.
@@ -104,13 +99,8 @@ def survey(pairs: Sequence[Pair], classes: Sequence[int] | None = None) -> Surve
     )
 
 
-@dataclass(frozen=True)
-class _Look:
+class _Look(Pair):
     """An image (H, W, C) with its mask (H, W), each usable, and what is seen of them without the others."""
-
-    name: str
-    image: NDArray
-    mask: NDArray
 
     @cached_property
     def n_values(self) -> int:
@@ -152,7 +142,7 @@ def _usable(pairs: Sequence[Pair]) -> tuple[list[_Look], list[Finding]]:
     for pair in pairs:
         try:
             images = read_images([pair.image])
-            looks.append(_Look(pair.name, images.arrays[0], read_masks([pair.mask], images)[0]))
+            looks.append(_Look(pair.name, images.arrays[0], read_masks([pair.mask], images)[0], pair.path))
         except ValueError as error:
             text = str(error).replace("y[0]", f"the mask of {pair.name}").replace("x[0]", pair.name)
             refused.append(Finding("error", text))
@@ -160,14 +150,12 @@ def _usable(pairs: Sequence[Pair]) -> tuple[list[_Look], list[Finding]]:
 
 
 def _channels(looks: Sequence[_Look]) -> list[Finding]:
-    by_count: dict[int, list[str]] = {}
-    for look in looks:
-        by_count.setdefault(int(look.image.shape[2]), []).append(look.name)
-    if len(by_count) < 2:
+    counts = sorted({look.image.shape[2] for look in looks})
+    if len(counts) < 2:
         return []
-    listed = "; ".join(f"{n}: {_names(names)}" for n, names in sorted(by_count.items()))
+    names = "; ".join(f"{n}: {listed([look.name for look in looks if look.image.shape[2] == n])}" for n in counts)
     return [
-        Finding("error", f"the images differ in their number of channels ({listed}); convert them all to grey or all to colour")
+        Finding("error", f"the images differ in their number of channels ({names}); convert them all to grey or all to colour")
     ]
 
 
@@ -230,7 +218,7 @@ def _duplicates(looks: Sequence[_Look]) -> list[Finding]:
     for group in groups.values():
         if len(group) > 1:
             agree = all(np.array_equal(look.mask, group[0].mask) for look in group)
-            (agreeing if agree else contradicting).append(_names([look.name for look in group], " = "))
+            (agreeing if agree else contradicting).append(listed([look.name for look in group], " = "))
     return [
         *_finding("warning", contradicting,
                   "the same image with different masks, which contradict each other; keep the right one"),
@@ -267,14 +255,10 @@ def _number(n: int) -> list[Finding]:
 
 def _alignment(looks: Sequence[_Look], indices: Sequence[NDArray], n_classes: int) -> list[Finding]:
     """Look for masks that lie elsewhere than what they show, and for masks whose two classes are exchanged."""
-    fits = [fit_of(look.image, index) for look, index in zip(looks, indices, strict=True)]
-    shifted = [
-        f"{look.name} ({fit.shift[0]:+d} rows, {fit.shift[1]:+d} columns)"
-        for look, fit in zip(looks, fits, strict=True)
-        if fit.shift
-    ]
+    signs, shifts = zip(*(fit_of(look.image, index) for look, index in zip(looks, indices, strict=True)), strict=True)
+    shifted = [f"{look.name} ({by[0]:+d} rows, {by[1]:+d} columns)" for look, by in zip(looks, shifts, strict=True) if by]
     shares = [float(index.mean()) for index in indices]
-    exchanged = [looks[i].name for i in inverted([fit.sign for fit in fits], shares)] if n_classes == 2 else []
+    exchanged = [looks[i].name for i in inverted(signs, shares)] if n_classes == 2 else []
     return [
         *_finding("warning", shifted, "the mask looks shifted against its image; lay one over the other, and move the mask back"),
         *_finding("warning", exchanged, "the mask looks inverted against the others; compare them, and exchange its two values"),
@@ -283,9 +267,4 @@ def _alignment(looks: Sequence[_Look], indices: Sequence[NDArray], n_classes: in
 
 def _finding(level: Level, names: Sequence[str], text: str) -> list[Finding]:
     """Return the finding on these names, if there are any."""
-    return [Finding(level, f"{_names(names)}: {text}")] if names else []
-
-
-def _names(names: Sequence[str], separator: str = ", ") -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return separator.join(names[:LISTED]) + more
+    return [Finding(level, f"{listed(names)}: {text}")] if names else []

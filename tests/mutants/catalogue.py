@@ -269,8 +269,8 @@ THOUGHTFUL: list[Row] = [
     (
         "weights not turned with their image",
         SAMPLING,
-        "tuple(symmetries.apply(array, k) for array in (image, label, weight))",
-        "(symmetries.apply(image, k), symmetries.apply(label, k), weight)",
+        "tuple(symmetry(array, k) for array in (image, label, weight))",
+        "(symmetry(image, k), symmetry(label, k), weight)",
         ("weights_move",),
     ),
     (

@@ -42,9 +42,9 @@ def checked(capsys):
 
     def run(*words):
         parser = argparse.ArgumentParser()
-        command = check.add_parser(parser.add_subparsers())
-        assert command.get_default("parser") is command
-        status = check.run(parser.parse_args(["check", *words]))
+        check.add_flags(parser)
+        parser.set_defaults(parser=parser)
+        status = check.run(parser.parse_args(words))
         return status, capsys.readouterr().out
 
     return run

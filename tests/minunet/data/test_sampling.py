@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minunet.data.mirror import mirror
 from minunet.data.rng import generator
-from minunet.data.sampling import Example, PatchSampler, split
+from minunet.data.sampling import N_SYMMETRIES, Example, PatchSampler, split, symmetry
 
 
 def example(h, w, value=0.0, seed=0):
@@ -168,3 +168,20 @@ def test_weights_and_padding_multiply():
     weighted = Example(e.image, e.label, np.full((10, 10), 0.5, np.float32))
     weights = PatchSampler([weighted], 16, augment=False, random_state=0).batch(0, 0, 1)[2]
     assert (weights[0, :10, :10] == 0.5).all() and weights.sum() == 50
+
+
+def test_the_symmetries_are_the_eight_isometries_of_the_square():
+    square = np.arange(9).reshape(3, 3)
+    seen = {symmetry(square, k).tobytes() for k in range(N_SYMMETRIES)}
+    transposed = (square, square.T)  # the group, written another way: transposition and the two flips
+    expected = {s[::i, ::j].tobytes() for s in transposed for i in (1, -1) for j in (1, -1)}
+    assert seen == expected and len(seen) == 8
+    np.testing.assert_array_equal(symmetry(square, 0), square)
+
+
+def test_a_symmetry_moves_an_image_and_its_labels_alike_and_writes_nothing():
+    image = np.random.default_rng(0).random((6, 6, 2))
+    label = image[..., 1].copy()
+    image.flags.writeable = label.flags.writeable = False
+    for k in range(N_SYMMETRIES):
+        np.testing.assert_array_equal(symmetry(image, k)[..., 1], symmetry(label, k))
