@@ -6,7 +6,7 @@ A slope is a function g(t) = <dy, f(x + t d) - f(x)> at t = 0, for a random dy a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,31 +44,30 @@ class Slope:
     step: float
 
 
-class KinkError(Exception):
+@dataclass(frozen=True)
+class Kink:
     """There is no derivative: the slopes on the two sides differ at any step (`unsettled`: nothing settles at all)."""
 
-    def __init__(self, left: float, right: float, step: float, unsettled: bool) -> None:
-        super().__init__()
-        self.left, self.right, self.step, self.unsettled = left, right, step, unsettled
+    left: float
+    right: float
+    step: float
+    unsettled: bool
 
 
 class Line:
-    """g(t) = <dy, f(x + t d) - f(x)>, where x is one of f's arrays and the others stay."""
+    """g(t) = <dy, f(x + t d) - f(x)>."""
 
-    def __init__(
-        self, f: Callable[..., Array], arrays: Sequence[Array], i: int, y: Array, dy: Array, direction: Array, unit: float
-    ) -> None:
-        self.f, self.arrays, self.i, self.direction = f, list(arrays), i, direction
+    def __init__(self, f: Callable[[Array], Array], x: Array, y: Array, dy: Array, direction: Array, unit: float) -> None:
+        self.f, self.x, self.direction = f, x, direction
         self.y, self.dy = y.astype(np.float64), dy.astype(np.float64)
         self.unit, self.noise = unit, unit * float(np.linalg.norm(self.dy * self.y))
         self.known: dict[float, float] = {}
 
     def __call__(self, t: float) -> float:
         if t not in self.known:
-            x = self.arrays[self.i]
-            moved = np.asarray(x + x.dtype.type(t) * self.direction, x.dtype)
+            moved = np.asarray(self.x + self.x.dtype.type(t) * self.direction, self.x.dtype)
             with np.errstate(all="ignore"):  # a step out of f's domain shows as NaN, and is made shorter
-                y = self.f(*self.arrays[: self.i], moved, *self.arrays[self.i + 1 :]).astype(np.float64)
+                y = self.f(moved).astype(np.float64)
                 self.known[t] = float((self.dy * (y - self.y)).sum())
                 magnitude = self.unit * float(np.linalg.norm(self.dy * y))
             if math.isfinite(magnitude):
@@ -94,8 +93,8 @@ def linear_slope(g: Line, step: float) -> tuple[Slope, float]:
     return Slope(slope, 4 * g.noise / step, step), abs(g(step) + g(-step)) / (2 * step)
 
 
-def smooth_slope(g: Line, step: float, scale: float, tolerance: float) -> Slope:
-    """Return the derivative by central differences D at h, h/2 and h/4, or raise KinkError.
+def smooth_slope(g: Line, step: float, scale: float, tolerance: float) -> Slope | Kink:
+    """Return the derivative by central differences D at h, h/2 and h/4, or that there is none.
 
     (4 D(h/2) - D(h)) / 3 and the same at half the step agree where g is smooth, and D(h/2) is then near D(h). Where not,
     a kink (or a strong bend) lies within the step: it is quartered, unless rounding would swamp the shorter one. The sum
@@ -117,7 +116,7 @@ def smooth_slope(g: Line, step: float, scale: float, tolerance: float) -> Slope:
             return Slope(fine, noise, h)
         if noise > size / 32:  # a quarter of this step would leave a digit at most
             break
-    raise KinkError(-g(-steps[2]) / steps[2], g(steps[2]) / steps[2], steps[2], unsettled=kinks == 0)
+    return Kink(-g(-steps[2]) / steps[2], g(steps[2]) / steps[2], steps[2], unsettled=kinks == 0)
 
 
 def locate(score: Callable[[Array], float], shape: tuple[int, ...]) -> tuple[int, ...]:

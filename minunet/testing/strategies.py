@@ -219,54 +219,27 @@ def seeds() -> SearchStrategy[int]:
     return _hypothesis().integers(0, 2**32 - 1)
 
 
-def integer_arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
-    """Draw what `integers` returns; the shape may be drawn too."""
-    return _arrays(integers, shape, dtype)
+def _arrays(make: Callable[..., Floats]) -> Callable[..., SearchStrategy[Floats]]:
+    def arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
+        st = _hypothesis()
+        shapes = st.just(shape) if isinstance(shape, tuple) else shape
+        return st.builds(lambda shape, seed: make(np.random.default_rng(seed), shape, dtype), shapes, seeds())
+
+    arrays.__doc__ = f"Draw what `{make.__name__}` returns; the shape may be drawn too."
+    return arrays
 
 
-def dyadic_arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
-    """Draw what `dyadics` returns; the shape may be drawn too."""
-    return _arrays(dyadics, shape, dtype)
-
-
-def tie_free_arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
-    """Draw what `tie_free` returns; the shape may be drawn too."""
-    return _arrays(tie_free, shape, dtype)
-
-
-def tied_arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
-    """Draw what `tied` returns; the shape may be drawn too."""
-    return _arrays(tied, shape, dtype)
-
-
-def _arrays(make: Callable[..., Floats], shape: Shape | SearchStrategy[Shape], dtype: DTypeLike) -> SearchStrategy[Floats]:
-    st = _hypothesis()
-    shapes = st.just(shape) if isinstance(shape, tuple) else shape
-    return st.builds(lambda shape, seed: make(np.random.default_rng(seed), shape, dtype), shapes, seeds())
+integer_arrays, dyadic_arrays, tie_free_arrays, tied_arrays = map(_arrays, (integers, dyadics, tie_free, tied))
 
 
 # Memory layouts, by name: each function returns x's values in another layout, and leaves x alone.
 
 
-def _channel_slice(x: NDArray) -> NDArray:
-    wide = np.full((*x.shape[:-1], x.shape[-1] + 3), 99, x.dtype)
-    wide[..., 1:-2] = x
-    return wide[..., 1:-2]
-
-
-def _transposed(x: NDArray) -> NDArray:
-    return np.moveaxis(np.moveaxis(x, -1, 0).copy(), 0, -1)
-
-
-def _strided(x: NDArray) -> NDArray:
-    spread = np.full([2 * size for size in x.shape], 99, x.dtype)
-    every_second = (slice(None, None, 2),) * x.ndim
-    spread[every_second] = x
-    return spread[every_second]
-
-
-def _reversed(x: NDArray) -> NDArray:
-    return np.flip(np.flip(x).copy())
+def _within(x: NDArray, shape: Sequence[int], where: tuple[Any, ...]) -> NDArray:
+    """Return x as a part of a larger array."""
+    larger = np.full(shape, 99, x.dtype)
+    larger[where] = x
+    return larger[where]
 
 
 def _read_only(x: NDArray) -> NDArray:
@@ -281,16 +254,13 @@ def _misaligned(x: NDArray) -> NDArray:
     return moved
 
 
-def _broadcast(x: NDArray) -> NDArray:
-    return np.broadcast_to(x[..., :1, :] if x.ndim > 1 else x[:1], x.shape)
-
-
 LAYOUTS: dict[str, Callable[[NDArray], NDArray]] = {
-    "channel slice": _channel_slice,
-    "transposed": _transposed,  # channels first in memory
-    "strided": _strided,
-    "reversed": _reversed,  # every stride negative
-    "broadcast": _broadcast,  # a stride of 0: the one that changes values, to the first pixel of each row
+    "channel slice": lambda x: _within(x, (*x.shape[:-1], x.shape[-1] + 3), (..., slice(1, -2))),
+    "transposed": lambda x: np.moveaxis(np.moveaxis(x, -1, 0).copy(), 0, -1),  # channels first in memory
+    "strided": lambda x: _within(x, [2 * size for size in x.shape], (slice(None, None, 2),) * x.ndim),
+    "reversed": lambda x: np.flip(np.flip(x).copy()),  # every stride negative
+    # a stride of 0: the one that changes values, to the first pixel of each row
+    "broadcast": lambda x: np.broadcast_to(x[..., :1, :] if x.ndim > 1 else x[:1], x.shape),
     "Fortran": np.asfortranarray,
     "read-only": _read_only,
     "misaligned": _misaligned,
