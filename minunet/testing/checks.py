@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array
+from ..checks import Array, require
 from .argument import Argument, product
 from .contract import REPEATS, Backward, Forward, Op
 from .differences import PRECISIONS
@@ -44,8 +44,10 @@ def check_gradients(
     """
     op = Op(forward, backward, arrays, names)
     chosen = _linear_arguments(linear, op.names)
-    _check_positive(step=step, tolerance=tolerance)
-    _check_counts(directions=(directions, 1), full=(full, 0))
+    for name, value in (("step", step), ("tolerance", tolerance)):
+        require(value is None or value > 0, name, repr(value), "a number above 0, or None to choose")
+    _check_count("directions", directions, 1)
+    _check_count("full", full, 0)
     generator = _generator(rng)
     with saving(save, op.kept):
         y, dy, grads = op.analyse(generator.standard_normal)
@@ -59,7 +61,8 @@ def check_gradients(
             else:
                 allowed = tolerance or (precision.linear if i in chosen else precision.smooth)
                 rows.append(Argument(op, i, grad, i in chosen, allowed, *settings).row())
-    return Report(tuple(rows), _loose_note(rows) if loose else "")
+    note = "float32: the tolerance is loose, errors below {:.0e} go unseen. In float64 it is 1e-07; where linear, 1e-10."
+    return Report(tuple(rows), note.format(max(row.tolerance for row in rows)) if loose else "")
 
 
 def check_layer(
@@ -117,7 +120,10 @@ def check_network(
 
     generator = _generator(rng)
     network = _double(network_or_unet, generator)
-    x = _images(network, generator) if x is None else np.asarray(x, np.float64)
+    if x is None:  # small, but larger than one pixel in the bottleneck
+        side = network.fitting_output(2 ** (network.depth + 1) if network.padding == "same" else 1) + 2 * network.margin
+        x = generator.standard_normal((1, side, side, network.in_channels))
+    x = np.asarray(x, np.float64)
     _, p, q, k = network(x).shape
     labels: Any = generator.integers(0, k, (len(x), p, q)) if y is None else np.asarray(y)
     seed = int(generator.integers(2**32))
@@ -148,7 +154,7 @@ def check_adjoint(
     all sums of products to be exact: below 2^53, or 2^24 in float32. d and dy are drawn from -8 to 8, `draws` times.
     """
     op = Op(forward, backward, arrays, names)
-    _check_counts(draws=(draws, 1))
+    _check_count("draws", draws, 1)
     for i, a in enumerate(arrays):
         if (a != np.round(a)).any():
             raise ValueError(f"{op.label(i)} holds fractions; check_adjoint takes whole numbers as floats, e.g. np.round(a)")
@@ -228,18 +234,12 @@ def _double(model: Any, rng: np.random.Generator) -> Any:
     return double
 
 
-def _images(network: Any, rng: np.random.Generator) -> Array:
-    """Return one random image, small, but larger than one pixel in the bottleneck."""
-    side = network.fitting_output(2 ** (network.depth + 1) if network.padding == "same" else 1) + 2 * network.margin
-    return rng.standard_normal((1, side, side, network.in_channels))
-
-
 def _generator(rng: Rng) -> np.random.Generator:
     """Return the generator; for a seed, not default_rng(seed), from which the caller's x may come: dy would equal it."""
     if isinstance(rng, np.random.Generator):
         return rng
-    if not isinstance(rng, (int, np.integer)) or rng < 0:
-        raise ValueError(f"rng is {rng!r}; it takes a whole number from 0 up, or a numpy.random.Generator")
+    whole = isinstance(rng, (int, np.integer)) and rng >= 0
+    require(whole, "rng", repr(rng), "a whole number from 0 up, or a numpy.random.Generator")
     return np.random.default_rng([int(rng), 0x64656C74])
 
 
@@ -250,24 +250,12 @@ def _linear_arguments(linear: Linear, names: Sequence[str]) -> set[int]:
     chosen = set()
     for which in linear:
         number = names.index(which) if which in names else which
-        if not isinstance(number, (int, np.integer)) or not 0 <= number < len(names):
-            raise ValueError(f"linear is {which!r}; it takes True, or of the arguments {', '.join(names)} the names or numbers")
+        known = isinstance(number, (int, np.integer)) and 0 <= number < len(names)
+        require(known, "linear", repr(which), f"True, or of the arguments {', '.join(names)} the names or numbers")
         chosen.add(int(number))
     return chosen
 
 
-def _check_positive(**given: float | None) -> None:
-    for name, value in given.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} is {value!r}; it takes a number above 0, or None to choose")
-
-
-def _check_counts(**given: tuple[int, int]) -> None:
-    for name, (count, least) in given.items():
-        if not isinstance(count, (int, np.integer)) or count < least:
-            raise ValueError(f"{name} is {count!r}; it takes a whole number from {least} up")
-
-
-def _loose_note(rows: Sequence[Row]) -> str:
-    loosest = max((row.tolerance for row in rows), default=0.0)
-    return f"float32: the tolerance is loose, errors below {loosest:.0e} go unseen. In float64 it is 1e-07; where linear, 1e-10."
+def _check_count(name: str, count: int, least: int) -> None:
+    whole = isinstance(count, (int, np.integer)) and count >= least
+    require(whole, name, repr(count), f"a whole number from {least} up")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array
+from ..checks import Array, require
 from .report import GradientError, StateError, element, relative_error
 
 Forward = Callable[..., tuple[Array, Any]]
@@ -135,8 +135,7 @@ def _argument_names(forward: Forward, count: int, given: Sequence[str] | None) -
     """Return a name for each array: those given, else those of forward's own parameters, else "argument 0", ..."""
     if given is not None:
         names = tuple(given)
-        if len(names) != count or len(set(names)) != count:
-            raise ValueError(f"names is {names!r}; it takes {count} different names, one an array")
+        require(len(names) == count == len(set(names)), "names", repr(names), f"{count} different names, one an array")
         return names
     try:
         parameters = list(inspect.signature(forward).parameters.values())

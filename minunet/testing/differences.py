@@ -122,9 +122,13 @@ def smooth_slope(g: Line, step: float, scale: float, tolerance: float) -> Slope 
 def locate(score: Callable[[Array], float], shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the index of an element that a score of directions points to, by halving the elements that move."""
     among = np.arange(int(np.prod(shape)))
+    scattered = np.where(among * 2654435761 % 4294967296 < 2**31, -1.0, 1.0)  # so that errors do not cancel
+
+    def score_of(half: NDArray[np.signedinteger]) -> float:
+        return score(np.where(np.isin(np.arange(scattered.size), half), scattered, 0.0).reshape(shape))
+
     while among.size > 1:
-        halves = np.array_split(among, 2)
-        among = max(halves, key=lambda half: score(_only(half, shape)))
+        among = max(np.array_split(among, 2), key=score_of)
     return tuple(int(i) for i in np.unravel_index(among[0], shape))
 
 
@@ -138,10 +142,3 @@ def unit_vector(index: tuple[int, ...], shape: tuple[int, ...]) -> Array:
 def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return a random direction: every element moves, by +1 or -1."""
     return rng.choice(np.array([-1.0, 1.0]), shape)
-
-
-def _only(elements: NDArray[np.signedinteger], shape: tuple[int, ...]) -> Array:
-    """Return a direction in which only these elements move. The signs are scattered, so that errors do not cancel."""
-    direction = np.zeros(int(np.prod(shape)))
-    direction[elements] = np.where(elements * 2654435761 % 4294967296 < 2**31, -1.0, 1.0)
-    return direction.reshape(shape)

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..kernels.geometry import Pair, Shape, output_hw
+
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
     from ..network import Network
 
-Pair = tuple[int, int]
-Shape = tuple[int, ...]
 Floats = NDArray[np.floating]
 
 CHANNELS = (3, 5, 2, 17, 1)  # 17: one more than a vector of 16 floats
@@ -82,9 +82,7 @@ class Geometry:
     @property
     def y_shape(self) -> Shape:
         """(N, P, Q, K), a convolution's output: floor((H + 2 padding - R) / stride) + 1."""
-        n, h, w, _ = self.x_shape
-        p, q = ((size + 2 * self.padding[a] - self.kernel[a]) // self.stride[a] + 1 for a, size in enumerate((h, w)))
-        return n, p, q, self.k
+        return self.x_shape[0], *output_hw(self.x_shape, self.kernel, self.stride, self.padding), self.k
 
     @property
     def up_shape(self) -> Shape:
@@ -129,15 +127,7 @@ def geometries(
     Kernels smaller than the stride, 1 x 1, last windows that do not fit, no images (unless `empty` is False). Images
     have up to `most` pixels a side. `padded=False` pads nothing, as a pooling needs it.
     """
-    st = _hypothesis()
-
-    @st.composite
-    def drawn(draw: DrawFn) -> Geometry:
-        kernel, stride, padding = _windows(draw, padded)
-        least = [max(1, kernel[a] - 2 * padding[a]) for a in (0, 1)]
-        return Geometry(_x_shape(draw, most, least, empty, channels), kernel, draw(st.sampled_from(channels)), stride, padding)
-
-    return drawn()
+    return _geometries(most, padded, empty, channels, up=False)
 
 
 def poolings(*, most: int = 7, empty: bool = True, channels: Sequence[int] = CHANNELS) -> SearchStrategy[Geometry]:
@@ -147,36 +137,29 @@ def poolings(*, most: int = 7, empty: bool = True, channels: Sequence[int] = CHA
 
 def up_geometries(*, most: int = 5, empty: bool = True, channels: Sequence[int] = CHANNELS) -> SearchStrategy[Geometry]:
     """Draw a transposed convolution: any kernel, stride, padding and output_padding that leave an output."""
+    return _geometries(most, True, empty, channels, up=True)
+
+
+def _geometries(most: int, padded: bool, empty: bool, channels: Sequence[int], up: bool) -> SearchStrategy[Geometry]:
     st = _hypothesis()
 
     @st.composite
     def drawn(draw: DrawFn) -> Geometry:
-        kernel, stride, padding = _windows(draw, True)
-        extra = tuple(draw(st.sampled_from(range(stride[a] - 1, -1, -1))) for a in (0, 1))
-        # (P - 1) stride - 2 padding + R + extra >= 1, solved for P
-        short = [1 - kernel[a] - extra[a] + 2 * padding[a] for a in (0, 1)]
-        least = [max(1, 1 - (-short[a] // stride[a])) for a in (0, 1)]
-        x_shape = _x_shape(draw, most, least, empty, channels)
-        return Geometry(x_shape, kernel, draw(st.sampled_from(channels)), stride, padding, (extra[0], extra[1]))
+        kernel, stride, padding = (
+            draw(st.tuples(st.sampled_from(sizes), st.sampled_from(sizes)))
+            for sizes in ((3, 2, 1, 4), (2, 1, 3), (1, 0, 2) if padded else (0,))
+        )
+        least, extra = [kernel[a] - 2 * padding[a] for a in (0, 1)], (0, 0)  # pixels at least
+        if up:
+            extra = tuple(draw(st.sampled_from(range(stride[a] - 1, -1, -1))) for a in (0, 1))
+            # (P - 1) stride - 2 padding + R + extra >= 1, solved for P
+            least = [1 - (least[a] + extra[a] - 1) // stride[a] for a in (0, 1)]
+        h, w = (draw(st.sampled_from(range(max(most, low, 1), max(low, 1) - 1, -1))) for low in least)
+        n = draw(st.sampled_from([2, 1, 3, 2, 1, 3, 0] if empty else [2, 1, 3]))
+        c, k = draw(st.sampled_from(channels)), draw(st.sampled_from(channels))
+        return Geometry((n, h, w, c), kernel, k, stride, padding, extra)
 
     return drawn()
-
-
-def _windows(draw: DrawFn, padded: bool) -> tuple[Pair, Pair, Pair]:
-    """Draw kernel, stride and padding."""
-    st = _hypothesis()
-    kernel, stride, padding = (
-        draw(st.tuples(st.sampled_from(sizes), st.sampled_from(sizes)))
-        for sizes in ((3, 2, 1, 4), (2, 1, 3), (1, 0, 2) if padded else (0,))
-    )
-    return kernel, stride, padding
-
-
-def _x_shape(draw: DrawFn, most: int, least: Sequence[int], empty: bool, channels: Sequence[int]) -> tuple[int, int, int, int]:
-    st = _hypothesis()
-    h, w = (draw(st.sampled_from(range(max(most, low), low - 1, -1))) for low in least)
-    n = draw(st.sampled_from([2, 1, 3, 2, 1, 3, 0] if empty else [2, 1, 3]))
-    return n, h, w, draw(st.sampled_from(channels))
 
 
 # Arrays, from a NumPy generator
