@@ -15,9 +15,9 @@ from .. import parameter_dtype
 from ..composed import POINTS  # a product of matrices, as a convolution
 from ..geometry import Pair, Shape, output_hw
 from . import implicit
-from .columns import col2im, im2col
 from .device import empty
 from .pointwise import add_bias_relu, cast, placed
+from .windows import col2im, im2col
 
 MOST_BYTES = 2**28  # of columns at once
 
