@@ -87,7 +87,7 @@ max_pool_grad(const STORE* dy, i64 dy_pixel, const u8* argmax, const STORE* plus
     by_units(width, [&](auto unit) {
         auto sum = unit_of<REAL>(plus ? load<decltype(unit)>(before, c) : unit);
         by_windows(n, h, w, r_size, s_size, p_size, q_size, stride_h, stride_w, [&](i64 window, int r, int s) {
-            const auto found = load<Unit<u8, sum.size>>(argmax, window * c_size + c);
+            const auto found = load<Unit<u8, decltype(sum)::size>>(argmax, window * c_size + c);
             const auto value = load<decltype(unit)>(dy + window * dy_pixel, c);
             for (int j = 0; j < sum.size; j++)
                 if (found.of[j] == r * int(s_size) + s) sum.of[j] += value.of[j];
