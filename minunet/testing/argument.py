@@ -8,19 +8,7 @@ import numpy as np
 
 from ..checks import Array
 from .contract import Op
-from .differences import (
-    Kink,
-    Line,
-    Precision,
-    Slope,
-    linear_slope,
-    linear_step,
-    locate,
-    signs,
-    smooth_slope,
-    smooth_step,
-    unit_vector,
-)
+from .differences import Kink, Line, Precision, Slope, linear_slope, locate, signs, smooth_slope, unit_vector
 from .report import GradientError, Index, Row, element, power_of_two, relative_error
 
 REDRAWS = 4  # directions that are drawn anew because each crossed a kink at every step
@@ -88,11 +76,10 @@ class Argument:
         return min(found, key=lambda pair: pair[0].noise)
 
     def _along(self, direction: Array) -> Slope | Kink:
-        g = Line(lambda moved: self.op.at(self.i, moved), self.x, self.y, self.dy, direction, self.precision.unit)
+        g = Line(lambda moved: self.op.at(self.i, moved), self.x, self.y, self.dy, direction, self.precision)
         if not self.linear:
-            step = self.step or smooth_step(self.x, self.precision, int(np.count_nonzero(direction)))
-            return smooth_slope(g, step, self.scale, self.tolerance)
-        slope, bend = linear_slope(g, self.step or linear_step(self.x))
+            return smooth_slope(g, self.step, self.scale, self.tolerance)
+        slope, bend = linear_slope(g, self.step)
         if bend > 1e3 * self.tolerance * max(self.scale, abs(slope.value)) + 100 * slope.noise:
             raise ValueError(f"forward is not linear in {self.label}, as `linear` says; leave it out of `linear`")
         return slope
