@@ -5,8 +5,7 @@ from __future__ import annotations
 from .mutant import Row
 
 CONV, HEAD, DROPOUT, COMMON, POINTWISE, WINDOWS, LOSS = (
-    f"kernels/gpu/{name}"
-    for name in ("conv.cu", "head.cu", "dropout.cu", "common.cuh", "pointwise.cu", "windows.cu", "loss.cu")
+    f"kernels/gpu/{name}" for name in ("conv.cu", "head.cu", "dropout.cu", "common.cuh", "pointwise.cu", "windows.cu", "loss.cu")
 )
 GRAPH = "kernels/gpu/graph.py"
 
