@@ -6,7 +6,7 @@
     plan.py         which variant of conv.cu, in how many blocks, its sum in how many parts
     head.py         the last convolution with the loss and all of its gradients: head.cu, one pass over its input
     layout.py       how activations are handed to kernels
-    columns.py, pointwise.py, dropout.py, pooling.py, loss.py, updates.py      what is not a product: each launches its .cu
+    windows.py, pointwise.py, dropout.py, loss.py, updates.py      what is not a product: each launches its .cu
     common.cuh      what all sources share, and every instruction that C++ has no word for behind one function each
 
 A kernel has a thread for each 16 bytes of its result where all arrays allow that, else for each element. Sums are cut by
@@ -14,7 +14,6 @@ shape alone and added in a fixed order, those over all pixels in float64, those 
 depends on what else a device does; and on the device itself only as far as it has tensor cores or not.
 """
 
-from .columns import col2im, im2col
 from .convolution import (
     conv2d,
     conv2d_grads,
@@ -29,8 +28,8 @@ from .dropout import dropout
 from .head import linear_cross_entropy
 from .loss import softmax_cross_entropy
 from .pointwise import bias_grad, cast, relu, relu_grad
-from .pooling import max_pool2d, max_pool2d_grad, max_pool2d_grad_plus
 from .updates import adam_update, guarded_adam_update, guarded_sgd_update, sgd_update
+from .windows import col2im, im2col, max_pool2d, max_pool2d_grad, max_pool2d_grad_plus
 
 __all__ = [
     "adam_update", "asarray", "bias_grad", "cast", "col2im", "conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_relu",

@@ -29,15 +29,9 @@
 // `sum_parts` adds them in order. Within a part the order of summation is that of the depth. So bits depend on nothing else:
 // not on the width of tiles or loads, and those of y and dx not on how many images there are.
 //
-// The compiler is told what to make, by plan.py:
-//     STORE      what images lie in memory as, and w: REAL, or bf16, of which products are exact in REAL
-//     TENSOR     1: tensor cores, factors rounded to TF32 (11 bits) or bf16 as they are, sums in float. 0: multiply-adds in REAL
-//     ROWS       of a tile, and COLUMNS
-//     VECTOR     numbers that are loaded at once: 16 bytes where all addresses and channel counts allow it, else 1 number
-//     DEPTH      of a chunk
-//     STAGES     chunks in shared memory: one is multiplied, the others come
-//     SPACE      numbers between the lines of a chunk
-//     LIMIT      below which all sizes lie
+// The compiler is told what to make, by plan.py, whose Tile says what ROWS, COLUMNS, VECTOR, DEPTH, STAGES and SPACE are. With
+// TENSOR, tensor cores multiply factors rounded to TF32 (11 bits), or bf16 as they are, and add in float; without, multiply-adds
+// in REAL. STORE is what images and w lie in memory as: REAL, or bf16, of which products are exact in REAL.
 
 #if !TENSOR || __CUDA_ARCH__ >= 800 || defined(MINUNET_ON_CPU)
 

@@ -21,7 +21,10 @@ FREE_SHARED = 48 * 1024  # bytes of shared memory that a kernel may use without 
 
 
 class Cuda:
-    """The current device of CuPy. Its memory comes from CuPy's pool, its launches go to CuPy's current stream."""
+    """The current device of CuPy. Its memory comes from CuPy's pool, its launches go to CuPy's current stream.
+
+    What is public here is all that launchers need of a device, and that a door of the tests has too.
+    """
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -53,16 +56,16 @@ class Cuda:
 
     @property
     def capability(self) -> int:
-        """10 major + minor."""
+        """10 major + minor: 90 is Hopper."""
         return int(cupy.cuda.Device().compute_capability)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        """Return a fresh array from CuPy's pool."""
+        """Return a fresh array from CuPy's pool, with anything in it."""
         self._require_no_fork()
         return cupy.empty(shape, dtype)
 
     def asarray(self, a: Any) -> Any:
-        """Return a on the current device."""
+        """Return a, copied onto the current device if it is not there."""
         self._require_no_fork()
         return cupy.asarray(a)
 
@@ -80,7 +83,7 @@ class Cuda:
         stream.wait_event(current.record())  # the next upload may write where these lay, but not before they were taken
 
     def capture(self, run: Callable[[], Any]) -> tuple[Any, Callable[[], object]]:
-        """Record the launches of `run` in a graph; return its result, and what fills that anew by one launch.
+        """Record the launches of `run`, which must wait for nothing, in a graph; return its result, and what fills that anew.
 
         Run once before, in the same memory, it has compiled its kernels and taken its memory: a graph can do neither. That
         memory stays the graph's own.
@@ -102,7 +105,10 @@ class Cuda:
         return result, replay
 
     def launch(self, kernel: Kernel, grid: int | tuple[int, int, int], block: int, arguments: Sequence[Any], shared: int) -> None:
-        """Run a kernel, compiled at its first use on this device and kept on disk by CuPy."""
+        """Run `grid` blocks of `block` threads each, with that many bytes of shared memory.
+
+        The kernel is compiled at its first use on this device and kept on disk by CuPy.
+        """
         self._require_no_fork()
         device = cupy.cuda.Device().id
         function = _compiled(kernel, device, shared)

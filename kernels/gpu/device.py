@@ -7,12 +7,10 @@ runs the same sources on the processor (tests/cuda_on_cpu), and all the rest is 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,6 +18,9 @@ from numpy.typing import DTypeLike
 from .. import shapes
 from ..buffers import counted
 from .layout import ACCESS
+
+if TYPE_CHECKING:
+    from .cuda import Cuda
 
 HERE = Path(__file__).parent
 BLOCK = 256  # threads, where a kernel has no reason for another number
@@ -59,34 +60,6 @@ def store(dtype: DTypeLike) -> str:
     return {"float32": "float", "float64": "double", "bfloat16": "bf16"}[np.dtype(dtype).name]
 
 
-class Door(Protocol):
-    """What the kernels' launchers need of a device."""
-
-    count: int  # of devices
-    capability: int  # of the current one, 10 major + minor: 90 is Hopper
-
-    def on(self, index: int) -> AbstractContextManager:
-        """Return a context in which device `index` is the current one."""
-
-    def free_bytes(self) -> int:
-        """Return how much memory could be taken now, what CuPy's pool holds unused included."""
-
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        """Return a fresh array on the device, with anything in it."""
-
-    def asarray(self, a: Any) -> Any:
-        """Return a, copied onto the device if it is not there."""
-
-    def upload(self, sources: Sequence[Any], targets: Sequence[Any]) -> None:
-        """Copy host arrays into device arrays, on their way while the device still works on what it was given before."""
-
-    def capture(self, run: Callable[[], Any]) -> tuple[Any, Callable[[], object]]:
-        """Record the launches of `run`, which must wait for nothing; return its result, and what fills it by one launch."""
-
-    def launch(self, kernel: Kernel, grid: int | tuple[int, int, int], block: int, arguments: Sequence[Any], shared: int) -> None:
-        """Run `grid` blocks of `block` threads each, with that many bytes of shared memory."""
-
-
 def launch(kernel: Kernel, grid: int | tuple[int, int, int], block: int, *arguments: Any, shared: int = 0) -> None:
     """Run a kernel. Arrays go as addresses, None as a null pointer, whole numbers as long long, others as double.
 
@@ -112,7 +85,7 @@ def blocks(n: int, each: int = BLOCK) -> int:
     return -(-n // each)
 
 
-def door() -> Door:
+def door() -> Cuda:
     """Return the door to the devices; RuntimeError says what is missing where there is none."""
     if missing := trouble():
         raise RuntimeError(missing)
@@ -131,7 +104,7 @@ def trouble() -> str | None:
 
 
 @functools.cache
-def _cuda() -> Any:
+def _cuda() -> Cuda:
     from .cuda import Cuda  # CuPy is imported here
 
     return Cuda()

@@ -8,6 +8,7 @@ then cut out of it as they are. The matrix products are 1 x 1 convolutions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,21 +16,20 @@ from .. import parameter_dtype
 from ..composed import POINTS  # a product of matrices, as a convolution
 from ..geometry import Pair, Shape, output_hw
 from . import implicit
-from .columns import col2im, im2col
 from .device import empty
 from .pointwise import add_bias_relu, cast, placed
+from .windows import col2im, im2col
 
 MOST_BYTES = 2**28  # of columns at once
 
 
 def conv2d(x: Any, w: Any, b: Any = None, *, stride: Pair, padding: Pair, relu: bool = False, out: Any = None) -> Any:
     """y = im2col(x) @ w + b."""
-    r, s, c, k = w.shape
-    p, q = output_hw(x.shape, (r, s), stride, padding)
-    y = empty((x.shape[0], p, q, k), x.dtype) if out is None else out
-    w = cast(w, x.dtype)
-    for i, rows, cols in _columns(x, (r, s), p, q, stride, padding):
-        implicit.conv2d(cols, w.reshape(1, 1, r * s * c, k), b, relu=relu, out=y[i : i + 1, rows], **POINTS)
+    k = w.shape[3]
+    y = empty((x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), k), x.dtype) if out is None else out
+    matrix = cast(w, x.dtype).reshape(1, 1, -1, k)
+    for i, rows, cols in _columns(x, w.shape, y.shape, stride, padding):
+        implicit.conv2d(cols, matrix, b, relu=relu, out=y[i : i + 1, rows], **POINTS)
     return y
 
 
@@ -47,38 +47,35 @@ def conv2d_input_grad(
         return placed(cast(dx, dy.dtype), out)
     (r, s, c, _), (n, p, q, _) = w.shape, dy.shape
     dx = empty(x_shape, dy.dtype) if out is None else out
-    matrix, width = w.reshape(1, 1, r * s * c, w.shape[3]), x_shape[2]
+    matrix = w.reshape(1, 1, r * s * c, w.shape[3])
     for i in range(n):
         padded = _zeros(x_shape, dy.dtype, padding)
-        for rows in _pieces(p, q * r * s * c * dy.itemsize):
-            piece = dy[i : i + 1, rows]
+        for rows, seen in _pieces(w.shape, p, q, dy.itemsize, stride):
+            piece, under = dy[i : i + 1, rows], padded[:, seen]
             dcols = implicit.conv2d_input_grad(piece, matrix, (*piece.shape[:3], r * s * c), **POINTS)
-            under = padded[:, _under(rows, r, stride[0])]
-            shape = (1, under.shape[1], width, c)
-            under += col2im(dcols.reshape(-1, r * s * c), shape, (r, s), stride=stride, padding=(0, padding[1]))
+            under += col2im(dcols.reshape(-1, r * s * c), under.shape, (r, s), stride=stride, padding=(0, padding[1]))
         add_bias_relu(padded[:, padding[0] : padding[0] + x_shape[1]], b, relu=relu, out=dx[i : i + 1])
     return dx
 
 
 def weight_grad(x: Any, dy: Any, w_shape: Shape, *, stride: Pair, padding: Pair) -> Any:
     """dw = im2col(x)^T @ dy, piece after piece."""
-    (r, s, c, k), (_, p, q, _) = w_shape, dy.shape
-    dw = empty((1, 1, r * s * c, k), parameter_dtype(x.dtype))
+    dw = empty((1, 1, math.prod(w_shape[:3]), w_shape[3]), parameter_dtype(x.dtype))
     dw[...] = 0
-    for i, rows, cols in _columns(x, (r, s), p, q, stride, padding):
+    for i, rows, cols in _columns(x, w_shape, dy.shape, stride, padding):
         dw += implicit.weight_grad(cols, dy[i : i + 1, rows], dw.shape, **POINTS)
     return dw.reshape(w_shape)
 
 
-def _columns(x: Any, kernel: Pair, p: int, q: int, stride: Pair, padding: Pair) -> Iterator[tuple[int, slice, Any]]:
+def _columns(x: Any, w_shape: Shape, y_shape: Shape, stride: Pair, padding: Pair) -> Iterator[tuple[int, slice, Any]]:
     """Give image after image, rows of its output, and their columns (1, rows, Q, R*S*C)."""
-    (n, h, _, c), (r, s) = x.shape, kernel
+    (n, h, _, _), (r, s, _, _), (_, p, q, _) = x.shape, w_shape, y_shape
     for i in range(n):
         padded = _zeros(x.shape, x.dtype, padding)
         padded[:, padding[0] : padding[0] + h] = x[i : i + 1]
-        for rows in _pieces(p, q * r * s * c * x.itemsize):
-            cols = im2col(padded[:, _under(rows, r, stride[0])], kernel, stride=stride, padding=(0, padding[1]))
-            yield i, rows, cols.reshape(1, rows.stop - rows.start, q, r * s * c)
+        for rows, seen in _pieces(w_shape, p, q, x.itemsize, stride):
+            cols = im2col(padded[:, seen], (r, s), stride=stride, padding=(0, padding[1]))
+            yield i, rows, cols.reshape(1, rows.stop - rows.start, q, -1)
 
 
 def _zeros(x_shape: Shape, dtype: Any, padding: Pair) -> Any:
@@ -88,12 +85,12 @@ def _zeros(x_shape: Shape, dtype: Any, padding: Pair) -> Any:
     return a
 
 
-def _pieces(p: int, row_bytes: int) -> Iterator[slice]:
-    """Cut p rows into pieces of at most MOST_BYTES, and at least a row."""
-    each = max(1, MOST_BYTES // row_bytes)
-    return (slice(start, min(start + each, p)) for start in range(0, p, each))
+def _pieces(w_shape: Shape, p: int, q: int, itemsize: int, stride: Pair) -> Iterator[tuple[slice, slice]]:
+    """Cut the rows of an image's output into pieces whose columns take MOST_BYTES at most, or are of one row.
 
-
-def _under(rows: slice, r: int, stride: int) -> slice:
-    """Return the rows of the padded image that these rows of windows see."""
-    return slice(rows.start * stride, (rows.stop - 1) * stride + r)
+    Beside each: the rows of the padded image that its windows see.
+    """
+    r, each = w_shape[0], max(1, MOST_BYTES // (q * math.prod(w_shape[:3]) * itemsize))
+    for start in range(0, p, each):
+        stop = min(start + each, p)
+        yield slice(start, stop), slice(start * stride[0], (stop - 1) * stride[0] + r)

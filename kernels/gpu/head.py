@@ -60,15 +60,10 @@ VARIANTS = (
 
 def linear_cross_entropy(x: Any, w: Any, b: Any, labels: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
     """Return the loss of the logits x w + b, and its gradients dx, dw, db. labels, weights: also NumPy's."""
-    c, k = w.shape[2:]
-    how = Fused.of(c, k, x.dtype)
+    pixels, size, k = math.prod(x.shape[:3]), w.size, w.shape[3]
+    how = Fused.of(w.shape[2], k, x.dtype)
     if how is None:
         return composed.linear_cross_entropy(x, w, b, labels, weights)
-    return _fused(how, x, w, b, labels, weights)
-
-
-def _fused(how: Fused, x: Any, w: Any, b: Any, labels: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
-    pixels, size, k = math.prod(x.shape[:3]), w.size, w.shape[3]
     x = aligned(x)
     labels, weights = on_device(labels, np.int32), on_device(weights, parameter_dtype(x.dtype))
     weight_sums, n = sums_of_weights(weights), how.parts(pixels)

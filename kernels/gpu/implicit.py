@@ -5,7 +5,6 @@ Any geometry, float32, float64 and bfloat16, to which w is rounded; the path and
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -55,20 +54,15 @@ def weight_grad(x: Any, dy: Any, w_shape: Shape, *, stride: Pair, padding: Pair)
     r, s, _, _ = w_shape
     x, dy = _steady(x), _steady(dy)
     how = _plan("conv2d_weight_grad", x.shape, tuple(w_shape), (x, dy), stride, padding)
-    dw = empty((how.parts, *w_shape), parameter_dtype(x.dtype))
+    parts = empty((how.parts, *w_shape), parameter_dtype(x.dtype))
     launch(
-        how.kernel, how.grid, BLOCK, x, pixel(x), *x.shape, dy, pixel(dy), *dy.shape[1:], dw, r, s, *stride, *padding,
+        how.kernel, how.grid, BLOCK, x, pixel(x), *x.shape, dy, pixel(dy), *dy.shape[1:], parts, r, s, *stride, *padding,
         how.chunks, int(how.few_taps), shared=how.shared,
     )  # fmt: skip
-    return _total(how, dw)
-
-
-def _total(how: Plan, parts: Any) -> Any:
-    """Return the sum of the parts (parts, R, S, C, K), in order."""
     if how.parts == 1:
-        return parts.reshape(parts.shape[1:])
-    dw, size = empty(parts.shape[1:], parts.dtype), math.prod(parts.shape[1:])
-    launch(replace(how.kernel, name="sum_parts"), blocks(size, BLOCK), BLOCK, parts, dw, how.parts, size)
+        return parts.reshape(w_shape)
+    dw = empty(w_shape, parts.dtype)
+    launch(replace(how.kernel, name="sum_parts"), blocks(dw.size), BLOCK, parts, dw, how.parts, dw.size)
     return dw
 
 

@@ -117,15 +117,10 @@ def chosen_path(c: int, k: int, dtype: DTypeLike, *, capability: int, precision:
     """
     if store(dtype) == "double":
         return "fma"
-    forced = os.environ.get("MINUNET_GPU_PATH")
-    if forced:
-        _check_forced(forced, capability)
-        return forced
-    wanted = precision != "float32" or store(dtype) == "bf16"  # what is float32 in "bf16" is better off in TF32
-    return "tensor" if wanted and capability >= TENSOR_CAPABILITY and min(c, k) >= LEAST_CHANNELS else "fma"
-
-
-def _check_forced(path: str, capability: int) -> None:
+    path = os.environ.get("MINUNET_GPU_PATH")
+    if not path:
+        wanted = precision != "float32" or store(dtype) == "bf16"  # what is float32 in "bf16" is better off in TF32
+        return "tensor" if wanted and capability >= TENSOR_CAPABILITY and min(c, k) >= LEAST_CHANNELS else "fma"
     if path not in PATHS:
         raise ValueError(f"MINUNET_GPU_PATH is {path!r}; it takes {' or '.join(PATHS)}")
     if path == "tensor" and capability < TENSOR_CAPABILITY:
@@ -133,6 +128,7 @@ def _check_forced(path: str, capability: int) -> None:
             f"MINUNET_GPU_PATH is 'tensor', and this GPU has compute capability {capability / 10}: TF32 and bf16 exist from "
             f"{TENSOR_CAPABILITY / 10} on. Unset it, or set it to 'fma'"
         )
+    return path
 
 
 @functools.lru_cache(4096)
@@ -144,16 +140,16 @@ def plan(
     vectors: whether all arrays lie so that 16 bytes may be loaded at once. ValueError where a size is beyond what kernels
     count.
     """
-    n, h, w, _ = x_shape
-    r, s, c, k = w_shape
+    n, (r, s, c, k) = x_shape[0], w_shape
     p, q = output_hw(x_shape, (r, s), stride, padding)
     check_sizes(x_shape, w_shape, (n, p, q, k), stride, padding)
     shape = tile(c if name == "conv2d_input_grad" else k, c, k, dtype, path=path, vectors=vectors)
-    made = {
-        "conv2d": lambda: _forward(shape, n * p * q, k),
-        "conv2d_input_grad": lambda: _input_grad(shape, (n, h, w, c), stride),
-        "conv2d_weight_grad": lambda: _weight_grad(shape, r * s * c, k, n * p * q),
-    }[name]()
+    if name == "conv2d_input_grad":
+        made = _input_grad(shape, x_shape, stride)
+    elif name == "conv2d_weight_grad":
+        made = _weight_grad(shape, r * s * c, k, n * p * q)
+    else:
+        made = Plan(shape.kernel(name), _blocks(shape, n * p * q, k), shape.shared)
     if made.grid > MOST_BLOCKS:
         raise ValueError(f"{name} of {x_shape} with {w_shape} takes {made.grid} blocks, and a GPU {MOST_BLOCKS}: {_LESS}")
     LOG.debug("%s of %s with %s, stride %s, padding %s: %s, %s", name, x_shape, w_shape, stride, padding, shape, made)
@@ -174,10 +170,6 @@ def tile(columns: int, c: int, k: int, dtype: DTypeLike, *, path: str, vectors: 
     if path == "fma":
         return Tile(path, kind, 64, width)
     return Tile(path, kind, next((wide for wide in (32, 64) if columns <= wide), 128), width)
-
-
-def _forward(shape: Tile, pixels: int, k: int) -> Plan:
-    return Plan(shape.kernel("conv2d"), _blocks(shape, pixels, k), shape.shared)
 
 
 def _input_grad(shape: Tile, x_shape: Shape, stride: Pair) -> Plan:

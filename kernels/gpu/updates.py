@@ -11,14 +11,14 @@ FILE = "updates.cu"
 
 
 def guarded_sgd_update(
-    param: Any, grad: Any, velocity: Any, loss: Any, *, learning_rate: float, momentum: float, weight_decay: float
+    param: Any, grad: Any, velocity: Any, loss: Any = None, *, learning_rate: float, momentum: float, weight_decay: float
 ) -> None:
     """v = momentum v + (g + weight_decay p); p = p - learning_rate v. Nothing where there is a loss that is not finite."""
     _by_elements("sgd", param, grad, (velocity,), (learning_rate, momentum, weight_decay), loss)
 
 
 def guarded_adam_update(
-    param: Any, grad: Any, m: Any, v: Any, loss: Any, *, learning_rate: float, beta1: float, beta2: float, epsilon: float,
+    param: Any, grad: Any, m: Any, v: Any, loss: Any = None, *, learning_rate: float, beta1: float, beta2: float, epsilon: float,
     weight_decay: float, t: int,
 ) -> None:  # fmt: skip
     """Adam (Kingma and Ba 2015, algorithm 1) with decoupled weight decay (Loshchilov and Hutter 2019)."""
@@ -28,14 +28,7 @@ def guarded_adam_update(
     _by_elements("adam", param, grad, (m, v), numbers, loss)
 
 
-def sgd_update(param: Any, grad: Any, velocity: Any, **rates: float) -> None:
-    """The same, whatever the loss."""
-    guarded_sgd_update(param, grad, velocity, None, **rates)
-
-
-def adam_update(param: Any, grad: Any, m: Any, v: Any, **rates: Any) -> None:
-    """The same, whatever the loss."""
-    guarded_adam_update(param, grad, m, v, None, **rates)
+sgd_update, adam_update = guarded_sgd_update, guarded_adam_update  # which no loss is given
 
 
 def _by_elements(name: str, param: Any, grad: Any, moments: tuple[Any, ...], numbers: tuple[float, ...], loss: Any) -> None:

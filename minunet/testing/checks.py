@@ -6,16 +6,16 @@ tolerances.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..checks import Array
-from .argument import Check, product
-from .contract import Backward, Forward, analyse, argument_names, call_forward, check_arrays, label
+from ..checks import Array, require
+from .argument import Argument, product
+from .contract import REPEATS, Backward, Forward, Op
 from .differences import PRECISIONS
-from .report import GradientError, Path, Report, Row, relative_error, saved
+from .report import GradientError, Path, Report, Row, StateError, relative_error, saving
 
 Linear = bool | Iterable[int | str]
 Rng = int | np.random.Generator
@@ -42,26 +42,27 @@ def check_gradients(
     dtype, NaN, inputs written to, not deterministic, no pair), or a point where there is no derivative. ValueError: an
     argument that cannot be checked, such as whole numbers.
     """
-    names = argument_names(forward, len(arrays), names)
-    check_arrays(arrays, names)
-    chosen = _linear_arguments(linear, names)
-    _check_positive(step=step, tolerance=tolerance)
-    _check_counts(directions=(directions, 1), full=(full, 0))
+    op = Op(forward, backward, arrays, names)
+    chosen = _linear_arguments(linear, op.names)
+    for name, value in (("step", step), ("tolerance", tolerance)):
+        require(value is None or value > 0, name, repr(value), "a number above 0, or None to choose")
+    _check_count("directions", directions, 1)
+    _check_count("full", full, 0)
     generator = _generator(rng)
-    kept = {f"input.{name}": a for name, a in zip(names, arrays, strict=True)}
-    try:
-        y, dy, grads = analyse(forward, backward, arrays, names, generator)
-        kept |= {"y": y, "dy": dy} | {f"gradient.{n}": g for n, g in zip(names, grads, strict=True) if g is not None}
+    with saving(save, op.kept):
+        y, dy, grads = op.analyse(generator.standard_normal)
         loose = any(a.dtype == np.float32 for a in (*arrays, y))
-        check = Check(
-            lambda *moved: call_forward(forward, moved)[0], arrays, names, y, dy, generator,
-            PRECISIONS["float32" if loose else "float64"], step, tolerance, directions, full, kept,
-        )  # fmt: skip
-        rows = [check.argument(i, g, i in chosen) for i, g in enumerate(grads)]
-    except GradientError as error:
-        error.args = (f"{error}.{saved(save, kept)}",)
-        raise
-    return Report(tuple(rows), _loose_note(rows) if loose else "")
+        precision = PRECISIONS["float32" if loose else "float64"]
+        settings = (y, dy, generator, precision, step, directions, full)
+        rows = []
+        for i, (x, grad) in enumerate(zip(arrays, grads, strict=True)):
+            if grad is None or x.size == 0:
+                rows.append(Row(op.names[i], x.shape, "nothing", 0.0, 0.0))
+            else:
+                allowed = tolerance or (precision.linear if i in chosen else precision.smooth)
+                rows.append(Argument(op, i, grad, i in chosen, allowed, *settings).row())
+    note = "float32: the tolerance is loose, errors below {:.0e} go unseen. In float64 it is 1e-07; where linear, 1e-10."
+    return Report(tuple(rows), note.format(max(row.tolerance for row in rows)) if loose else "")
 
 
 def check_layer(
@@ -75,6 +76,9 @@ def check_layer(
     are bit for bit what they were afterwards. x is standard normal of the given shape and the parameters' dtype (an array
     is taken as it is): make the layer with dtype="float64". `training` calls forward(x, training=True, rng=...), each time
     with a generator of the same seed, as for Dropout. `linear` takes "x" and the parameters' names.
+
+    GradientError also where the layer keeps state between calls: all that a backward needs, and all that a forward in
+    training finds out, belongs into the cache.
     """
     for method in ("forward", "backward"):
         if not callable(getattr(layer, method, None)):
@@ -90,19 +94,15 @@ def check_layer(
         more = {"training": True, "rng": np.random.default_rng(seed)} if training else {}
         return layer.forward(x, **more)
 
-    def backward(dy: Array, cache: Any) -> tuple[Any, ...]:
-        returned = layer.backward(dy, cache)
-        if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)):
-            raise GradientError("the layer's backward does not return dx and a dict of gradients: return dx, {name: gradient}")
-        dx, grads = returned
-        if set(grads) != set(parameters):
-            raise GradientError(f"the layer's backward gives gradients of {sorted(grads)}; it takes {sorted(parameters)}")
-        return dx, *(grads[name] for name in parameters)
-
-    return check_gradients(
-        _in_place(forward, list(parameters.values())), backward, shape, *parameters.values(), rng=generator, linear=linear,
-        names=["x", *parameters], **options,
-    )  # fmt: skip
+    inferred = lambda: np.asarray(layer.forward(shape.copy())[0]).copy()  # noqa: E731
+    before = inferred() if training else np.empty(0)
+    report = _check_parameters("the layer", forward, layer.backward, shape, parameters, rng=generator, linear=linear, **options)
+    if training and relative_error(inferred(), before) > REPEATS[before.dtype.name]:
+        raise GradientError(
+            "the layer keeps state between calls: forward in training changes what forward gives in inference. Return such "
+            "statistics in the cache"
+        )
+    return report
 
 
 def check_network(
@@ -120,7 +120,10 @@ def check_network(
 
     generator = _generator(rng)
     network = _double(network_or_unet, generator)
-    x = _images(network, generator) if x is None else np.asarray(x, np.float64)
+    if x is None:  # small, but larger than one pixel in the bottleneck
+        side = network.fitting_output(2 ** (network.depth + 1) if network.padding == "same" else 1) + 2 * network.margin
+        x = generator.standard_normal((1, side, side, network.in_channels))
+    x = np.asarray(x, np.float64)
     _, p, q, k = network(x).shape
     labels: Any = generator.integers(0, k, (len(x), p, q)) if y is None else np.asarray(y)
     seed = int(generator.integers(2**32))
@@ -130,15 +133,13 @@ def check_network(
         loss, dlogits = losses.softmax_cross_entropy(logits, labels)
         return loss, (dlogits, cache)
 
-    def backward(dy: Array, cache: Any) -> tuple[Any, ...]:
+    def backward(dy: Array, cache: Any) -> Any:
         dlogits, tape = cache
-        dx, grads = network.backward(dy * dlogits, tape)
-        return dx, *(grads[name] for name in parameters)
+        return network.backward(dy * dlogits, tape)
 
-    parameters = dict(network.parameters)
-    return check_gradients(
-        _in_place(forward, list(parameters.values())), backward, x, *parameters.values(), names=["x", *parameters],
-        rng=generator, tolerance=tolerance, directions=directions, full=0, save=save,
+    return _check_parameters(
+        "a layer of the network", forward, backward, x, dict(network.parameters), rng=generator, tolerance=tolerance,
+        directions=directions, full=0, save=save,
     )  # fmt: skip
 
 
@@ -152,54 +153,49 @@ def check_adjoint(
     so that no rounding excuses a difference. The arrays must hold whole numbers (as float64 or float32), small enough for
     all sums of products to be exact: below 2^53, or 2^24 in float32. d and dy are drawn from -8 to 8, `draws` times.
     """
-    names = argument_names(forward, len(arrays), names)
-    check_arrays(arrays, names)
-    _check_counts(draws=(draws, 1))
+    op = Op(forward, backward, arrays, names)
+    _check_count("draws", draws, 1)
     for i, a in enumerate(arrays):
         if (a != np.round(a)).any():
-            raise ValueError(f"{label(names, i)} holds fractions; check_adjoint takes whole numbers as floats, e.g. np.round(a)")
+            raise ValueError(f"{op.label(i)} holds fractions; check_adjoint takes whole numbers as floats, e.g. np.round(a)")
     generator = _generator(rng)
-    kept = {f"input.{name}": a for name, a in zip(names, arrays, strict=True)}
-    try:
+    with saving(save, op.kept):
         for _ in range(draws):
             draw = lambda shape: generator.integers(-8, 9, shape)  # noqa: E731
-            _, dy, grads = analyse(forward, backward, arrays, names, generator, draw)
-            kept |= {"dy": dy} | {f"gradient.{n}": g for n, g in zip(names, grads, strict=True) if g is not None}
+            _, dy, grads = op.analyse(draw)
             for i, g in enumerate(grads):
                 if g is not None:
-                    _check_adjoint(forward, arrays, i, np.asarray(draw(g.shape), g.dtype), dy, g, names)
-    except GradientError as error:
-        error.args = (f"{error}.{saved(save, kept)}",)
-        raise
+                    _check_adjoint(op, i, np.asarray(draw(g.shape), g.dtype), dy, g)
     checked = ["nothing" if g is None else f"{draws} products" for g in grads]
-    return Report(tuple(Row(n, a.shape, c, 0.0, 0.0) for n, a, c in zip(names, arrays, checked, strict=True)))
+    return Report(tuple(Row(n, a.shape, c, 0.0, 0.0) for n, a, c in zip(op.names, arrays, checked, strict=True)))
 
 
-def _check_adjoint(
-    forward: Forward, arrays: Sequence[Array], i: int, d: Array, dy: Array, grad: Array, names: Sequence[str]
-) -> None:
-    at = lambda value: call_forward(forward, [*arrays[:i], value, *arrays[i + 1 :]])[0]  # noqa: E731
-    zero = at(np.zeros_like(d))
-    forth = at(d) - zero
-    if (at(-d) - zero != -forth).any():
-        raise ValueError(f"forward is not linear in {label(names, i)}; check_adjoint takes ops that are: use check_gradients")
+def _check_adjoint(op: Op, i: int, d: Array, dy: Array, grad: Array) -> None:
+    zero = op.at(i, np.zeros_like(d))
+    forth = op.at(i, d) - zero
+    if (op.at(i, -d) - zero != -forth).any():
+        raise ValueError(f"forward is not linear in {op.label(i)}; check_adjoint takes ops that are: use check_gradients")
     left, right = product(forth, dy), product(d, grad)
     largest = max(float(np.abs(a, dtype=np.float64).max(initial=0)) for a in (forth, grad)) * 8 * max(grad.size, dy.size)
     if not largest < 2.0**53:
-        raise ValueError(f"{names[i]}: the products reach {largest:.1e}, beyond 2^53, where whole numbers end; take smaller ones")
+        raise ValueError(
+            f"{op.names[i]}: the products reach {largest:.1e}, beyond 2^53, where whole numbers end; take smaller ones"
+        )
     if left != right:
         raise GradientError(
-            f"backward is not the adjoint of forward in {label(names, i)}: <J d, dy> is {left:.17g}, <d, J^T dy> is "
+            f"backward is not the adjoint of forward in {op.label(i)}: <J d, dy> is {left:.17g}, <d, J^T dy> is "
             f"{right:.17g}, for whole numbers, where both are exact",
-            argument=names[i], analytic=right, numeric=left, error=relative_error(right, left), tolerance=0.0,
+            argument=op.names[i], analytic=right, numeric=left, error=relative_error(right, left), tolerance=0.0,
         )  # fmt: skip
 
 
-def _in_place(forward: Forward, parameters: Sequence[Array]) -> Forward:
-    """Return forward(x, *values): the parameters hold the values during the call, and what they held before after it."""
+def _check_parameters(
+    who: str, forward: Forward, backward: Any, x: Array, parameters: Mapping[str, Array], **options: Any
+) -> Report:
+    """Check the gradients of forward(x) by x and by parameters, which hold moved values during a call, and their own after it."""
 
     def with_parameters(x: Array, *values: Array) -> tuple[Array, Any]:
-        moved = [(p, value, p.copy()) for p, value in zip(parameters, values, strict=True) if value is not p]
+        moved = [(p, value, p.copy()) for p, value in zip(parameters.values(), values, strict=True) if value is not p]
         try:
             for p, value, _ in moved:
                 p[...] = value
@@ -208,7 +204,21 @@ def _in_place(forward: Forward, parameters: Sequence[Array]) -> Forward:
             for p, _, old in moved:
                 p[...] = old
 
-    return with_parameters
+    def gradients(dy: Array, cache: Any) -> tuple[Any, ...]:
+        returned = backward(dy, cache)
+        if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)):
+            raise GradientError("the layer's backward does not return dx and a dict of gradients: return dx, {name: gradient}")
+        dx, grads = returned
+        if set(grads) != set(parameters):
+            raise GradientError(f"the layer's backward gives gradients of {sorted(grads)}; it takes {sorted(parameters)}")
+        return dx, *(grads[name] for name in parameters)
+
+    try:
+        return check_gradients(with_parameters, gradients, x, *parameters.values(), names=["x", *parameters], **options)
+    except StateError as error:
+        if error.argument != "x":  # who writes into x remembers nothing by it
+            error.args = (f"{who} keeps state between calls: {error}",)
+        raise
 
 
 def _double(model: Any, rng: np.random.Generator) -> Any:
@@ -224,18 +234,12 @@ def _double(model: Any, rng: np.random.Generator) -> Any:
     return double
 
 
-def _images(network: Any, rng: np.random.Generator) -> Array:
-    """Return one random image, small, but larger than one pixel in the bottleneck."""
-    side = network.fitting_output(2 ** (network.depth + 1) if network.padding == "same" else 1) + 2 * network.margin
-    return rng.standard_normal((1, side, side, network.in_channels))
-
-
 def _generator(rng: Rng) -> np.random.Generator:
     """Return the generator; for a seed, not default_rng(seed), from which the caller's x may come: dy would equal it."""
     if isinstance(rng, np.random.Generator):
         return rng
-    if not isinstance(rng, (int, np.integer)) or rng < 0:
-        raise ValueError(f"rng is {rng!r}; it takes a whole number from 0 up, or a numpy.random.Generator")
+    whole = isinstance(rng, (int, np.integer)) and rng >= 0
+    require(whole, "rng", repr(rng), "a whole number from 0 up, or a numpy.random.Generator")
     return np.random.default_rng([int(rng), 0x64656C74])
 
 
@@ -246,24 +250,12 @@ def _linear_arguments(linear: Linear, names: Sequence[str]) -> set[int]:
     chosen = set()
     for which in linear:
         number = names.index(which) if which in names else which
-        if not isinstance(number, (int, np.integer)) or not 0 <= number < len(names):
-            raise ValueError(f"linear is {which!r}; it takes True, or of the arguments {', '.join(names)} the names or numbers")
+        known = isinstance(number, (int, np.integer)) and 0 <= number < len(names)
+        require(known, "linear", repr(which), f"True, or of the arguments {', '.join(names)} the names or numbers")
         chosen.add(int(number))
     return chosen
 
 
-def _check_positive(**given: float | None) -> None:
-    for name, value in given.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} is {value!r}; it takes a number above 0, or None to choose")
-
-
-def _check_counts(**given: tuple[int, int]) -> None:
-    for name, (count, least) in given.items():
-        if not isinstance(count, (int, np.integer)) or count < least:
-            raise ValueError(f"{name} is {count!r}; it takes a whole number from {least} up")
-
-
-def _loose_note(rows: Sequence[Row]) -> str:
-    loosest = max((row.tolerance for row in rows), default=0.0)
-    return f"float32: the tolerance is loose, errors below {loosest:.0e} go unseen. In float64 it is 1e-07; where linear, 1e-10."
+def _check_count(name: str, count: int, least: int) -> None:
+    whole = isinstance(count, (int, np.integer)) and count >= least
+    require(whole, name, repr(count), f"a whole number from {least} up")

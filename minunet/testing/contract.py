@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from ..checks import Array
-from .report import GradientError, element, relative_error
+from ..checks import Array, require
+from .report import GradientError, StateError, element, relative_error
 
 Forward = Callable[..., tuple[Array, Any]]
 Backward = Callable[[Array, Any], tuple[Any, ...]]
@@ -18,12 +19,123 @@ Backward = Callable[[Array, Any], tuple[Any, ...]]
 REPEATS = {"float64": 1e-12, "float32": 1e-4}
 
 
-def argument_names(forward: Forward, count: int, given: Sequence[str] | None) -> tuple[str, ...]:
+class Op:
+    """An op, and the arrays at which it is looked at, each with a name: forward's own for it unless `names` are given."""
+
+    def __init__(self, forward: Forward, backward: Backward, arrays: Sequence[Array], names: Sequence[str] | None = None) -> None:
+        self._forward, self._backward, self.arrays = forward, backward, arrays
+        self.names = _argument_names(forward, len(arrays), names)
+        self._check_arrays()
+        self.kept = {f"input.{name}": a for name, a in zip(self.names, arrays, strict=True)}  # to be saved where a check fails
+
+    def _check_arrays(self) -> None:
+        """Refuse what has no derivative: whole numbers, lists, NaN."""
+        if not self.arrays:
+            raise ValueError("no arrays were given; it takes forward, backward and at least one array to differentiate by")
+        for i, a in enumerate(self.arrays):
+            if not isinstance(a, np.ndarray):
+                raise ValueError(f"{self.label(i)} is of type {type(a).__name__}; it takes a NumPy array, float64 or float32")
+            if a.dtype.name not in REPEATS:
+                why = "no step is chosen for others"
+                if a.dtype.kind in "iub":
+                    why = (
+                        "there is no small step between whole numbers, so no derivative; an argument without a gradient "
+                        "(labels) belongs into forward: lambda x: op(x, labels)"
+                    )
+                raise ValueError(f"{self.label(i)} is of dtype {a.dtype}; it takes float64 or float32: {why}")
+            if not np.isfinite(a).all():
+                where = element(_first(~np.isfinite(a)))
+                raise ValueError(f"{self.label(i)} is not finite at {where}; it takes numbers that a step can be added to")
+
+    def label(self, i: int) -> str:
+        """Return "w (argument 1)", or "argument 1" where it has no name of its own."""
+        return self.names[i] if self.names[i] == f"argument {i}" else f"{self.names[i]} (argument {i})"
+
+    def at(self, i: int, value: Array) -> Array:
+        """Return y where argument i has that value."""
+        return self.forward(*self.arrays[:i], value, *self.arrays[i + 1 :])[0]
+
+    def forward(self, *arrays: Array) -> tuple[Array, Any]:
+        """Return y, cache, or say what forward returned instead."""
+        returned = self._forward(*arrays)
+        if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+            raise GradientError(f"forward returned {_describe(returned)}; the contract is a pair: return y, cache")
+        y, cache = returned
+        if not isinstance(y, (np.ndarray, np.floating, float)) or np.asarray(y).dtype.name not in REPEATS:
+            raise GradientError(
+                f"forward returned {_describe(y)} as y; the contract is one float64 or float32 array: return y, cache"
+            )
+        return np.asarray(y), cache
+
+    def analyse(self, draw: Callable[[tuple[int, ...]], Any]) -> tuple[Array, Array, tuple[Array | None, ...]]:
+        """Return y, a random dy and the gradients, all copies, once both functions have kept to the contract.
+
+        They run twice. Between the second forward and its backward stand two more, of other numbers, which must not matter:
+        all that backward knows is dy and its cache. `draw` makes dy from a shape.
+        """
+        inputs = _Watch(dict(zip(self.names, self.arrays, strict=True)), StateError)
+        y, cache = self.forward(*self.arrays)
+        inputs.check("forward")
+        if not np.isfinite(y).all():
+            where = _first(~np.isfinite(y))
+            raise GradientError(f"forward gives {y[where]} in y, at {element(where)}: there is no slope to compare with")
+        dy = np.asarray(draw(y.shape), y.dtype)
+        grads = self._gradients(dy, cache, y, inputs)
+        returned = {f"the gradient of {n}": g for n, g in zip(self.names, grads, strict=True) if g is not None}
+        outputs = _Watch({"y": y, **returned}, StateError)
+
+        again, cache = self.forward(*self.arrays)
+        if again.shape != y.shape or relative_error(again, y) > REPEATS[y.dtype.name]:
+            raise StateError(
+                "forward is not deterministic: two calls with the same arrays differ"
+                + (f" by a relative {relative_error(again, y):.1e}" if again.shape == y.shape else " in shape")
+                + ". Seed its random numbers anew in every call: np.random.default_rng(0)"
+            )
+        self.forward(*(np.asarray(a / 2) for a in self.arrays))  # a half keeps the sign, so logarithms stay defined
+        with suppress(Exception), np.errstate(all="ignore"):  # turned round, masks change too; f may not be defined there
+            self.forward(*(np.asarray(np.flip(a) / 2) for a in self.arrays))
+        later = self._gradients(dy, cache, again, inputs)
+        outputs.check("a second call", "was returned by the first: each call returns arrays of its own")
+        for i, (first, second) in enumerate(zip(grads, later, strict=True)):
+            if first is not None and second is not None and relative_error(first, second) > REPEATS[first.dtype.name]:
+                raise StateError(
+                    f"backward gives another gradient of {self.label(i)} after a later forward: it uses something that is "
+                    "neither dy nor its cache. Put all that it needs into the cache"
+                )
+        y, dy = y.copy(), dy.copy()
+        copies = tuple(None if g is None else g.copy() for g in grads)
+        self.kept |= {"y": y, "dy": dy}
+        self.kept |= {f"gradient.{n}": g for n, g in zip(self.names, copies, strict=True) if g is not None}
+        return y, dy, copies
+
+    def _gradients(self, dy: Array, cache: Any, y: Array, inputs: _Watch) -> tuple[Array | None, ...]:
+        passed = _Watch({"dy": dy, "y": y}, GradientError)
+        grads = self._backward(dy, cache)
+        passed.check("backward", "belongs to its caller: backward may only read it. Work on a copy")
+        inputs.check("backward", "is an input of forward (or a view of one is in the cache): it may only be read. Work on a copy")
+        names = ", ".join(self.names)
+        if not isinstance(grads, tuple):
+            raise GradientError(
+                f"backward returned {_describe(grads)}; the contract is a tuple with one gradient an array ({names})"
+                + (": return (dx,)" if len(self.arrays) == 1 else "")
+            )
+        if len(grads) != len(self.arrays):
+            few = "few" if len(grads) < len(self.arrays) else "many"
+            raise GradientError(
+                f"backward returned {len(grads)} gradients, too {few}; it takes {len(self.arrays)}, one for each array that "
+                f"forward got, in their order ({names}), None where there is none"
+            )
+        for i, (g, a) in enumerate(zip(grads, self.arrays, strict=True)):
+            if g is not None:
+                _check_gradient(g, a, f"the gradient of {self.label(i)}", self.names[i])
+        return tuple(None if g is None else np.asarray(g) for g in grads)
+
+
+def _argument_names(forward: Forward, count: int, given: Sequence[str] | None) -> tuple[str, ...]:
     """Return a name for each array: those given, else those of forward's own parameters, else "argument 0", ..."""
     if given is not None:
         names = tuple(given)
-        if len(names) != count or len(set(names)) != count:
-            raise ValueError(f"names is {names!r}; it takes {count} different names, one an array")
+        require(len(names) == count == len(set(names)), "names", repr(names), f"{count} different names, one an array")
         return names
     try:
         parameters = list(inspect.signature(forward).parameters.values())
@@ -33,85 +145,11 @@ def argument_names(forward: Forward, count: int, given: Sequence[str] | None) ->
     return tuple(named[i] if i < len(named) else f"argument {i}" for i in range(count))
 
 
-def label(names: Sequence[str], i: int) -> str:
-    """Return "w (argument 1)", or "argument 1" where it has no name of its own."""
-    return names[i] if names[i] == f"argument {i}" else f"{names[i]} (argument {i})"
-
-
-def check_arrays(arrays: Sequence[Any], names: Sequence[str]) -> None:
-    """Refuse what has no derivative: whole numbers, lists, NaN."""
-    if not arrays:
-        raise ValueError("no arrays were given; it takes forward, backward and at least one array to differentiate by")
-    for i, a in enumerate(arrays):
-        if not isinstance(a, np.ndarray):
-            raise ValueError(f"{label(names, i)} is of type {type(a).__name__}; it takes a NumPy array, float64 or float32")
-        if a.dtype.name not in REPEATS:
-            whole = a.dtype.kind in "iub"
-            why = "there is no small step between whole numbers, so no derivative" if whole else "no step is chosen for others"
-            cure = "; an argument without a gradient (labels) belongs into forward: lambda x: op(x, labels)" if whole else ""
-            raise ValueError(f"{label(names, i)} is of dtype {a.dtype}; it takes float64 or float32: {why}{cure}")
-        if not np.isfinite(a).all():
-            where = element(_first(~np.isfinite(a)))
-            raise ValueError(f"{label(names, i)} is not finite at {where}; it takes numbers that a step can be added to")
-
-
-def call_forward(forward: Forward, arrays: Sequence[Array]) -> tuple[Array, Any]:
-    """Return y, cache, or say what forward returned instead."""
-    returned = forward(*arrays)
-    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
-        raise GradientError(f"forward returned {_describe(returned)}; the contract is a pair: return y, cache")
-    y, cache = returned
-    if not isinstance(y, (np.ndarray, np.floating, float)) or np.asarray(y).dtype.name not in REPEATS:
-        raise GradientError(
-            f"forward returned {_describe(y)} as y; the contract is one float64 or float32 array: return y, cache"
-        )
-    return np.asarray(y), cache
-
-
-def analyse(
-    forward: Forward, backward: Backward, arrays: Sequence[Array], names: Sequence[str], rng: np.random.Generator,
-    draw: Callable[[tuple[int, ...]], Any] | None = None,
-) -> tuple[Array, Array, tuple[Array | None, ...]]:  # fmt: skip
-    """Return y, a random dy and the gradients, all copies, once both functions have kept to the contract.
-
-    They run twice. Between the second forward and its backward stands another forward, of other numbers, which must not
-    matter: all that backward knows is dy and its cache. `draw` makes dy from a shape; else it is standard normal.
-    """
-    draw = rng.standard_normal if draw is None else draw
-    inputs = _Watch(dict(zip(names, arrays, strict=True)))
-    y, cache = call_forward(forward, arrays)
-    inputs.check("forward")
-    if not np.isfinite(y).all():
-        where = _first(~np.isfinite(y))
-        raise GradientError(f"forward gives {y[where]} in y, at {element(where)}: there is no slope to compare with")
-    dy = np.asarray(draw(y.shape), y.dtype)
-    grads = _call_backward(backward, dy, cache, y, inputs, arrays, names)
-    outputs = _Watch({"y": y, **{f"the gradient of {n}": g for n, g in zip(names, grads, strict=True) if g is not None}})
-
-    again, cache = call_forward(forward, arrays)
-    if again.shape != y.shape or relative_error(again, y) > REPEATS[y.dtype.name]:
-        raise GradientError(
-            "forward is not deterministic: two calls with the same arrays differ"
-            + (f" by a relative {relative_error(again, y):.1e}" if again.shape == y.shape else " in shape")
-            + ". Seed its random numbers anew in every call: np.random.default_rng(0)"
-        )
-    call_forward(forward, [np.asarray(a / 2) for a in arrays])  # a half keeps the sign, so logarithms stay defined
-    later = _call_backward(backward, dy, cache, again, inputs, arrays, names)
-    outputs.check("a second call", "was returned by the first: each call returns arrays of its own")
-    for i, (first, second) in enumerate(zip(grads, later, strict=True)):
-        if first is not None and second is not None and relative_error(first, second) > REPEATS[first.dtype.name]:
-            raise GradientError(
-                f"backward gives another gradient of {label(names, i)} after a later forward: it uses something that is "
-                "neither dy nor its cache. Put all that it needs into the cache"
-            )
-    return y.copy(), dy.copy(), tuple(None if g is None else g.copy() for g in grads)
-
-
 class _Watch:
     """Copies of arrays, by which it shows who writes into them."""
 
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self.arrays = dict(arrays)
+    def __init__(self, arrays: Mapping[str, Array], error: type[GradientError]) -> None:
+        self.arrays, self.error = arrays, error
         self.copies = {name: a.copy() for name, a in arrays.items()}
 
     def check(self, who: str, why: str = "was passed in: it may only be read. Work on a copy") -> None:
@@ -123,31 +161,8 @@ class _Watch:
             now = a[where]
             for other in changed:
                 self.arrays[other][...] = self.copies[other]
-            raise GradientError(f"{who} changes {name} at {element(where)}, from {old[where]:g} to {now:g}. It {why}")
-
-
-def _call_backward(
-    backward: Backward, dy: Array, cache: Any, y: Array, inputs: _Watch, arrays: Sequence[Array], names: Sequence[str]
-) -> tuple[Array | None, ...]:
-    passed = _Watch({"dy": dy, "y": y})
-    grads = backward(dy, cache)
-    passed.check("backward", "belongs to its caller: backward may only read it. Work on a copy")
-    inputs.check("backward", "is an input of forward (or a view of one is in the cache): it may only be read. Work on a copy")
-    if not isinstance(grads, tuple):
-        raise GradientError(
-            f"backward returned {_describe(grads)}; the contract is a tuple with one gradient an array ({', '.join(names)})"
-            + (": return (dx,)" if len(arrays) == 1 else "")
-        )
-    if len(grads) != len(arrays):
-        few = "few" if len(grads) < len(arrays) else "many"
-        raise GradientError(
-            f"backward returned {len(grads)} gradients, too {few}; it takes {len(arrays)}, one for each array that forward "
-            f"got, in their order ({', '.join(names)}), None where there is none"
-        )
-    for i, (g, a) in enumerate(zip(grads, arrays, strict=True)):
-        if g is not None:
-            _check_gradient(g, a, f"the gradient of {label(names, i)}", names[i])
-    return tuple(None if g is None else np.asarray(g) for g in grads)
+            text = f"{who} changes {name} at {element(where)}, from {old[where]:g} to {now:g}. It {why}"
+            raise self.error(text, argument=name)
 
 
 def _check_gradient(g: Any, a: Array, what: str, name: str) -> None:

@@ -6,7 +6,7 @@ A slope is a function g(t) = <dy, f(x + t d) - f(x)> at t = 0, for a random dy a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,64 +44,57 @@ class Slope:
     step: float
 
 
-class KinkError(Exception):
+@dataclass(frozen=True)
+class Kink:
     """There is no derivative: the slopes on the two sides differ at any step (`unsettled`: nothing settles at all)."""
 
-    def __init__(self, left: float, right: float, step: float, unsettled: bool) -> None:
-        super().__init__()
-        self.left, self.right, self.step, self.unsettled = left, right, step, unsettled
+    left: float
+    right: float
+    step: float
+    unsettled: bool
 
 
 class Line:
-    """g(t) = <dy, f(x + t d) - f(x)>, where x is one of f's arrays and the others stay."""
+    """g(t) = <dy, f(x + t d) - f(x)>."""
 
     def __init__(
-        self, f: Callable[..., Array], arrays: Sequence[Array], i: int, y: Array, dy: Array, direction: Array, unit: float
+        self, f: Callable[[Array], Array], x: Array, y: Array, dy: Array, direction: Array, precision: Precision
     ) -> None:
-        self.f, self.arrays, self.i, self.direction = f, list(arrays), i, direction
+        self.f, self.x, self.direction, self.precision = f, x, direction, precision
         self.y, self.dy = y.astype(np.float64), dy.astype(np.float64)
-        self.unit, self.noise = unit, unit * float(np.linalg.norm(self.dy * self.y))
+        self.noise = precision.unit * float(np.linalg.norm(self.dy * self.y))
         self.known: dict[float, float] = {}
 
     def __call__(self, t: float) -> float:
         if t not in self.known:
-            x = self.arrays[self.i]
-            moved = np.asarray(x + x.dtype.type(t) * self.direction, x.dtype)
+            moved = np.asarray(self.x + self.x.dtype.type(t) * self.direction, self.x.dtype)
             with np.errstate(all="ignore"):  # a step out of f's domain shows as NaN, and is made shorter
-                y = self.f(*self.arrays[: self.i], moved, *self.arrays[self.i + 1 :]).astype(np.float64)
+                y = self.f(moved).astype(np.float64)
                 self.known[t] = float((self.dy * (y - self.y)).sum())
-                magnitude = self.unit * float(np.linalg.norm(self.dy * y))
+                magnitude = self.precision.unit * float(np.linalg.norm(self.dy * y))
             if math.isfinite(magnitude):
                 self.noise = max(self.noise, magnitude)
         return self.known[t]
 
 
-def linear_step(x: Array) -> float:
-    """Return 1, or the power of two from the largest element up: a step far below x would lose its last digits."""
-    return max(1.0, 2.0 ** math.ceil(math.log2(max(1.0, float(np.abs(x).max(initial=0))))))
+def linear_slope(g: Line, step: float | None) -> tuple[Slope, float]:
+    """Return (g(h) - g(-h)) / 2h, and how far g is from a straight line, as a slope.
 
-
-def smooth_step(x: Array, precision: Precision, moved: int) -> float:
-    """Return the first step to try: smaller for small numbers, and where many elements move at once."""
-    size = float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 1.0
-    scale = min(1.0, max(2.0**-20, size)) if size else 1.0
-    return 2.0 ** math.floor(math.log2(precision.smooth_step * scale / math.sqrt(max(1, moved))))
-
-
-def linear_slope(g: Line, step: float) -> tuple[Slope, float]:
-    """Return (g(h) - g(-h)) / 2h, and how far g is from a straight line, as a slope."""
+    h is 1, or the power of two from the largest element up: a step far below x would lose its last digits.
+    """
+    step = step or max(1.0, 2.0 ** math.ceil(math.log2(max(1.0, float(np.abs(g.x).max(initial=0))))))
     slope = (g(step) - g(-step)) / (2 * step)
     return Slope(slope, 4 * g.noise / step, step), abs(g(step) + g(-step)) / (2 * step)
 
 
-def smooth_slope(g: Line, step: float, scale: float, tolerance: float) -> Slope:
-    """Return the derivative by central differences D at h, h/2 and h/4, or raise KinkError.
+def smooth_slope(g: Line, step: float | None, scale: float, tolerance: float) -> Slope | Kink:
+    """Return the derivative by central differences D at h, h/2 and h/4, or that there is none.
 
     (4 D(h/2) - D(h)) / 3 and the same at half the step agree where g is smooth, and D(h/2) is then near D(h). Where not,
     a kink (or a strong bend) lies within the step: it is quartered, unless rounding would swamp the shorter one. The sum
     g(h) + g(-h), divided by h, shrinks with h where g is smooth, and stays where the point itself is a kink.
     """
-    kinks = 0
+    kinks, step = 0, step or _smooth_step(g)
     for k in range(QUARTERINGS):
         h = step / 4**k
         steps = (h, h / 2, h / 4)
@@ -117,15 +110,26 @@ def smooth_slope(g: Line, step: float, scale: float, tolerance: float) -> Slope:
             return Slope(fine, noise, h)
         if noise > size / 32:  # a quarter of this step would leave a digit at most
             break
-    raise KinkError(-g(-steps[2]) / steps[2], g(steps[2]) / steps[2], steps[2], unsettled=kinks == 0)
+    return Kink(-g(-steps[2]) / steps[2], g(steps[2]) / steps[2], steps[2], unsettled=kinks == 0)
+
+
+def _smooth_step(g: Line) -> float:
+    """Return the first step to try: smaller for small numbers, and where many elements move at once."""
+    size = float(np.sqrt(np.mean(np.square(g.x, dtype=np.float64))))
+    scale = min(1.0, max(2.0**-20, size)) if size else 1.0
+    return 2.0 ** math.floor(math.log2(g.precision.smooth_step * scale / math.sqrt(int(np.count_nonzero(g.direction)))))
 
 
 def locate(score: Callable[[Array], float], shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the index of an element that a score of directions points to, by halving the elements that move."""
     among = np.arange(int(np.prod(shape)))
+    scattered = np.where(among * 2654435761 % 4294967296 < 2**31, -1.0, 1.0)  # so that errors do not cancel
+
+    def score_of(half: NDArray[np.signedinteger]) -> float:
+        return score(np.where(np.isin(np.arange(scattered.size), half), scattered, 0.0).reshape(shape))
+
     while among.size > 1:
-        halves = np.array_split(among, 2)
-        among = max(halves, key=lambda half: score(_only(half, shape)))
+        among = max(np.array_split(among, 2), key=score_of)
     return tuple(int(i) for i in np.unravel_index(among[0], shape))
 
 
@@ -139,10 +143,3 @@ def unit_vector(index: tuple[int, ...], shape: tuple[int, ...]) -> Array:
 def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return a random direction: every element moves, by +1 or -1."""
     return rng.choice(np.array([-1.0, 1.0]), shape)
-
-
-def _only(elements: NDArray[np.signedinteger], shape: tuple[int, ...]) -> Array:
-    """Return a direction in which only these elements move. The signs are scattered, so that errors do not cancel."""
-    direction = np.zeros(int(np.prod(shape)))
-    direction[elements] = np.where(elements * 2654435761 % 4294967296 < 2**31, -1.0, 1.0)
-    return direction.reshape(shape)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,10 @@ class GradientError(AssertionError):
         self.analytic, self.numeric, self.error, self.tolerance = analytic, numeric, error, tolerance
 
 
+class StateError(GradientError):
+    """A call depends on an earlier one, or changes an array that outlives it."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One argument: what was checked of it, its largest relative error, and the tolerance that the error was held to."""
@@ -52,9 +57,8 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as text."""
-        exact = self.tolerance == 0
-        unchecked = self.checked == "nothing"
-        figures = ("", "") if unchecked else (f"{self.error:.1e}", "exact" if exact else f"{self.tolerance:.1e}")
+        tolerance = f"{self.tolerance:.1e}" if self.tolerance else "exact"
+        figures = ("", "") if self.checked == "nothing" else (f"{self.error:.1e}", tolerance)
         return (self.argument, str(self.shape), self.checked, *figures, _span(self.steps))
 
 
@@ -94,8 +98,17 @@ def element(index: Index) -> str:
     return str(list(index)) if index else "its one element"
 
 
-def saved(path: Path | None, arrays: Mapping[str, np.ndarray]) -> str:
-    """Write the arrays as .npz, if there is a path; return the sentence that says so."""
+@contextmanager
+def saving(path: Path | None, arrays: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Where a check fails in the `with` block, write the arrays as .npz, if there is a path, and say so."""
+    try:
+        yield
+    except GradientError as error:
+        error.args = (f"{error}.{_saved(path, arrays)}",)
+        raise
+
+
+def _saved(path: Path | None, arrays: Mapping[str, np.ndarray]) -> str:
     if path is None:
         return ""
     name = os.fspath(path)
@@ -106,7 +119,4 @@ def saved(path: Path | None, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _span(steps: tuple[float, ...]) -> str:
-    low, high = (min(steps), max(steps)) if steps else (0.0, 0.0)
-    if not steps:
-        return ""
-    return power_of_two(low) if low == high else f"{power_of_two(low)} to {power_of_two(high)}"
+    return " to ".join(power_of_two(step) for step in sorted({min(steps), max(steps)})) if steps else ""

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..kernels.geometry import Pair, Shape, output_hw
+
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
     from ..network import Network
 
-Pair = tuple[int, int]
-Shape = tuple[int, ...]
 Floats = NDArray[np.floating]
 
 CHANNELS = (3, 5, 2, 17, 1)  # 17: one more than a vector of 16 floats
@@ -82,9 +82,7 @@ class Geometry:
     @property
     def y_shape(self) -> Shape:
         """(N, P, Q, K), a convolution's output: floor((H + 2 padding - R) / stride) + 1."""
-        n, h, w, _ = self.x_shape
-        p, q = ((size + 2 * self.padding[a] - self.kernel[a]) // self.stride[a] + 1 for a, size in enumerate((h, w)))
-        return n, p, q, self.k
+        return self.x_shape[0], *output_hw(self.x_shape, self.kernel, self.stride, self.padding), self.k
 
     @property
     def up_shape(self) -> Shape:
@@ -129,15 +127,7 @@ def geometries(
     Kernels smaller than the stride, 1 x 1, last windows that do not fit, no images (unless `empty` is False). Images
     have up to `most` pixels a side. `padded=False` pads nothing, as a pooling needs it.
     """
-    st = _hypothesis()
-
-    @st.composite
-    def drawn(draw: DrawFn) -> Geometry:
-        kernel, stride, padding = _windows(draw, padded)
-        least = [max(1, kernel[a] - 2 * padding[a]) for a in (0, 1)]
-        return Geometry(_x_shape(draw, most, least, empty, channels), kernel, draw(st.sampled_from(channels)), stride, padding)
-
-    return drawn()
+    return _geometries(most, padded, empty, channels, up=False)
 
 
 def poolings(*, most: int = 7, empty: bool = True, channels: Sequence[int] = CHANNELS) -> SearchStrategy[Geometry]:
@@ -147,36 +137,29 @@ def poolings(*, most: int = 7, empty: bool = True, channels: Sequence[int] = CHA
 
 def up_geometries(*, most: int = 5, empty: bool = True, channels: Sequence[int] = CHANNELS) -> SearchStrategy[Geometry]:
     """Draw a transposed convolution: any kernel, stride, padding and output_padding that leave an output."""
+    return _geometries(most, True, empty, channels, up=True)
+
+
+def _geometries(most: int, padded: bool, empty: bool, channels: Sequence[int], up: bool) -> SearchStrategy[Geometry]:
     st = _hypothesis()
 
     @st.composite
     def drawn(draw: DrawFn) -> Geometry:
-        kernel, stride, padding = _windows(draw, True)
-        extra = tuple(draw(st.sampled_from(range(stride[a] - 1, -1, -1))) for a in (0, 1))
-        # (P - 1) stride - 2 padding + R + extra >= 1, solved for P
-        short = [1 - kernel[a] - extra[a] + 2 * padding[a] for a in (0, 1)]
-        least = [max(1, 1 - (-short[a] // stride[a])) for a in (0, 1)]
-        x_shape = _x_shape(draw, most, least, empty, channels)
-        return Geometry(x_shape, kernel, draw(st.sampled_from(channels)), stride, padding, (extra[0], extra[1]))
+        kernel, stride, padding = (
+            draw(st.tuples(st.sampled_from(sizes), st.sampled_from(sizes)))
+            for sizes in ((3, 2, 1, 4), (2, 1, 3), (1, 0, 2) if padded else (0,))
+        )
+        least, extra = [kernel[a] - 2 * padding[a] for a in (0, 1)], (0, 0)  # pixels at least
+        if up:
+            extra = tuple(draw(st.sampled_from(range(stride[a] - 1, -1, -1))) for a in (0, 1))
+            # (P - 1) stride - 2 padding + R + extra >= 1, solved for P
+            least = [1 - (least[a] + extra[a] - 1) // stride[a] for a in (0, 1)]
+        h, w = (draw(st.sampled_from(range(max(most, low, 1), max(low, 1) - 1, -1))) for low in least)
+        n = draw(st.sampled_from([2, 1, 3, 2, 1, 3, 0] if empty else [2, 1, 3]))
+        c, k = draw(st.sampled_from(channels)), draw(st.sampled_from(channels))
+        return Geometry((n, h, w, c), kernel, k, stride, padding, extra)
 
     return drawn()
-
-
-def _windows(draw: DrawFn, padded: bool) -> tuple[Pair, Pair, Pair]:
-    """Draw kernel, stride and padding."""
-    st = _hypothesis()
-    kernel, stride, padding = (
-        draw(st.tuples(st.sampled_from(sizes), st.sampled_from(sizes)))
-        for sizes in ((3, 2, 1, 4), (2, 1, 3), (1, 0, 2) if padded else (0,))
-    )
-    return kernel, stride, padding
-
-
-def _x_shape(draw: DrawFn, most: int, least: Sequence[int], empty: bool, channels: Sequence[int]) -> tuple[int, int, int, int]:
-    st = _hypothesis()
-    h, w = (draw(st.sampled_from(range(max(most, low), low - 1, -1))) for low in least)
-    n = draw(st.sampled_from([2, 1, 3, 2, 1, 3, 0] if empty else [2, 1, 3]))
-    return n, h, w, draw(st.sampled_from(channels))
 
 
 # Arrays, from a NumPy generator
@@ -219,54 +202,27 @@ def seeds() -> SearchStrategy[int]:
     return _hypothesis().integers(0, 2**32 - 1)
 
 
-def integer_arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
-    """Draw what `integers` returns; the shape may be drawn too."""
-    return _arrays(integers, shape, dtype)
+def _arrays(make: Callable[..., Floats]) -> Callable[..., SearchStrategy[Floats]]:
+    def arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
+        st = _hypothesis()
+        shapes = st.just(shape) if isinstance(shape, tuple) else shape
+        return st.builds(lambda shape, seed: make(np.random.default_rng(seed), shape, dtype), shapes, seeds())
+
+    arrays.__doc__ = f"Draw what `{make.__name__}` returns; the shape may be drawn too."
+    return arrays
 
 
-def dyadic_arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
-    """Draw what `dyadics` returns; the shape may be drawn too."""
-    return _arrays(dyadics, shape, dtype)
-
-
-def tie_free_arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
-    """Draw what `tie_free` returns; the shape may be drawn too."""
-    return _arrays(tie_free, shape, dtype)
-
-
-def tied_arrays(shape: Shape | SearchStrategy[Shape], dtype: DTypeLike = np.float64) -> SearchStrategy[Floats]:
-    """Draw what `tied` returns; the shape may be drawn too."""
-    return _arrays(tied, shape, dtype)
-
-
-def _arrays(make: Callable[..., Floats], shape: Shape | SearchStrategy[Shape], dtype: DTypeLike) -> SearchStrategy[Floats]:
-    st = _hypothesis()
-    shapes = st.just(shape) if isinstance(shape, tuple) else shape
-    return st.builds(lambda shape, seed: make(np.random.default_rng(seed), shape, dtype), shapes, seeds())
+integer_arrays, dyadic_arrays, tie_free_arrays, tied_arrays = map(_arrays, (integers, dyadics, tie_free, tied))
 
 
 # Memory layouts, by name: each function returns x's values in another layout, and leaves x alone.
 
 
-def _channel_slice(x: NDArray) -> NDArray:
-    wide = np.full((*x.shape[:-1], x.shape[-1] + 3), 99, x.dtype)
-    wide[..., 1:-2] = x
-    return wide[..., 1:-2]
-
-
-def _transposed(x: NDArray) -> NDArray:
-    return np.moveaxis(np.moveaxis(x, -1, 0).copy(), 0, -1)
-
-
-def _strided(x: NDArray) -> NDArray:
-    spread = np.full([2 * size for size in x.shape], 99, x.dtype)
-    every_second = (slice(None, None, 2),) * x.ndim
-    spread[every_second] = x
-    return spread[every_second]
-
-
-def _reversed(x: NDArray) -> NDArray:
-    return np.flip(np.flip(x).copy())
+def _within(x: NDArray, shape: Sequence[int], where: tuple[Any, ...]) -> NDArray:
+    """Return x as a part of a larger array."""
+    larger = np.full(shape, 99, x.dtype)
+    larger[where] = x
+    return larger[where]
 
 
 def _read_only(x: NDArray) -> NDArray:
@@ -281,16 +237,13 @@ def _misaligned(x: NDArray) -> NDArray:
     return moved
 
 
-def _broadcast(x: NDArray) -> NDArray:
-    return np.broadcast_to(x[..., :1, :] if x.ndim > 1 else x[:1], x.shape)
-
-
 LAYOUTS: dict[str, Callable[[NDArray], NDArray]] = {
-    "channel slice": _channel_slice,
-    "transposed": _transposed,  # channels first in memory
-    "strided": _strided,
-    "reversed": _reversed,  # every stride negative
-    "broadcast": _broadcast,  # a stride of 0: the one that changes values, to the first pixel of each row
+    "channel slice": lambda x: _within(x, (*x.shape[:-1], x.shape[-1] + 3), (..., slice(1, -2))),
+    "transposed": lambda x: np.moveaxis(np.moveaxis(x, -1, 0).copy(), 0, -1),  # channels first in memory
+    "strided": lambda x: _within(x, [2 * size for size in x.shape], (slice(None, None, 2),) * x.ndim),
+    "reversed": lambda x: np.flip(np.flip(x).copy()),  # every stride negative
+    # a stride of 0: the one that changes values, to the first pixel of each row
+    "broadcast": lambda x: np.broadcast_to(x[..., :1, :] if x.ndim > 1 else x[:1], x.shape),
     "Fortran": np.asfortranarray,
     "read-only": _read_only,
     "misaligned": _misaligned,

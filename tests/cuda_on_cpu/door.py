@@ -52,7 +52,7 @@ _KERNEL = re.compile(
 
 
 class Emulated:
-    """The Door of one or more devices of that capability, on which threads take turns in an order drawn from the seed."""
+    """A door to one or more devices of that capability, on which threads take turns in an order drawn from the seed."""
 
     def __init__(
         self, *, capability: int = 90, count: int = 1, free: int = 2**33, seed: int | None = None,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from .mutant import Row
 
-CONV, HEAD, DROPOUT, COMMON, POINTWISE, POOLING, LOSS = (
-    f"kernels/gpu/{name}"
-    for name in ("conv.cu", "head.cu", "dropout.cu", "common.cuh", "pointwise.cu", "pooling.cu", "loss.cu")
+CONV, HEAD, DROPOUT, COMMON, POINTWISE, WINDOWS, LOSS = (
+    f"kernels/gpu/{name}" for name in ("conv.cu", "head.cu", "dropout.cu", "common.cuh", "pointwise.cu", "windows.cu", "loss.cu")
 )
 GRAPH = "kernels/gpu/graph.py"
 
@@ -28,7 +27,7 @@ CUDA: list[Row] = [
     ("a recorded launch draws the same again", DROPOUT, "seed_at ? *seed_at : seed", "seed", ("dropout",)),
     ("half-way between two bfloat16 goes up", COMMON, "(u >> 16 & 1)", "1", ("numbers_change",)),
     ("one row of threads is not added up", POINTWISE, "half >= columns", "half > columns", ("bias",)),
-    ("a pool's other gradient is lost", POOLING, "plus ? load", "false ? load", ("pooling",)),
+    ("a pool's other gradient is lost", WINDOWS, "plus ? load", "false ? load", ("pooling",)),
     ("a pixel of weight 0 takes part in the loss", LOSS, "if (weights[i] != 0)", "if (true)", ("pixel_without_weight", "loss")),
     ("two precisions share a graph", GRAPH, "(key, precision_in_use(), ", "(key, ", ("each_precision_has",)),
     ("each launch of a graph has the same seeds", GRAPH, "rng.integers(2**63, size=1)", "np.zeros(1, np.int64)", ("graph",)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minunet
-from minunet import Network, layers
+from minunet import Network, blocks, layers
 from minunet.testing import GradientError, check_layer, check_network
 
 
@@ -71,6 +71,157 @@ def test_a_users_layer():
         with pytest.raises(GradientError, match=says):
             check_layer(layer, (5, 3))
         assert layer.parameters["scale"].tobytes() == before.tobytes()
+
+
+class Stateful:
+    """A layer that remembers: the sine of a multiple, which a subclass gets wrong between calls and right in each."""
+
+    def __init__(self):
+        self.parameters = {"scale": normal(3)}
+
+    def forward(self, x, *, training=False, rng=None):
+        return np.sin(x * self.parameters["scale"]), x
+
+    def backward(self, dy, cache):
+        slope = dy * np.cos(cache * self.parameters["scale"])
+        return slope * self.parameters["scale"], {"scale": (slope * cache).sum(axis=0)}
+
+
+class KeepsInput(Stateful):
+    def forward(self, x, **_):
+        self.x = x
+        return super().forward(x)[0], None
+
+    def backward(self, dy, cache):
+        return super().backward(dy, self.x)
+
+
+class KeepsMask(Stateful):
+    """A relu: half of x has the mask of x."""
+
+    def __init__(self):
+        self.parameters = {}
+
+    def forward(self, x, **_):
+        self.mask = x > 0
+        return x * self.mask, None
+
+    def backward(self, dy, cache):
+        return dy * self.mask, {}
+
+
+class Counts(Stateful):
+    calls = 0
+
+    def forward(self, x, **_):
+        self.calls += 1
+        y, cache = super().forward(x)
+        return y * self.calls, cache
+
+
+class Learns(Stateful):
+    def forward(self, x, **_):
+        self.parameters["scale"] *= 0.99
+        return super().forward(x)
+
+
+class LearnsBackward(Stateful):
+    def backward(self, dy, cache):
+        dx, grads = super().backward(dy, cache)
+        self.parameters["scale"] -= 0.01 * grads["scale"]
+        return dx, grads
+
+
+class Accumulates(Stateful):
+    total = 0.0
+
+    def backward(self, dy, cache):
+        dx, grads = super().backward(dy, cache)
+        self.total = self.total + grads["scale"]
+        return dx, {"scale": self.total}
+
+
+class KeepsBuffer(Stateful):
+    buffer = np.empty((5, 3))
+
+    def forward(self, x, **_):
+        y, cache = super().forward(x)
+        np.copyto(self.buffer, y)
+        return self.buffer, cache
+
+
+class RunsMean(Stateful):
+    """As batch norm's running statistics do: what training writes, inference reads."""
+
+    mean = 0.0
+
+    def forward(self, x, *, training=False, rng=None):
+        if training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean()
+            return super().forward(x)
+        y, cache = super().forward(x)
+        return y - self.mean, cache
+
+
+STATEFUL = [
+    (KeepsInput, "backward gives another gradient of x"),
+    (KeepsMask, "backward gives another gradient of x"),
+    (Counts, "forward is not deterministic"),
+    (Learns, "forward changes scale at"),
+    (LearnsBackward, "backward changes scale at"),
+    (Accumulates, "backward gives another gradient of scale"),
+    (KeepsBuffer, "a second call changes y at"),
+    (RunsMean, "forward in training changes what forward gives"),
+]
+
+
+@pytest.mark.parametrize(("layer", "says"), STATEFUL)
+def test_a_layer_that_keeps_state_between_calls_is_told_so(layer, says):
+    with pytest.raises(GradientError, match=f"^the layer keeps state between calls: {says}"):
+        check_layer(layer(), (5, 3), training=True)
+
+
+def test_neither_a_layer_without_state_nor_one_that_writes_into_x_is_said_to_keep_any():
+    check_layer(Stateful(), (5, 3), training=True)
+
+    class WritesInput(Stateful):
+        def forward(self, x, **_):
+            x *= 2
+            return super().forward(x)
+
+    with pytest.raises(GradientError, match=r"^forward changes x at"):
+        check_layer(WritesInput(), (5, 3))
+
+
+class MasksBlock(layers.Composite):
+    """A network's block, its relu one that keeps its mask."""
+
+    def __init__(self, in_channels, out_channels, dtype="float32", rng=None, **settings):
+        super().__init__(conv=layers.Conv2d(in_channels, out_channels, 3, padding=1, dtype=dtype, rng=rng))
+
+    def forward(self, x, *, training=False, rng=None):
+        y, cache = self.children["conv"].forward(x)
+        self.mask = y > 0
+        return y * self.mask, cache
+
+    def backward(self, dy, cache):
+        dx, grads = self.children["conv"].backward(dy * self.mask, cache)
+        return dx, layers.named("conv", grads)
+
+
+def test_a_network_with_a_block_that_keeps_state_is_told_so():
+    with pytest.raises(GradientError, match=r"^a layer of the network keeps state between calls: backward gives another grad"):
+        check_network(Network(1, 2, 2, 1, block=MasksBlock))
+
+
+def test_a_composite_whose_cache_serves_one_backward_passes():
+    layer = blocks.Residual(3, 3, dtype="float64")
+    report = check_layer(layer, (2, 3, 4, 3), training=True)
+    assert [row.argument for row in report.rows] == ["x", *layer.parameters]
+    y, cache = layer.forward(normal(2, 3, 4, 3))
+    layer.backward(y, cache)
+    with pytest.raises(ValueError, match="the cache is empty"):
+        layer.backward(y, cache)
 
 
 def test_a_float32_layer_is_checked_loosely():
