@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 
 
-def sgd_update(
-    param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float
-) -> None:
+def sgd_update(param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float) -> None:
     """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
     velocity *= momentum
     velocity += grad + weight_decay * param

@@ -23,9 +23,7 @@ class ParameterViews(Mapping[str, Array]):
     What is in them is what `empty(shape, dtype)` gave; the gaps between them are 0.
     """
 
-    def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, empty: Callable[..., Array] = np.empty
-    ) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, empty: Callable[..., Array] = np.empty) -> None:
         step = ALIGNMENT // np.dtype(dtype).itemsize
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         starts = [0, *itertools.accumulate(-(-size // step) * step for size in sizes.values())]

@@ -233,8 +233,8 @@ class GroupNorm(Layer):
 class Tape(list[Any]):
     """The caches of layers in a row, as they ran. backward pops them, so that each array dies after its last use: it serves once.
 
-        x = tape.run(layer, x)              forward: y, and its cache is kept
-        grads = tape.back(layer)            backward: tape.gradient, that of the layer's output, becomes that of its input
+    x = tape.run(layer, x)              forward: y, and its cache is kept
+    grads = tape.back(layer)            backward: tape.gradient, that of the layer's output, becomes that of its input
     """
 
     def __init__(self, training: bool = False, rng: np.random.Generator | None = None) -> None:

@@ -171,9 +171,7 @@ def softmax_cross_entropy(
     """Return CrossEntropy's loss and gradient for logits (N, P, Q, K), with the `target` that the other arguments are."""
     require(logits.dtype in (np.float32, np.float64), "logits", f"of dtype {logits.dtype}", "float32 or float64")
     logits = activation("logits", logits)
-    given = target(
-        labels, logits.shape, logits.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index
-    )
+    given = target(labels, logits.shape, logits.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index)
     return CrossEntropy().value_and_grad(logits, given)
 
 

@@ -1,8 +1,8 @@
 """One model, one file: safetensors, which holds arrays and text and can hold no code.
 
-    weights       under the network's parameter names
-    metadata      format "minunet", format_version "1",
-                  network: the config, as JSON; model: whatever the estimator wants to keep, as JSON
+weights       under the network's parameter names
+metadata      format "minunet", format_version "1",
+              network: the config, as JSON; model: whatever the estimator wants to keep, as JSON
 """
 
 from __future__ import annotations

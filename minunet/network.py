@@ -31,8 +31,8 @@ from .layers import Composite, Conv2d, ConvTranspose2d, Dropout, Grads, Layer, M
 class Level(Composite):
     """Level i of the U: an encoder, the way down to `inner` (the U one level smaller, or the bottleneck) and up, a decoder.
 
-        x -> encoder ------------- skip ------------ concat -> decoder -> y
-                 pool -> inner, the U below -> up
+    x -> encoder ------------- skip ------------ concat -> decoder -> y
+             pool -> inner, the U below -> up
     """
 
     def __init__(

@@ -39,9 +39,7 @@ def output_size(size: int, kernel: int, *, stride: int = 1, padding: int = 0) ->
     return _output_size(size, kernel, stride, padding)
 
 
-def transposed_output_size(
-    size: int, kernel: int, *, stride: int = 1, padding: int = 0, output_padding: int = 0
-) -> int:
+def transposed_output_size(size: int, kernel: int, *, stride: int = 1, padding: int = 0, output_padding: int = 0) -> int:
     """Return the size of a transposed convolution's output: (size - 1) stride - 2 padding + kernel + output_padding.
 
     `output_size` rounds down, so up to `stride` input sizes share one output size; output_padding says which is meant.
@@ -188,9 +186,7 @@ def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
     return (run(reference.dropout, gradient(dy, shape, dtype), rate, seed),)  # dy * keep(rate, seed)
 
 
-def group_norm(
-    x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: float = 1e-5
-) -> tuple[Array, Cache]:
+def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: float = 1e-5) -> tuple[Array, Cache]:
     """Bring each group of channels of each image to mean 0 and variance 1, then scale and shift each channel.
 
         z = (x - mean) / sqrt(variance + epsilon)          mean, variance over the pixels of an image and the C / groups channels

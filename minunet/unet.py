@@ -165,9 +165,7 @@ class UNet:
                 raise ValueError(f"all pixels with a sample_weight above 0 lie {where}; validation_fraction=0 uses them")
         else:
             training = examples
-            validation = [
-                Example(normalizer(image), label_codes.encode(mask, class_values), None) for image, mask in held_out
-            ]
+            validation = [Example(normalizer(image), label_codes.encode(mask, class_values), None) for image, mask in held_out]
         network = self._network(images.n_channels, len(class_values), seed)
         if self.verbose and self.device == "auto":
             devices.say_if_unused(kernels.place(network.flat))
@@ -290,9 +288,7 @@ class UNet:
         callbacks: Sequence[Any],
     ) -> None:  # fmt: skip
         network, seed, loss = self.network_, self.random_state_, losses.resolve(self.loss)
-        sampler = PatchSampler(
-            training, patch_size, margin=network.margin, augment=self.augment, random_state=seed
-        )
+        sampler = PatchSampler(training, patch_size, margin=network.margin, augment=self.augment, random_state=seed)
         steps = steps_per_epoch(sampler.training_pixels, self.batch_size, patch_size)
         schedule = Schedule(self.learning_rate, steps, self.max_epochs, self.max_minutes)
         for callback in callbacks:

@@ -29,9 +29,7 @@ Array = NDArray[np.floating]
 OUTPUTS = {"winograd2x2": 2, "winograd4x4": 4}  # a side of a tile
 
 
-def conv2d(
-    x: Array, w: Array, b: Array | None = None, *, stride: Pair, padding: Pair, **options: Any
-) -> Array:
+def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: Pair, padding: Pair, **options: Any) -> Array:
     """y = im2col(x) @ w + b, then relu if asked for."""
     r, s, c, k = w.shape
     algorithm = chosen(output_hw(x.shape, (r, s), stride, padding), c, k, (r, s), stride, x.dtype)
@@ -41,9 +39,7 @@ def conv2d(
     return module.conv2d(x, w, b, stride=stride, padding=padding, **options)
 
 
-def conv2d_input_grad(
-    dy: Array, w: Array, x_shape: tuple[int, ...], *, stride: Pair, padding: Pair, **options: Any
-) -> Array:
+def conv2d_input_grad(dy: Array, w: Array, x_shape: tuple[int, ...], *, stride: Pair, padding: Pair, **options: Any) -> Array:
     """dx = col2im(dy @ w^T)."""
     r, s, c, k = w.shape
     algorithm = chosen((x_shape[1], x_shape[2]), k, c, (r, s), stride, dy.dtype)

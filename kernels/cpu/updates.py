@@ -18,9 +18,7 @@ Array = NDArray[np.floating]
 ELEMENTS = 2**14  # a job
 
 
-def sgd_update(
-    param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float
-) -> None:
+def sgd_update(param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float) -> None:
     """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
     _by_elements(_sgd, grad, (param, velocity), learning_rate, momentum, weight_decay)
 
