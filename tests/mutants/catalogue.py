@@ -10,32 +10,42 @@ from cuda_on_cpu.door import compiler
 
 from .cuda import CUDA
 from .mutant import Mutant, Row, read
+from .parts import PARTS
 from .winograd import WINOGRAD
 
 COLUMNS, PACKING, PLANS, POOLING = (f"kernels/cpu/{name}.py" for name in ("columns", "packing", "plans", "pooling"))
 DIRECT, WEIGHT_GRAD, THREADS = (f"kernels/cpu/{name}.py" for name in ("direct", "direct_weight_grad", "threads"))
 POINTWISE, UPDATES, LOSS = (f"kernels/cpu/{name}.py" for name in ("pointwise", "updates", "loss"))
 GENERATED = "kernels/cpu/generated.py"
-REFERENCE, OPS, NETWORK = "kernels/reference.py", "minunet/ops.py", "minunet/network.py"
+REFERENCE, COMPOSED, SIGHT = "kernels/reference.py", "kernels/composed.py", "kernels/sight.py"
+OPS, LAYERS, NETWORK, STEP = "minunet/ops.py", "minunet/layers.py", "minunet/network.py", "minunet/training/step.py"
 SAMPLING = "minunet/data/sampling.py"
 
 # Wrong gradients that were released, in each library's words and in ours.
 HISTORY: list[Row] = [
     (
         "transposed convolution, stride 2, kernel 1: dw by a 1x1 shortcut that forgets the stride (PyTorch #63314)",
-        OPS,
-        "    dw, _ = kernel.conv2d_weight_grad(dy, x, w.shape, stride=stride, padding=padding)\n",
+        COMPOSED,
+        "    dw, _ = run(reference.conv2d_weight_grad, dy, x, w.shape, **geometry)\n",
         "    one = w.shape[:2] == (1, 1)\n"
-        '    seen = activation("dy", dy[:, : x.shape[1], : x.shape[2]]) if one else dy\n'
-        "    dw, _ = kernel.conv2d_weight_grad(seen, x, w.shape, stride=(1, 1) if one else stride, padding=padding)\n",
+        "    seen = np.ascontiguousarray(dy[:, : x.shape[1], : x.shape[2]]) if one else dy\n"
+        '    of_one = geometry | {"stride": (1, 1)} if one else geometry\n'
+        "    dw, _ = run(reference.conv2d_weight_grad, seen, x, w.shape, **of_one)\n",
         ("exact_adjoints", "transpose"),
     ),
     (
         "stride and padding swapped on the way to backward (candle #2337)",
         OPS,
-        "(x, w, y if relu else None, y.dtype, stride, padding, algorithm)",
-        "(x, w, y if relu else None, y.dtype, padding, stride, algorithm)",
+        "(x, w, y.dtype, stride, padding)",
+        "(x, w, y.dtype, padding, stride)",
         ("exact_adjoints", "conv2d"),
+    ),
+    (
+        "stride and padding swapped on the way to backward (candle #2337), behind a relu",
+        "minunet/fusions.py",
+        "return y, (x, w, y, stride, padding)",
+        "return y, (x, w, y, padding, stride)",
+        ("adjoint", "jacobian"),
     ),
     (
         "the two axes of taps swapped in the input gradient (candle #2337, in a square kernel)",
@@ -60,11 +70,11 @@ HISTORY: list[Row] = [
     ),
     (
         "transposed convolution, 1x1: dx by the weight that was not turned, where that fits (TVM #8087)",
-        OPS,
-        "    return kernel.conv2d(dy, w, stride=stride, padding=padding), dw, kernel.bias_grad(dy)\n",
+        COMPOSED,
+        "    return run(reference.conv2d, dy, w, **geometry), dw, run(reference.bias_grad, dy)\n",
         "    if w.shape[:2] == (1, 1) and w.shape[2] == w.shape[3]:\n"
         "        w = np.ascontiguousarray(w.transpose(0, 1, 3, 2))\n"
-        "    return kernel.conv2d(dy, w, stride=stride, padding=padding), dw, kernel.bias_grad(dy)\n",
+        "    return run(reference.conv2d, dy, w, **geometry), dw, run(reference.bias_grad, dy)\n",
         ("exact_adjoints", "transpose"),
     ),
     (
@@ -133,17 +143,24 @@ THOUGHTFUL: list[Row] = [
         ("pytorch_numbers", "finite_differences"),
     ),
     (
-        "a second backward on one cache finds it emptied",
-        "minunet/layers.py",
-        "cache if consume else list(cache)",
-        "cache",
-        ("twice",),
+        "a second backward on one cache finds it emptied, and does not say so",
+        LAYERS,
+        "        if not self:\n            raise ValueError",
+        "        if self is None:\n            raise ValueError",
+        ("serves_one_backward",),
+    ),
+    (
+        "a gradient that is refused uses up the cache",
+        NETWORK,
+        "cache.last())  # refused before anything is used up\n        cache.pop()\n",
+        "cache.pop())\n",
+        ("stays_whole",),
     ),
     (
         "the bias's gradient forgets all images but the first",
         REFERENCE,
-        "dy.sum(axis=(0, 1, 2))",
-        "dy[:1].sum(axis=(0, 1, 2))",
+        "def bias_grad(dy: Array) -> Array:\n    return dy.sum",
+        "def bias_grad(dy: Array) -> Array:\n    return dy[:1].sum",
         ("exact_adjoints", "sums_over", "seven_loops"),
     ),
     (
@@ -191,7 +208,13 @@ THOUGHTFUL: list[Row] = [
     ),
     ("pooling swallows NaN", GENERATED, "fcmp_unordered(", "fcmp_ordered(", ("nan",)),
     ("Adam without its bias correction", UPDATES, "step = correct1 * m[i]", "step = m[i]", ("adam",)),
-    ("Adam counts from the update before", "minunet/optim.py", "t=self.n_updates,", "t=max(self.n_updates - 1, 1),", ("adam",)),
+    (
+        "Adam counts from the update before",
+        "minunet/optim.py",
+        '"t": self.n_updates}',
+        '"t": max(self.n_updates - 1, 1)}',
+        ("adam",),
+    ),
     ("momentum backwards", UPDATES, "velocity[i] = momentum * velocity[i]", "velocity[i] = -momentum * velocity[i]", ("sgd",)),
     (
         "the loss divided by the pixels, not by their weights' sum",
@@ -217,12 +240,18 @@ THOUGHTFUL: list[Row] = [
     (
         "of a skip's two gradients one is lost",
         NETWORK,
-        "plus=dskips.pop())",
-        "plus=0 * dskips.pop())",
+        "max_pool2d_backward_plus(dskip, ",
+        "max_pool2d_backward_plus(0 * dskip, ",
         ("pytorch_numbers", "finite_differences"),
     ),
     ("dropout not scaled", POINTWISE, "x.dtype.type(1 / (1 - rate))", "x.dtype.type(1)", ("dropout",)),
-    ("dropout's backward draws again", OPS, ".dropout(dy, rate, seed)", ".dropout(dy, rate, seed + 1)", ("dropout", "adjoint")),
+    (
+        "dropout's backward draws again",
+        OPS,
+        "dy, shape, dtype), rate, seed)",
+        "dy, shape, dtype), rate, seed + 1)",
+        ("dropout", "adjoint"),
+    ),
     (
         "dropout keeps what lies below its rate",
         POINTWISE,
@@ -240,18 +269,25 @@ THOUGHTFUL: list[Row] = [
     (
         "the network never drops",
         NETWORK,
-        "layer.forward(x, training=training,",
-        "layer.forward(x, training=False,",
+        "Tape(training, rng), self._halves(x)",
+        "Tape(False, rng), self._halves(x)",
         ("drop", "train"),
     ),
     (
+        "a training step never drops",
+        STEP,
+        "tape = Tape(True, rng)",
+        "tape = Tape(False, rng)",
+        ("drop", "at_once"),
+    ),
+    (
         "weights start too large where channels widen",
-        "minunet/layers.py",
+        LAYERS,
         "fan_in = r * s * in_channels",
         "fan_in = r * s * out_channels",
         ("he_normal", "start"),
     ),
-    ("the halo too small", "minunet/evaluation/tiles.py", "sight = 2 * sight + 2", "sight = 2 * sight + 1", ("tile", "halo")),
+    ("the halo too small", SIGHT, "(jump * m - 1)", "jump * m", ("tile", "halo")),
     (
         "the margin all on one side",
         SAMPLING,
@@ -328,9 +364,9 @@ THOUGHTFUL: list[Row] = [
     ),
     (
         "a step that is not finite is taken",
-        NETWORK,
-        'if kernels.place(loss) == "cpu" and not np.isfinite(loss):',
-        'if kernels.place(loss) == "cpu" and np.isfinite(x).all() and not np.isfinite(loss):',
+        STEP,
+        'if kernels.place(value) == "cpu" and not np.isfinite(value):',
+        'if kernels.place(value) == "cpu" and np.isfinite(x).all() and not np.isfinite(value):',
         ("not_finite",),
     ),
     (
@@ -498,7 +534,7 @@ def mutants() -> list[Mutant]:
 
     Those of the CUDA sources are left out where nothing here compiles these for the tests.
     """
-    return [_mutant(*row) for row in HISTORY + THOUGHTFUL + TILES + WINOGRAD + (CUDA if compiler() else [])]
+    return [_mutant(*row) for row in HISTORY + THOUGHTFUL + TILES + WINOGRAD + PARTS + (CUDA if compiler() else [])]
 
 
 def _mutant(name: str, file: str, old: str, new: str, first: tuple[str, ...]) -> Mutant:

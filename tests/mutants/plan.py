@@ -18,16 +18,30 @@ MATHEMATICS = [
 WINOGRAD = [f"tests/kernels/cpu/test_{name}.py" for name in ("winograd", "extremes", "memory")]
 ESTIMATOR = ["tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py", "tests/minunet/test_unet.py"]
 
+NUMBERLESS = [
+    *(f"tests/minunet/test_{name}.py" for name in ("sizes", "summary", "network")), "tests/minunet/evaluation/test_tiles.py",
+    "tests/minunet/training/test_memory.py",
+]  # fmt: skip
+
 # What follows the file's own tests, by the start of its path: the first that fits.
 FOLLOWING: list[tuple[str, list[str]]] = [
     ("kernels/cpu/updates.py", ["tests/minunet/test_optim.py", *MATHEMATICS]),
     ("kernels/cpu/loss.py", ["tests/minunet/test_losses.py", *MATHEMATICS]),
     *((f"kernels/cpu/{name}", [*WINOGRAD, *MATHEMATICS]) for name in ("winograd", "windows", "transforms")),
     ("kernels/gpu/", ["tests/kernels/gpu/test_gpu_*.py", "tests/minunet/test_devices.py", *MATHEMATICS]),
+    ("kernels/shapes.py", [*NUMBERLESS, "tests/minunet/test_unet.py", *MATHEMATICS]),
+    ("kernels/sight.py", [*NUMBERLESS, *MATHEMATICS]),
+    ("kernels/composed.py", ["tests/proof/test_proof_fusions.py", *MATHEMATICS]),
+    ("kernels/updates.py", ["tests/minunet/test_optim.py", "tests/kernels/test_contract.py", *MATHEMATICS]),
     ("kernels/", MATHEMATICS),
     ("minunet/data/", ["tests/minunet/data/test_*.py", *ESTIMATOR]),
     ("minunet/training/", ESTIMATOR),
     ("minunet/evaluation/", ESTIMATOR),
+    ("minunet/fusions.py", ["tests/proof/test_proof_ops.py", *MATHEMATICS[1:]]),
+    ("minunet/sizes.py", [*NUMBERLESS, *MATHEMATICS[1:]]),
+    ("minunet/blocks.py", ["tests/minunet/test_network.py", "tests/minunet/test_sizes.py", *MATHEMATICS[1:]]),
+    ("minunet/losses.py", ["tests/proof/test_proof_loss.py", "tests/minunet/evaluation/test_held_out.py", *MATHEMATICS[1:]]),
+    ("minunet/modelfile.py", ["tests/minunet/test_modelfile.py"]),
     ("minunet/", MATHEMATICS[1:]),
 ]
 

@@ -33,7 +33,8 @@ from .plan import files_for, likely
 
 PARTS = ("minunet", "kernels", "tests", "bench", "setup.cfg", "pyproject.toml")
 LIMIT = 1500  # seconds for a mutant's tests altogether; a single test that hangs is ended much earlier
-OTHER_KERNELS = {"kernels/cpu/": "reference", "kernels/reference.py": "cpu"}  # tests on those come last
+OTHER_KERNELS = {"kernels/cpu/": "reference", "kernels/reference.py": "cpu", "kernels/updates.py": "cpu"}  # these come last
+PLAIN = tuple(f"kernels/{name}.py" for name in ("__init__", "composed", "reference", "shapes", "sight", "updates"))
 MEMORY = 2**34  # bytes of address space
 STATES = ("killed", "SURVIVED", "equivalent", "UNFINISHED", "NO IMPORT", "NOT EQUIVALENT")
 HUNG = " (hung or crashed)"
@@ -112,7 +113,8 @@ class Tree:
         # A compiled kernel holds others that it calls, and Numba looks only at its own file's time: nothing is reused.
         private = self.root / "private-cache"
         shutil.rmtree(private, ignore_errors=True)
-        cache = private if mutant.file.startswith("kernels/") else self.root / "cache"
+        compiled = mutant.file.startswith("kernels/") and mutant.file not in PLAIN
+        cache = private if compiled else self.root / "cache"
         path.write_text(mutant.applied(source), encoding="utf-8")
         # Python and Numba tell a changed source by its size and its time, Python to the second: give each its own.
         self.planted += 1

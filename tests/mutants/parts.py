@@ -1,0 +1,404 @@
+"""Errors planted in what a network is made of, in the catalogue's form: layers, blocks, levels, losses, sizes, counts, files."""
+
+from __future__ import annotations
+
+from .mutant import Row
+
+BLOCKS, FLAT, LAYERS, LOSSES, MODELFILE, NETWORK, SIZES, STEP, MEMORY = (
+    f"minunet/{name}.py"
+    for name in (
+        "blocks", "flat", "layers", "losses", "modelfile", "network", "sizes", "training/step", "training/memory",
+    )
+)  # fmt: skip
+CONTRACT, COMPOSED, REFERENCE, RULES, SHAPES, SIGHT = (
+    f"kernels/{name}.py" for name in ("__init__", "composed", "reference", "updates", "shapes", "sight")
+)
+
+NORM = ("group_norm", "adjoint")
+
+IN_GROUP_NORM: list[Row] = [
+    ("a group's gradient keeps its mean", REFERENCE, "dz - dz.mean(axis=(1, 3), keepdims=True) - along", "dz - along", NORM),
+    ("a group's gradient goes along z", REFERENCE, "keepdims=True) - along)", "keepdims=True))", NORM),
+    (
+        "a group's variance as a sample's",
+        REFERENCE,
+        "(centred * centred).mean(axis=(1, 3), keepdims=True)",
+        "(centred * centred).sum(axis=(1, 3), keepdims=True) / max(g.shape[1] * g.shape[3] - 1, 1)",
+        NORM,
+    ),
+    ("all groups are one, forth and back", REFERENCE, "g = _grouped(x, groups)", "g = _grouped(x, 1)", NORM),
+    ("a norm's gradient without gamma", REFERENCE, "_grouped(dy * gamma, ", "_grouped(dy, ", NORM),
+    ("a group that is constant divides by 0", REFERENCE, "keepdims=True) + epsilon)", "keepdims=True))", NORM),
+    (
+        "a norm's two gradients by each other's names",
+        LAYERS,
+        '{"weight": dgamma, "bias": dbeta}',
+        '{"weight": dbeta, "bias": dgamma}',
+        ("names_its_gradients",),
+    ),
+]
+
+IN_LOSSES: list[Row] = [
+    ("Dice's gradient without its 2", LOSSES, "-w * (2 * t - dice)", "-w * (t - dice)", ("dice",)),
+    (
+        "Dice without its 2, forth and back",
+        LOSSES,
+        "        dice = (2 * (w * p * t).sum(axis=(0, 1, 2)) + self.smooth) / both\n        g = -w * (2 * t - dice)",
+        "        dice = ((w * p * t).sum(axis=(0, 1, 2)) + self.smooth) / both\n        g = -w * (t - dice)",
+        ("dice",),
+    ),
+    (
+        "Dice is smoothed above alone",
+        LOSSES,
+        "both = (w * (p + t)).sum(axis=(0, 1, 2)) + self.smooth",
+        "both = (w * (p + t)).sum(axis=(0, 1, 2))",
+        ("dice",),
+    ),
+    (
+        "Dice's gradient by the probabilities is taken for that by the logits",
+        LOSSES,
+        "p * (g - (p * g).sum(axis=-1, keepdims=True))",
+        "g",
+        ("dice",),
+    ),
+    (
+        "of softmax's Jacobian the diagonal alone",
+        LOSSES,
+        "p * (g - (p * g).sum(axis=-1, keepdims=True))",
+        "p * (g - p * g)",
+        ("dice",),
+    ),
+    ("Dice added up over the classes", LOSSES, "return 1 - dice.mean()", "return 1 - dice.sum()", ("dice",)),
+    ("Dice's truth counts without weights", LOSSES, "both = (w * (p + t))", "both = (w * p + t)", ("dice",)),
+    ("a pixel of weight 0 that is no number has its part in Dice", LOSSES, "np.where(w > 0, p", "np.where(w >= 0, p", ("dice",)),
+    ("Dice of held-out images without its 2", LOSSES, "1 - ((2 * overlap", "1 - ((overlap", ("dice", "count")),
+    (
+        "the truth counts without weights in Dice of held-out images",
+        LOSSES,
+        "[target.weights[..., None] * a for a in (probabilities * t, probabilities + t)]",
+        "[target.weights[..., None] * a for a in (probabilities * t, probabilities)]; of_pixels[1] = of_pixels[1] + t",
+        ("dice", "count"),
+    ),
+    (
+        "the loss of held-out images divided by the pixels, not by their weights' sum",
+        LOSSES,
+        "target.weights.sum(dtype=np.float64)])",
+        "float(target.weights.size)])",
+        ("count", "held_out"),
+    ),
+    ("of two losses that are added one has no gradient", LOSSES, "return a + b, da + db", "return a + b, da", ("added", "sum")),
+    (
+        "of two losses that are added one is reported",
+        LOSSES,
+        "return self.first.of_counts(counts[1:n]) + self.second.of_counts(counts[n:])",
+        "return self.first.of_counts(counts[1:n])",
+        ("added", "sum", "count"),
+    ),
+    (
+        "a loss's gradient of another shape or dtype is taken",
+        LOSSES,
+        'require(fits, f"the gradient of',
+        'require(True, f"the gradient of',
+        ("loss", "refused"),
+    ),
+]
+
+IN_BLOCKS: list[Row] = [
+    ("the shortcut hands no gradient on", BLOCKS, "+= dbeside", "+= 0 * dbeside", ("residual",)),
+    (
+        "what goes by the path is lost behind the shortcut",
+        BLOCKS,
+        "w - self.edge] += dbeside",
+        "w - self.edge] = dbeside",
+        ("residual",),
+    ),
+    (
+        "the last relu holds back the path's gradient, not the shortcut's",
+        BLOCKS,
+        "        (dy,) = ops.relu_backward(dy, cache.pop())\n"
+        "        dbeside, shortcut = self.shortcut.backward(dy, cache.pop())\n",
+        "        (held,) = ops.relu_backward(dy, cache.pop())\n"
+        "        dbeside, shortcut = self.shortcut.backward(dy, cache.pop())\n"
+        "        dy = held\n",
+        ("residual",),
+    ),
+    (
+        "the shortcut's crop off by one, where the path takes pixels off",
+        BLOCKS,
+        "x[:, e : h - e, e : w - e]",
+        "x[:, e + (e > 0) : h - e + (e > 0), e : w - e]",
+        ("residual",),
+    ),
+    (
+        "the shortcut's gradient lands one pixel off, where the path takes pixels off",
+        BLOCKS,
+        "        _, h, w, _ = dx.shape\n        dx[:, self.edge : h - self.edge,",
+        "        _, h, w, _ = dx.shape\n        dx[:, self.edge + (self.edge > 0) : h - self.edge + (self.edge > 0),",
+        ("residual",),
+    ),
+    ("the shortcut starts as if a relu followed it", BLOCKS, "1, gain=1.0, **settings", "1, gain=2.0, **settings", ("residual",)),
+    (
+        "the path and the shortcut are joined before the relu, but not added",
+        BLOCKS,
+        "ops.relu(along + beside)",
+        "ops.relu(along + 0 * beside)",
+        ("residual",),
+    ),
+    (
+        "the shortcut computes by an algorithm that has no 1 x 1",
+        BLOCKS,
+        "self.shortcut = Conv2d(in_channels, out_channels, 1, gain=1.0, **settings)",
+        "self.shortcut = Conv2d(in_channels, out_channels, 1, gain=1.0, algorithm=algorithm, **settings)",
+        ("residual", "algorithm"),
+    ),
+]
+
+IN_THE_U: list[Row] = [
+    (
+        "the skip and what comes up change places",
+        NETWORK,
+        "ops.concat_skip(skip, x)",
+        "ops.concat_skip(x, skip)",
+        ("pytorch_numbers", "finite_differences"),
+    ),
+    (
+        "the concatenation's halves change places, so that it costs a copy",
+        NETWORK,
+        "return buffer[..., :k], buffer[..., k:]",
+        "return buffer[..., k:], buffer[..., :k]",
+        ("halves", "no_copy"),
+    ),
+    (
+        "the first level computes the input's gradient, wanted or not",
+        NETWORK,
+        "cache.back(self.encoder, input_grad=input_grad)",
+        "cache.back(self.encoder)",
+        ("spare", "wanted"),
+    ),
+    (
+        "no level computes its input's gradient where the network's is not wanted",
+        NETWORK,
+        "inner = cache.back(self.inner)",
+        "inner = cache.back(self.inner, input_grad=input_grad)",
+        ("at_once", "serves_one_backward"),
+    ),
+    ("a level whose sides are odd is pooled", NETWORK, 'require(fits, f"level', 'require(True, f"level', ("nearest", "fit")),
+    ("of the two sides one need be even", NETWORK, "== 0 and skip", "== 0 or skip", ("nearest", "fit")),
+    (
+        "prediction keeps what a backward would take",
+        LAYERS,
+        "if not _forgetting.get():",
+        "if True:",
+        ("forget", "keeps_nothing", "inference"),
+    ),
+    (
+        "two parameters of one name: the second counts",
+        LAYERS,
+        'require(key not in found, key, "the name of two',
+        'require(True, key, "the name of two',
+        ("names", "refused"),
+    ),
+    (
+        "the gaps between parameters hold what lay there",
+        FLAT,
+        "            self.flat[start + sizes[name] : end] = 0  # the gap\n",
+        "",
+        ("gap",),
+    ),
+    (
+        "gradients go by their order, not by their names",
+        FLAT,
+        "for name, grad in found.items():",
+        "for name, grad in zip(like, found.values()):",
+        ("residual", "by_name", "finite_differences"),
+    ),
+    (
+        "a layer that does not keep its parameters where they are bound is taken",
+        FLAT,
+        "require(kept, name",
+        "require(True, name",
+        ("refused", "own"),
+    ),
+    ("parameters where the last one ends", FLAT, "-(-size // step) * step for", "size for", ("aligned",)),
+    ("a flat array begins anywhere", FLAT, "start = -address(raw) % ALIGNMENT", "start = 0 * address(raw)", ("aligned",)),
+    ("a file's block that nobody knows is taken", MODELFILE, 'if config["block"] not in BLOCKS:', "if False:", ("config",)),
+    (
+        "a file of a block of one's own is written",
+        MODELFILE,
+        "if not isinstance(network.block, str):",
+        "if False:",
+        ("block", "own"),
+    ),
+    (
+        "a training step computes the images' gradient",
+        STEP,
+        "tape.back(network.u, input_grad=False)",
+        "tape.back(network.u)",
+        ("spare", "wanted"),
+    ),
+]
+
+IN_SIZES: list[Row] = [
+    ("the margin by one too wide", SIZES, "or 0)) // 2", "or 0) + 2) // 2", ("margin", "572", "tile")),
+    (
+        "the output is asked for, an input of its size is given",
+        SIZES,
+        "_least(of, size + 2 * _margin(of))",
+        "_least(of, size + 2 * _margin(of) - 1)",
+        ("fitting", "least"),
+    ),
+    (
+        "a block whose loss of pixels changes with the size is taken",
+        SIZES,
+        "len(lost) == 1 and min(lost) >= 0",
+        "min(lost) >= 0",
+        ("block", "refused"),
+    ),
+    ("a block that takes odd numbers of pixels off is taken", SIZES, " and min(lost) % 2 == 0", "", ("block", "refused")),
+    (
+        "a network of the user's blocks has the sizes of one with other channels",
+        SIZES,
+        "channels = () if known else (network.in_channels, network.base_channels, network.out_channels)",
+        "channels = ()",
+        ("block", "channels"),
+    ),
+    (
+        "the halo as if the output began where the input does",
+        SIZES,
+        "sight.halo(_margin(of))",
+        "sight.halo(0)",
+        ("halo", "sight"),
+    ),
+    (
+        "of two that meet the narrower sight counts",
+        SIGHT,
+        "low = (min(self.low[i",
+        "low = (max(self.low[i",
+        ("halo", "sees", "receptive"),
+    ),
+    (
+        "of two that meet the narrower sight counts, behind",
+        SIGHT,
+        "high = (max(self.high[i",
+        "high = (min(self.high[i",
+        ("halo", "sees", "receptive"),
+    ),
+    (
+        "pixels with one parent all see what the first sees",
+        SIGHT,
+        "m = len(self.low) * stride",
+        "m = len(self.low)",
+        ("halo", "receptive"),
+    ),
+    (
+        "what a window sees begins inside the padding",
+        SIGHT,
+        "(p * stride - padding for",
+        "(p * stride for",
+        ("halo", "receptive"),
+    ),
+    ("a field is the way from its first pixel to its last", SIGHT, "strict=True))) + 1", "strict=True)))", ("receptive",)),
+    (
+        "a pixel that nothing paints sees no parent",
+        SIGHT,
+        "[ps or range(h // stride, h // stride + 1) for h",
+        "[ps or range(1) for h",
+        ("sight", "painted"),
+    ),
+    (
+        "what sums over the image sees a part of it",
+        SHAPES,
+        "dtype or self.dtype, self.place, self.sight and ALL)",
+        "dtype or self.dtype, self.place, self.sight)",
+        ("sees", "whole", "halo"),
+    ),
+    (
+        "what was made of all sees what it was added to",
+        SHAPES,
+        "ALL if ALL in (found, sight) or",
+        "found if ALL in (found, sight) or",
+        ("sees", "whole", "halo"),
+    ),
+]
+
+IN_COUNTS: list[Row] = [
+    (
+        "a lease that is not given back",
+        SHAPES,
+        "        weakref.finalize(owner, self._give, taken, pooled and size >= buffers.SMALL)\n",
+        "",
+        ("estimates", "peak"),
+    ),
+    ("a peak that forgets what is idle", SHAPES, "self.live + sum(self._waiting)", "self.live", ("estimates", "peak")),
+    (
+        "what lives is counted twice",
+        SHAPES,
+        "        self.keep(taken)\n",
+        "        self.keep(2 * taken)\n",
+        ("estimates", "peak"),
+    ),
+    ("a buffer that serves anew is still idle", SHAPES, "self._waiting.pop(at)", "self._waiting[at]", ("estimates", "peak")),
+    ("what is not from the pool goes there", SHAPES, "        if pooled:\n", "        if True:\n", ("estimates", "peak")),
+    (
+        "a lease takes what it asks for, not its buffer",
+        SHAPES,
+        "taken = size if at is None else self._waiting.pop(at)",
+        "taken = size\n        at is None or self._waiting.pop(at)",
+        ("estimates", "peak"),
+    ),
+    ("flops count multiply-adds once", SHAPES, "book.flops += 2 * math.prod", "book.flops += math.prod", ("flops",)),
+    (
+        "an up-convolution works for each pixel of its output",
+        SHAPES,
+        'y.shape if name != "conv_transpose2d" else x.shape',
+        "y.shape",
+        ("flops",),
+    ),
+    (
+        "a kernel's scratch counts for nothing in a prediction",
+        MEMORY,
+        "        plain(x)\n    return book.peak + kernels.n_threads() * book.scratch",
+        "        plain(x)\n    return book.peak",
+        ("estimates",),
+    ),
+    ("Adam has one moment", MEMORY, "book.keep(3 * network", "book.keep(2 * network", ("estimates",)),
+    (
+        "a definition whose result was asked for elsewhere leaves it here",
+        CONTRACT,
+        "    out[...] = kernel(x, *args, **options)\n    return out\n",
+        "    return kernel(x, *args, **options)\n",
+        ("lacks",),
+    ),
+    ("a fused pooling's other gradient is lost", COMPOSED, "return dskip + run(", "return run(", ("fusion",)),
+    (
+        "an update of a loss that is not finite, by SGD",
+        COMPOSED,
+        "    if np.isfinite(loss):\n        run(updates.sgd",
+        "    if True:\n        run(updates.sgd",
+        ("guarded",),
+    ),
+    (
+        "an update of a loss that is not finite, by Adam",
+        COMPOSED,
+        "    if np.isfinite(loss):\n        run(updates.adam",
+        "    if True:\n        run(updates.adam",
+        ("guarded",),
+    ),
+    ("halves that lie side by side are copied", COMPOSED, "if buffer is None else buffer", "if True else buffer", ("no_copy",)),
+    (
+        "Adam without its bias correction, specification",
+        RULES,
+        "m_hat, v_hat = m / (1 - beta1**t), v /",
+        "m_hat, v_hat = m, v /",
+        ("adam", "updates"),
+    ),
+    (
+        "SGD's decay shrinks what momentum keeps",
+        RULES,
+        "velocity += grad + weight_decay * param",
+        "velocity += grad + weight_decay * velocity",
+        ("sgd", "updates"),
+    ),
+]
+
+PARTS = IN_GROUP_NORM + IN_LOSSES + IN_BLOCKS + IN_THE_U + IN_SIZES + IN_COUNTS
