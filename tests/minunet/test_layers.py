@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet import kernels, ops
-from minunet.layers import Conv2d, ConvReLU, ConvTranspose2d, Dropout, Layer, MaxPool2d, ReLU, Sequential
+from minunet.layers import Conv2d, ConvReLU, ConvTranspose2d, Dropout, GroupNorm, Layer, MaxPool2d, ReLU, Sequential, forgetting
 from minunet.testing import strategies
 
 
@@ -79,6 +79,7 @@ def test_layers_are_their_ops(backend, dtype):
         (up, ops.conv_transpose2d, ops.conv_transpose2d_backward, {"stride": 2, "padding": 1, "output_padding": 1}),
         (MaxPool2d(3, 2), ops.max_pool2d, ops.max_pool2d_backward, {"window": 3, "stride": 2}),
         (ReLU(), ops.relu, ops.relu_backward, {}),
+        (GroupNorm(3, 3, dtype=dtype), ops.group_norm, ops.group_norm_backward, {"groups": 3}),
     ):
         y, cache = layer.forward(x)
         expected, op_cache = op(x, *layer.parameters.values(), **options)
@@ -227,6 +228,16 @@ def test_a_row_writes_into_out_spares_dx_and_consumes_its_cache(backend):
     assert dx is None
     same_gradients(again, grads)
     assert caches == []
+
+
+def test_a_row_keeps_nothing_for_a_backward_where_there_will_be_none(backend):
+    row, x = Sequential(first=Sequential(ACTIVE["0"], ReLU()), second=ACTIVE["2"]), np.ones((1, 4, 4, 2), np.float32)
+    with forgetting():
+        y, caches = row.forward(x)
+    assert caches == []
+    np.testing.assert_array_equal(y, row.forward(x)[0])
+    with pytest.raises(ValueError, match="the cache is empty: a backward has used it up"):
+        row.backward(y, caches)
 
 
 def test_a_layer_of_ones_own_needs_two_methods():

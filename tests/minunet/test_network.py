@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from oracles import assert_all_same
 
-from minunet import Network, kernels, losses
-from minunet.layers import places
+from minunet import Network, fusions, kernels, losses
+from minunet.kernels import reference
+from minunet.layers import ConvReLU, places
 from minunet.network import outlined
 from minunet.summary import summarize
 from minunet.training.step import passes
@@ -142,6 +143,31 @@ def test_gradients_that_do_not_fit_are_refused_and_the_cache_stays_whole(backend
         network.backward(logits.astype(float), cache)
     _, expected = network.backward(logits, network.forward(x)[1])
     np.testing.assert_array_equal(network.backward(logits, cache)[1].flat, expected.flat)
+
+
+def test_the_input_gradient_that_nobody_wants_is_not_computed_but_every_other_is(backend, monkeypatch):
+    asked = []
+
+    def backward(dy, cache, *, input_grad=True):
+        asked.append(input_grad)
+        return fusions.conv2d_relu_backward(dy, cache, input_grad=input_grad)
+
+    monkeypatch.setattr(ConvReLU, "op_backward", staticmethod(backward))
+    network, x = Network(1, 2, 2, 2), np.ones((1, 8, 8, 1), np.float32)
+    logits, cache = network.forward(x)
+    network.backward(logits, cache, input_grad=False)
+    target = losses.Target(np.zeros((1, 8, 8), int), np.ones((1, 8, 8), np.float32))
+    passes(network, losses.CrossEntropy(), x, target)
+    assert asked == 2 * [*9 * [True], False]  # two convolutions in each of two decoders and three encoders
+    asked.clear()
+    network.backward(*network.forward(x))
+    assert asked == 10 * [True]
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_what_comes_up_is_written_beside_the_skip_so_that_to_join_them_costs_no_copy(backend, monkeypatch, depth):
+    monkeypatch.setattr(reference, "concat", lambda left, right: pytest.fail("the halves were copied"))
+    Network(1, 2, 4, depth)(np.zeros((2, 16, 8, 1), np.float32))
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])

@@ -26,6 +26,21 @@ def test_concatenation_of_the_halves_of_one_buffer_costs_no_copy():
         assert not np.shares_memory(y, buffer)
 
 
+@given(seed=strategies.seeds(), groups=st.sampled_from([1, 2, 3, 6]))
+def test_each_group_of_each_image_has_mean_0_and_variance_1_before_its_channels_are_scaled(backend, seed, groups):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(rng.normal(0, 9, (2, 1, 1, 6)), 3, (2, 5, 4, 6))
+    gamma, beta = rng.standard_normal((2, 6))
+    y, _ = ops.group_norm(x, gamma, beta, groups=groups, epsilon=0.25)
+    for image, normal in zip(x, y, strict=True):
+        for channels in np.split(np.arange(6), groups):
+            values = image[..., channels].ravel().tolist()
+            mean = sum(values) / len(values)
+            variance = sum((value - mean) ** 2 for value in values) / len(values)
+            expected = (image[..., channels] - mean) / (variance + 0.25) ** 0.5 * gamma[channels] + beta[channels]
+            np.testing.assert_allclose(normal[..., channels], expected, rtol=1e-12, atol=1e-12)
+
+
 @given(size=st.integers(1, 40), kernel=st.integers(1, 7), stride=st.integers(1, 5), padding=st.integers(0, 3))
 def test_sizes_are_those_of_the_formulas(size, kernel, stride, padding):
     if size + 2 * padding < kernel:

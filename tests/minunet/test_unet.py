@@ -99,9 +99,7 @@ def test_inputs_are_never_written():
 def test_the_same_seed_gives_the_same_bits_at_any_number_of_threads():
     x, y = discs(2, 96)
     settings = SMALL | {"dropout": 0.3, "patch_size": 96}  # patches of several blocks of rows
-    one, two, three, again = (
-        UNet(**settings | {"n_threads": n}).fit(x, y).network_.flat.tobytes() for n in (1, 2, 3, 2)
-    )
+    one, two, three, again = (UNet(**settings | {"n_threads": n}).fit(x, y).network_.flat.tobytes() for n in (1, 2, 3, 2))
     assert one == two == three == again
     assert UNet(**settings | {"random_state": 1}).fit(x, y).network_.flat.tobytes() != one
 
