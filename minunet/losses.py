@@ -39,7 +39,7 @@ class Loss:
 
     def through(self, head: Conv2d, x: Array, target: Target) -> tuple[Array, Array, Grads]:
         """Return the loss of the logits that the head, a 1 x 1 convolution, makes of x; and the gradients of x and the head."""
-        logits = kernels.empty_beside(x, (*x.shape[:3], head.out_channels), head.parameters["weight"].dtype)
+        logits = kernels.serving(x).empty((*x.shape[:3], head.out_channels), head.parameters["weight"].dtype)
         logits, cache = head.forward(x, out=logits)
         value, dlogits = self.value_and_grad(logits, target)
         given = f"a {getattr(dlogits, 'dtype', '?')} array {getattr(dlogits, 'shape', '?')}"
@@ -107,9 +107,9 @@ class Dice(Loss):
         self.smooth = smooth
 
     def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
-        labels, w = (kernels.for_array(logits).asarray(a)[..., None] for a in target)
-        p = softmax(logits)
-        t = (labels == kernels.for_array(logits).asarray(np.arange(p.shape[-1]))).astype(p.dtype)
+        there = kernels.serving(logits).asarray
+        labels, w, classes = (there(a) for a in (*target, np.arange(logits.shape[-1])))
+        p, t, w = softmax(logits), (labels[..., None] == classes).astype(logits.dtype), w[..., None].astype(logits.dtype)
         p = np.where(w > 0, p, np.zeros((), p.dtype))  # what has no weight has no part, be it no number
         both = (w * (p + t)).sum(axis=(0, 1, 2)) + self.smooth
         dice = (2 * (w * p * t).sum(axis=(0, 1, 2)) + self.smooth) / both

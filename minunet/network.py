@@ -13,7 +13,6 @@ image's sides.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from functools import cached_property
 from typing import Any
@@ -72,7 +71,7 @@ class Level(Composite):
         if not self.joins:
             return None, None
         k = self.up.out_channels
-        buffer = kernels.empty_beside(x, (*x.shape[:3], 2 * k), x.dtype)
+        buffer = kernels.serving(x).empty((*x.shape[:3], 2 * k), x.dtype)
         return buffer[..., :k], buffer[..., k:]
 
     def _even(self, skip: Array) -> Array:
@@ -133,7 +132,7 @@ class Network(Composite):
         """Return the logits (N, P, Q, out_channels) of x (N, H, W, in_channels), and the cache for one backward."""
         tape = Tape(training, rng)
         x = tape.run(self.u, self.stored(x))
-        logits = kernels.empty_beside(x, (*x.shape[:3], self.out_channels), self.dtype)
+        logits = kernels.serving(x).empty((*x.shape[:3], self.out_channels), self.dtype)
         return tape.run(self.head, x, out=logits), tape
 
     def backward(  # type: ignore[override]
@@ -158,7 +157,7 @@ class Network(Composite):
 
     def gradients(self, found: Grads) -> ParameterViews:
         """Return gradients by name as views of one fresh flat array."""
-        return filled(self.parameters, found, functools.partial(kernels.empty_beside, self.flat))
+        return filled(self.parameters, found, kernels.serving(self.flat).empty)
 
     def to(self, device: str) -> Network:
         """Return this network with its parameters on a device, "cpu", "gpu" or "gpu:1": itself, if they are there.
