@@ -137,12 +137,13 @@ class _Sum(Loss):
         return a + b, da + db
 
     def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
-        first, second = (loss.counts(probabilities, target) for loss in (self.first, self.second))
-        return np.concatenate([[len(first)], first, second])
+        both = np.empty(2, object)  # which adds up as its elements do
+        both[:] = [loss.counts(probabilities, target) for loss in (self.first, self.second)]
+        return both
 
     def of_counts(self, counts: NDArray[np.float64]) -> float | None:
-        n = 1 + int(counts[0])
-        return self.first.of_counts(counts[1:n]) + self.second.of_counts(counts[n:])  # type: ignore[operator]
+        values = [loss.of_counts(c) for loss, c in zip((self.first, self.second), counts, strict=True)]
+        return None if None in values else sum(values)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"{self.first!r} + {self.second!r}"
