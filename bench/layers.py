@@ -14,6 +14,7 @@ import measure
 import numpy as np
 
 from minunet import kernels
+from minunet.kernels import composed, cpu, reference
 
 PASSES = ("forward", "input grad", "weight grad")
 ONEDNN = "oneDNN"
@@ -107,27 +108,30 @@ def arrays_of(layer: Layer) -> Arrays:
 
 
 def minunet_pass(layer: Layer, which: str, arrays: Arrays, algorithm: str) -> Pass:
-    """Return one pass through the kernels that serve these arrays; of a weight gradient, it returns dw."""
-    a, kernel = arrays, kernels.for_array(arrays.x)
-    options: dict[str, Any] = {**layer.geometry, "algorithm": algorithm}
+    """Return one pass through the kernels that serve these arrays, of a weight gradient dw; ValueError by what does not serve."""
+    a, g, kernel = arrays, layer.geometry, kernels.for_array(arrays.x)
+    fused: dict[str, Any] = {"mask": a.mask} if a.mask is not None and kernel is cpu else {}  # the others take it before
+    dy = a.dy if a.mask is None or fused else kernel.relu_grad(a.dy, a.mask)
     if layer.transposed:  # the adjoint of a convolution: its forward is that one's input gradient, and so on
-
-        def weight_grad() -> np.ndarray:
-            kernel.bias_grad(a.dy)
-            return kernel.conv2d_weight_grad(a.dy, a.x, a.w.shape, **options)[0]
-
         passes: dict[str, Pass] = {
-            "forward": lambda: kernel.conv2d_input_grad(a.x, a.w, layer.y_shape, b=a.b, **options),
-            "input grad": lambda: kernel.conv2d(a.dy, a.w, **options),
-            "weight grad": weight_grad,
+            "forward": lambda: kernels.run(composed.conv_transpose2d, a.x, a.w, a.b, layer.y_shape, **g),
+            "input grad": lambda: kernel.conv2d(a.dy, a.w, **g),
+            "weight grad": lambda: (kernel.bias_grad(a.dy), kernel.conv2d_weight_grad(a.dy, a.x, a.w.shape, **g)[0])[1],
         }
     else:
+        forward = composed.conv2d_relu if layer.relu else reference.conv2d
         passes = {
-            "forward": lambda: kernel.conv2d(a.x, a.w, a.b, relu=layer.relu, **options),
-            "input grad": lambda: kernel.conv2d_input_grad(a.dy, a.w, layer.x_shape, mask=a.mask, **options),
-            "weight grad": lambda: kernel.conv2d_weight_grad(a.x, a.dy, a.w.shape, mask=a.mask, **options)[0],
+            "forward": lambda: kernels.run(forward, a.x, a.w, a.b, **g),
+            "input grad": lambda: kernel.conv2d_input_grad(dy, a.w, layer.x_shape, **fused, **g),
+            "weight grad": lambda: kernel.conv2d_weight_grad(a.x, dy, a.w.shape, **fused, **g)[0],
         }
-    return passes[which]
+
+    def run() -> np.ndarray:
+        kernels.check_algorithm(algorithm, a.w.shape[:2], g["stride"])
+        with kernels.algorithm(algorithm):
+            return passes[which]()
+
+    return run
 
 
 def torch_pass(layer: Layer, which: str, arrays: Arrays) -> Pass:

@@ -71,7 +71,7 @@ def run(definition: Callable[..., Any], x: Any, *args: Any, out: Any = None, **o
 
     `out` receives the result.
     """
-    kernel = getattr(_serving(x), definition.__name__, None)
+    kernel = getattr(serving(x), definition.__name__, None)
     if kernel is None:
         kernel = definition
         _say_inherited(definition.__name__, definition.__module__, place(x))
@@ -83,12 +83,8 @@ def run(definition: Callable[..., Any], x: Any, *args: Any, out: Any = None, **o
     return out
 
 
-def empty_beside(x: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-    """Return an uninitialised array that lies where x lies."""
-    return _serving(x).empty(shape, dtype)
-
-
-def _serving(x: Any) -> ModuleType:
+def serving(x: Any) -> ModuleType:
+    """Return the backend that serves x: that of `for_array`, and of arrays without numbers their own (shapes.py)."""
     return _load("shapes") if is_outline(x) else for_array(x)
 
 

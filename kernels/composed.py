@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import empty_beside, reference, run, updates
+from . import reference, run, serving, updates
 from .geometry import Pair, Shape, joined
 
 Array = NDArray[np.floating]
@@ -55,7 +55,7 @@ def concat_halves(left: Array, right: Array) -> Array:
 
 def linear_cross_entropy(x: Array, w: Array, b: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array, Array]:
     """The loss of the logits x w + b, for w (1, 1, C, K), in the dtype of w; and its gradients dx, dw, db."""
-    logits = run(reference.conv2d, x, w, b, out=empty_beside(x, (*x.shape[:3], w.shape[3]), w.dtype), **POINTS)
+    logits = run(reference.conv2d, x, w, b, out=serving(x).empty((*x.shape[:3], w.shape[3]), w.dtype), **POINTS)
     loss, dlogits = run(reference.softmax_cross_entropy, logits, labels, weights)
     del logits
     return loss, *run(reference.conv2d_grads, x, dlogits, w, **POINTS)

@@ -8,13 +8,15 @@ rng and dtype.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from . import ops
+from . import kernels, ops
 from .checks import Array, require
-from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, named
+from .kernels import shapes
+from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, forgetting, named
 
 Block = Callable[..., Layer]
 
@@ -73,3 +75,72 @@ def resolve(block: str | Block) -> Block:
     takes = f"{' or '.join(map(repr, BLOCKS))}, or a function (in_channels, out_channels, **settings) -> Layer"
     require(known, "block", repr(block), takes)
     return block if callable(block) else BLOCKS[block]
+
+
+PROBES = 16, 20  # sides of images on which blocks of the user's are tried
+
+_takes_off: dict[tuple[Block, int], int] = {}  # how many pixels of a side they take, as it was found
+
+
+def made(block: str | Block, name: str, c: int, k: int, *, padding: int, **settings: Any) -> Layer:
+    """Return a block from c to k channels; ValueError by its name where it is none, or has not the promised channels or size."""
+    layer = resolve(block)(c, k, padding=padding, **settings)
+    require(isinstance(layer, Layer), f"what {block!r} makes for {name}", type(layer).__name__, "a minunet.layers.Layer")
+    if isinstance(block, str):
+        return layer
+    if isinstance(settings["rng"], shapes.Outlines):
+        return Foretold(layer, c, k, _takes_off[block, padding])
+    which = f"the block {name} (level {name.rpartition('.')[2]})"
+    lost = {side: side - _side(which, layer, side, c, k, settings["dtype"]) for side in PROBES}
+    taken = lost[PROBES[0]]
+    even = len(set(lost.values())) == 1 and taken >= 0 and taken % 2 == 0
+    takes = "its size kept" if padding else "as many taken off on each side, whatever the size"
+    require(even and not (padding and taken), which, f"one that takes off so many pixels of a side: {lost}", takes)
+    _takes_off[block, padding] = taken
+    return layer
+
+
+def _side(which: str, layer: Layer, side: int, c: int, k: int, dtype: Any) -> int:
+    """Return the side of what a block makes of zeros, once that is found to be what it promises."""
+    with kernels.use_backend("reference"):
+        returned = layer.forward(np.zeros((1, side, side, c), dtype))
+    fits = isinstance(returned, tuple) and len(returned) == 2
+    require(fits, f"what forward of {which} returns", type(returned).__name__, "y, cache")
+    y = np.asarray(returned[0])
+    right = y.ndim == 4 and y.shape[1] == y.shape[2] and y.shape == (1, *y.shape[1:3], k) and y.dtype == dtype
+    require(right, which, f"one that makes a {y.dtype} array {y.shape} of {(1, side, side, c)}", f"{k} channels, square, {dtype}")
+    return y.shape[1]
+
+
+class Foretold(Composite):
+    """A block of the user's without numbers. Where its code cannot do without: y as it promises, and a cache of x and y."""
+
+    def __init__(self, block: Layer, c: int, k: int, lost: int) -> None:
+        super().__init__(**{"": block})
+        self.block, self.c, self.k, self.lost = block, c, k, lost
+
+    @cached_property
+    def steps(self) -> dict[str, Layer]:
+        """What runs: the block, if it can."""
+        p = next(iter(self.parameters.values()), None)
+        probe: Any = shapes.outline((1, PROBES[0], PROBES[0], self.c), "float32" if p is None else p.dtype, kernels.place(p))
+        try:
+            with shapes.counting(probe.place), forgetting(False), kernels.use_backend("reference"):
+                y, cache = self.block.forward(probe)
+                self.block.backward(y.copy(), cache)
+        except (TypeError, AttributeError):
+            return {}
+        return self.children
+
+    def forward(self, x: Array, *, training: bool = False, rng: Any = None) -> tuple[Array, Any]:
+        if self.steps:
+            return self.block.forward(x, training=training, rng=rng)
+        n, h, w, _ = x.shape
+        y = kernels.serving(x).empty((n, h - self.lost, w - self.lost, self.k), x.dtype)
+        y.sight = shapes.ALL  # type: ignore[attr-defined]
+        return y, (x, y)
+
+    def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
+        if self.steps:
+            return self.block.backward(dy, cache)
+        return cache[0].copy(), {name: p.copy() for name, p in self.parameters.items()}

@@ -93,6 +93,13 @@ def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = No
     return activation(name, dy)
 
 
+def halving(name: str, x: Array) -> Array:
+    """Return x if both of its sides halve evenly."""
+    even = x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
+    require(even, name, f"{x.shape[1]} x {x.shape[2]} pixels", "sides that halve evenly")
+    return x
+
+
 def check_out(out: Array | None, shape: tuple[int, ...], x: Array, *dtypes: Any) -> None:
     """Refuse an `out` that y could not be written into: it is of x's dtype, or one of these."""
     if out is not None:

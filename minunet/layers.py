@@ -285,9 +285,9 @@ _forgetting: ContextVar[bool] = ContextVar("forgetting", default=False)
 
 
 @contextmanager
-def forgetting() -> Iterator[None]:
+def forgetting(all_of_it: bool = True) -> Iterator[None]:
     """Let tapes keep nothing in the `with` block: inference."""
-    token = _forgetting.set(True)
+    token = _forgetting.set(all_of_it)
     try:
         yield
     finally:

@@ -39,7 +39,7 @@ class Loss:
 
     def through(self, head: Conv2d, x: Array, target: Target) -> tuple[Array, Array, Grads]:
         """Return the loss of the logits that the head, a 1 x 1 convolution, makes of x; and the gradients of x and the head."""
-        logits = kernels.empty_beside(x, (*x.shape[:3], head.out_channels), head.parameters["weight"].dtype)
+        logits = kernels.serving(x).empty((*x.shape[:3], head.out_channels), head.parameters["weight"].dtype)
         logits, cache = head.forward(x, out=logits)
         value, dlogits = self.value_and_grad(logits, target)
         given = f"a {getattr(dlogits, 'dtype', '?')} array {getattr(dlogits, 'shape', '?')}"
@@ -107,9 +107,9 @@ class Dice(Loss):
         self.smooth = smooth
 
     def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
-        labels, w = (kernels.for_array(logits).asarray(a)[..., None] for a in target)
-        p = softmax(logits)
-        t = (labels == kernels.for_array(logits).asarray(np.arange(p.shape[-1]))).astype(p.dtype)
+        there = kernels.serving(logits).asarray
+        labels, w, classes = (there(a) for a in (*target, np.arange(logits.shape[-1])))
+        p, t, w = softmax(logits), (labels[..., None] == classes).astype(logits.dtype), w[..., None].astype(logits.dtype)
         p = np.where(w > 0, p, np.zeros((), p.dtype))  # what has no weight has no part, be it no number
         both = (w * (p + t)).sum(axis=(0, 1, 2)) + self.smooth
         dice = (2 * (w * p * t).sum(axis=(0, 1, 2)) + self.smooth) / both
@@ -137,12 +137,13 @@ class _Sum(Loss):
         return a + b, da + db
 
     def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
-        first, second = (loss.counts(probabilities, target) for loss in (self.first, self.second))
-        return np.concatenate([[len(first)], first, second])
+        both = np.empty(2, object)  # which adds up as its elements do
+        both[:] = [loss.counts(probabilities, target) for loss in (self.first, self.second)]
+        return both
 
     def of_counts(self, counts: NDArray[np.float64]) -> float | None:
-        n = 1 + int(counts[0])
-        return self.first.of_counts(counts[1:n]) + self.second.of_counts(counts[n:])  # type: ignore[operator]
+        values = [loss.of_counts(c) for loss, c in zip((self.first, self.second), counts, strict=True)]
+        return None if None in values else sum(values)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"{self.first!r} + {self.second!r}"

@@ -13,7 +13,6 @@ image's sides.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from functools import cached_property
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import blocks, devices, fusions, kernels, ops, sizes
-from .checks import Array, beside, check_config, float_dtype, require
+from .checks import Array, beside, check_config, float_dtype, halving
 from .flat import ParameterViews, filled, gathered
 from .kernels import shapes
 from .layers import Composite, Conv2d, ConvTranspose2d, Dropout, Grads, Layer, MaxPool2d, Sequential, Tape, forgetting, named
@@ -47,7 +46,7 @@ class Level(Composite):
         tape, (left, right) = Tape(training, rng), self._halves(x)
         skip = tape.run(self.encoder, x, out=left)
         del x
-        x = tape.run(self.inner, tape.run(self.pool, self._even(skip)))
+        x = tape.run(self.inner, tape.run(self.pool, halving(f"level {self.i}", skip)))
         x = tape.run(self.up, x, out=right)
         x = tape.keep(*ops.concat_skip(skip, x))
         del skip
@@ -72,13 +71,8 @@ class Level(Composite):
         if not self.joins:
             return None, None
         k = self.up.out_channels
-        buffer = kernels.empty_beside(x, (*x.shape[:3], 2 * k), x.dtype)
+        buffer = kernels.serving(x).empty((*x.shape[:3], 2 * k), x.dtype)
         return buffer[..., :k], buffer[..., k:]
-
-    def _even(self, skip: Array) -> Array:
-        fits = skip.shape[1] % 2 == 0 and skip.shape[2] % 2 == 0
-        require(fits, f"level {self.i}", f"{skip.shape[1]} x {skip.shape[2]} pixels", "sides that halve evenly")
-        return skip
 
 
 class Network(Composite):
@@ -100,19 +94,17 @@ class Network(Composite):
         self.dtype, self.algorithm, self.block = float_dtype(dtype), algorithm, block
         check_config(self.config)
         self._build(np.random.default_rng(random_state), np)
-        sizes.check_blocks(self)
 
     def _build(self, rng: Any, backend: Any) -> None:
         """Make the layers, their weights drawn from rng: encoders, ups, decoders, head."""
-        make, depth, same = blocks.resolve(self.block), self.depth, self.padding == "same"
+        depth, same = self.depth, self.padding == "same"
         settings = {"padding": 1 if same else 0, "algorithm": self.algorithm, "rng": rng, "dtype": self.dtype}
         k = [self.base_channels * 2**i for i in range(depth + 1)]
-        encoder = [make(c, k_i, **settings) for c, k_i in zip([self.in_channels, *k], k, strict=False)]
+        c = [self.in_channels, *k]
+        encoder = [blocks.made(self.block, f"encoder.{i}", c[i], k[i], **settings) for i in range(depth + 1)]
         up = [ConvTranspose2d(k[i + 1], k[i], 2, stride=2, rng=rng, dtype=self.dtype) for i in range(depth)]
-        decoder = [make(2 * k[i], k[i], **settings) for i in range(depth)]
+        decoder = [blocks.made(self.block, f"decoder.{i}", 2 * k[i], k[i], **settings) for i in range(depth)]
         self.head = Conv2d(k[0], self.out_channels, 1, gain=1.0, rng=rng, dtype=self.dtype)
-        for i, made in enumerate(encoder + decoder):
-            require(isinstance(made, Layer), f"block {i} of {self.block!r}", type(made).__name__, "a minunet.layers.Layer")
         bottom = {f"encoder.{depth}": encoder[depth]} | ({"dropout": Dropout(self.dropout)} if self.dropout else {})
         self.u: Level | Sequential = Sequential(**bottom)
         for i in reversed(range(depth)):
@@ -120,20 +112,11 @@ class Network(Composite):
         super().__init__(**{"": self.u, "head": self.head})
         self._views = gathered(self, self.dtype, backend)
 
-    def blocks(self) -> dict[str, Layer]:
-        """Return the encoders' and decoders' blocks by name."""
-        found: dict[str, Layer] = {}
-        below: Layer = self.u
-        while isinstance(below, Level):
-            found |= {f"encoder.{below.i}": below.encoder, f"decoder.{below.i}": below.decoder}
-            below = below.inner
-        return found | {f"encoder.{self.depth}": below.children[f"encoder.{self.depth}"]}
-
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """Return the logits (N, P, Q, out_channels) of x (N, H, W, in_channels), and the cache for one backward."""
         tape = Tape(training, rng)
         x = tape.run(self.u, self.stored(x))
-        logits = kernels.empty_beside(x, (*x.shape[:3], self.out_channels), self.dtype)
+        logits = kernels.serving(x).empty((*x.shape[:3], self.out_channels), self.dtype)
         return tape.run(self.head, x, out=logits), tape
 
     def backward(  # type: ignore[override]
@@ -158,7 +141,7 @@ class Network(Composite):
 
     def gradients(self, found: Grads) -> ParameterViews:
         """Return gradients by name as views of one fresh flat array."""
-        return filled(self.parameters, found, functools.partial(kernels.empty_beside, self.flat))
+        return filled(self.parameters, found, kernels.serving(self.flat).empty)
 
     def to(self, device: str) -> Network:
         """Return this network with its parameters on a device, "cpu", "gpu" or "gpu:1": itself, if they are there.

@@ -6,18 +6,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import kernels
-from .checks import require
 from .kernels.shapes import counting, outline
 from .kernels.sight import Sight
-from .layers import Layer, forgetting
+from .layers import forgetting
 
 if TYPE_CHECKING:
     from .network import Network
-
-PROBES = 16, 20  # sides of images on which blocks are tried
 
 
 def traced(network: Network, side: int) -> Any:
@@ -101,30 +96,3 @@ def _least(of: _Kind, size: int) -> int:
     """Return the least side from there on that fits; where none does, the ValueError of the last."""
     sides = range(size, size + 2 ** (of.depth + 6))
     return next((s for s in sides if _output(of, s)), None) or traced(of.network, sides[-1]).shape[1]
-
-
-def check_blocks(network: Network) -> None:
-    """Refuse blocks of the user's whose output has not the promised channels or size: tried on zeros."""
-    if isinstance(network.block, str):
-        return
-    widths = [network.base_channels * 2**i for i in range(network.depth + 1)]
-    for name, block in network.blocks().items():
-        i = int(name.rpartition(".")[2])
-        c = 2 * widths[i] if name.startswith("decoder") else widths[i - 1] if i else network.in_channels
-        lost = {_lost(name, block, side, c, widths[i], network.dtype) for side in PROBES}
-        fits = lost == {0} if network.padding == "same" else len(lost) == 1 and min(lost) >= 0 and min(lost) % 2 == 0
-        takes = "the size kept" if network.padding == "same" else "as many taken off on each side, whatever the size"
-        require(fits, f"the block {name} (level {i})", f"one that takes {sorted(lost)} pixels off sides of {PROBES}", takes)
-
-
-def _lost(name: str, block: Layer, side: int, c: int, k: int, dtype: Any) -> int:
-    """Return by how many pixels a block makes an image smaller."""
-    with kernels.use_backend("reference"):
-        returned = block.forward(np.zeros((1, side, side, c), dtype))
-    pair = isinstance(returned, tuple) and len(returned) == 2
-    require(pair, f"the forward of block {name}", f"one that returns {type(returned).__name__}", "y, cache")
-    y = returned[0]
-    fits = getattr(y, "ndim", 0) == 4 and y.shape[0] == 1 and y.shape[1] == y.shape[2] and y.shape[3] == k and y.dtype == dtype
-    given = f"one that makes {getattr(y, 'dtype', '?')} {getattr(y, 'shape', '?')} of {dtype} {(1, side, side, c)}"
-    require(fits, f"the block {name} (level {name.rpartition('.')[2]})", given, f"{k} channels, square, {dtype}")
-    return side - y.shape[1]

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import seeds
 
-from minunet.losses import softmax
+import minunet
+from minunet import UNet, losses
+from minunet.layers import Conv2d
+from minunet.losses import CrossEntropy, Dice, softmax
 from minunet.losses import softmax_cross_entropy as cross_entropy
+from minunet.training import step
 
 SHAPE = (2, 3, 4)
 
@@ -75,3 +82,136 @@ def with_label(value):
 def test_what_is_refused_is_named(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def drawn(seed, k=3, shape=SHAPE):
+    """Return logits, and a target with pixels of weight 0 whose labels are none."""
+    rng = np.random.default_rng(seed)
+    labels, weights = rng.integers(0, k, shape), rng.random(shape) * (rng.random(shape) < 0.8)
+    weights.flat[0] = 1
+    labels[weights == 0] = 255
+    return rng.normal(0, 2, (*shape, k)), losses.Target(labels, weights)
+
+
+def soft_dice(z, target, smooth):
+    """1 - the mean of the classes' Dice coefficients, class by class and pixel by pixel: of complex numbers, too."""
+    p = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+    total = 0
+    for k in range(z.shape[-1]):
+        overlap = both = smooth
+        for index in np.ndindex(*z.shape[:3]):
+            w, t = target.weights[index], float(target.labels[index] == k)
+            if w:
+                overlap, both = overlap + 2 * w * p[(*index, k)] * t, both + w * p[(*index, k)] + w * t
+        total += overlap / both
+    return 1 - total / z.shape[-1]
+
+
+@given(seed=seeds, k=st.integers(1, 4), smooth=st.sampled_from([0.5, 1.0, 7.0]))
+def test_dice_and_its_gradient_are_those_of_the_formula_by_a_complex_step(backend, seed, k, smooth):
+    z, target = drawn(seed, k)
+    value, dz = Dice(smooth).value_and_grad(z, target)
+    assert value == pytest.approx(soft_dice(z, target, smooth), rel=1e-12)
+    for index in [(0, 0, 0, 0), (1, 2, 3, k - 1), (0, 1, 2, k // 2)]:
+        moved = z.astype(complex)
+        moved[index] += 1e-30j
+        assert dz[index] == pytest.approx(soft_dice(moved, target, smooth).imag / 1e-30, rel=1e-9, abs=1e-14)
+
+
+def test_dice_knows_perfect_and_wrong_and_takes_no_part_where_there_is_no_weight(backend):
+    labels = np.array([[[0, 1, 1, 0]]])
+    right = np.where(labels[..., None] == np.arange(2), 50.0, -50.0)
+    ones = losses.Target(labels, np.ones(labels.shape))
+    assert Dice().value_and_grad(right, ones)[0] == pytest.approx(0, abs=1e-12)
+    assert Dice(1e-9).value_and_grad(-right, ones)[0] == pytest.approx(1)
+    right[0, 0, 3] = np.nan
+    value, dz = Dice().value_and_grad(right, losses.Target(labels, np.array([[[1.0, 1, 1, 0]]])))
+    assert value == pytest.approx(0, abs=1e-12)
+    assert (dz[0, 0, 3] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_values_and_gradients_have_the_logits_dtype_and_the_head_is_the_same_one_by_one(backend, name, dtype):
+    loss, rng = losses.resolve(name), np.random.default_rng(0)
+    head = Conv2d(4, 3, 1, rng=rng, dtype=dtype)
+    x, (_, target) = rng.standard_normal((*SHAPE, 4)).astype(dtype), drawn(1)
+    target = losses.Target(np.where(target.weights > 0, target.labels, 0), target.weights.astype(dtype))
+    value, dx, grads = loss.through(head, x, target)
+    logits, cache = head.forward(x)
+    expected, dlogits = loss.value_and_grad(logits, target)
+    assert (value.shape, dlogits.shape, dlogits.dtype) == ((), logits.shape, dtype)
+    assert np.asarray(value).dtype == dtype
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    expected_dx, expected_grads = head.backward(dlogits, cache)
+    np.testing.assert_allclose(dx, expected_dx, rtol=1e-5, atol=1e-7)
+    assert grads.keys() == expected_grads.keys() == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_counts_add_up_over_images_to_the_loss_of_all(name):
+    loss, (z, target) = losses.resolve(name), drawn(3, 2, (4, 3, 5))
+    target = losses.Target(np.where(target.weights > 0, target.labels, 0), target.weights)
+    counts = 0.0
+    for n in (slice(0, 1), slice(1, 3), slice(3, 4)):
+        counts = counts + loss.counts(softmax(z[n]), losses.Target(target.labels[n], target.weights[n]))
+    assert loss.of_counts(counts) == pytest.approx(float(loss.value_and_grad(z, target)[0]), rel=1e-12)
+
+
+def test_losses_add_and_have_names():
+    z, target = drawn(5)
+    target = losses.Target(np.where(target.weights > 0, target.labels, 0), target.weights)
+    (a, da), (b, db) = (loss.value_and_grad(z, target) for loss in (CrossEntropy(), Dice(2.0)))
+    both = CrossEntropy() + Dice(2.0)
+    value, dz = both.value_and_grad(z, target)
+    assert value == a + b
+    np.testing.assert_array_equal(dz, da + db)
+    assert (both.name, repr(both)) == ("cross_entropy+dice", "CrossEntropy() + Dice(smooth=2.0)")
+    assert list(losses.LOSSES) == ["cross_entropy", "dice", "cross_entropy+dice"]
+    with pytest.raises(ValueError, match=r"loss is 'focal'; it takes 'cross_entropy' or 'dice' or 'cross_entropy\+dice', or a"):
+        losses.resolve("focal")
+
+
+class Squares(losses.Loss):
+    """The mean of squared logits; `wrong` changes the gradient's shape or type."""
+
+    def __init__(self, wrong=lambda dz: dz):
+        self.wrong = wrong
+
+    def value_and_grad(self, logits, target):
+        return (logits**2).mean(), self.wrong(2 * logits / logits.size)
+
+
+def test_a_loss_of_ones_own_trains_and_reports_what_it_counts():
+    x, y = minunet.datasets.cells(3, 64)
+    settings = {"base_channels": 2, "depth": 1, "patch_size": 32, "max_epochs": 3, "verbose": 0, "device": "cpu"}
+    unet = UNet(loss=Squares(), **settings).fit(x, y)
+    assert unet.history_["loss"][-1] < unet.history_["loss"][0]
+    assert "val_loss" not in unet.history_ and len(unet.history_["val_dice"]) == 3
+    for name in losses.LOSSES:
+        curves = UNet(loss=name, **settings).fit(x, y).history_
+        assert curves["loss"][-1] < curves["loss"][0]
+        assert np.isfinite(curves["val_loss"]).all()
+
+
+def test_the_name_of_the_loss_is_kept_in_the_file(tmp_path):
+    x, y = minunet.datasets.cells(2, 64)
+    for loss, name in (("dice", "dice"), (Dice(3.0), "dice"), (Squares(), "cross_entropy")):
+        unet = UNet(base_channels=2, depth=0, patch_size=32, max_epochs=1, verbose=0, device="cpu", loss=loss).fit(x, y)
+        unet.save(tmp_path / "m")
+        assert minunet.load(tmp_path / "m").loss == name
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda dz: dz[..., :1], r"a float32 array \(1, 8, 8, 1\)"), (lambda dz: dz.astype(float), "a float64 array"),
+        (lambda dz: 1.0, r"a \? array \?"),
+    ],
+)
+def test_a_gradient_that_is_not_the_logits_is_named(wrong, says):
+    network = minunet.Network(1, 2, 2, 1)
+    before = network.flat.copy()
+    with pytest.raises(ValueError, match=rf"the gradient of Squares is {says}.*; it takes that of the logits: float32"):
+        step(network, minunet.optim.Adam(), np.ones((1, 8, 8, 1), np.float32), np.zeros((1, 8, 8), int), loss=Squares(wrong))
+    np.testing.assert_array_equal(network.flat, before)

@@ -62,7 +62,7 @@ def test_the_algorithm_comes_back(tmp_path, algorithm):
     modelfile.save(tmp_path / "m", network, {})
     loaded, _ = modelfile.load(tmp_path / "m")
     assert loaded.config == network.config
-    assert loaded.blocks()["encoder.0"].children["conv1"].algorithm == algorithm
+    assert loaded.u.encoder.children["conv1"].algorithm == algorithm
 
 
 def test_a_file_from_before_there_was_a_choice_of_algorithm_or_block_loads(network, saved, tmp_path):

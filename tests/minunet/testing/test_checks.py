@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sample_ops import B, W, X, conv, normal, square, square_backward
 
-from minunet import ops, testing
+from minunet import fusions, ops, testing
 from minunet.testing import GradientError, check_adjoint, check_gradients
 
 
@@ -60,7 +60,7 @@ RIGHT = {
     "conv2d": (conv, ops.conv2d_backward, (X, W, B), True),
     "conv2d strided": (lambda x, w, b: ops.conv2d(x, w, b, stride=2), ops.conv2d_backward, (X, W, B), True),
     "conv2d 1x1": (lambda x, w: ops.conv2d(x, w), lambda dy, c: ops.conv2d_backward(dy, c)[:2], (X, W[:1, :1]), True),
-    "conv2d with relu": (lambda x, w, b: ops.conv2d(x, w, b, relu=True), ops.conv2d_backward, (X, W, B), False),
+    "conv2d with relu": (fusions.conv2d_relu, fusions.conv2d_relu_backward, (X, W, B), False),
     "conv_transpose2d": (ops.conv_transpose2d, ops.conv_transpose2d_backward, (X, W.transpose(0, 1, 3, 2)[:2, :2], B), True),
     "max_pool2d": (ops.max_pool2d, ops.max_pool2d_backward, (X,), False),
     "max_pool2d overlapping": (lambda x: ops.max_pool2d(x, window=3, stride=1), ops.max_pool2d_backward, (X,), False),

@@ -1,0 +1,183 @@
+"""Blocks: the residual one, and those of the user's, from the first forward to the file that refuses them."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+import minunet
+from minunet import Network, UNet, kernels, optim
+from minunet.blocks import Residual, double_conv
+from minunet.evaluation.tiles import predict_proba
+from minunet.layers import Composite, Conv2d, GroupNorm, Layer, ReLU, Sequential
+from minunet.summary import summarize
+from minunet.testing import check_layer, check_network
+from minunet.training import step
+from minunet.training.memory import inference_bytes, training_bytes
+
+
+def normed(c, k, **settings):
+    return Sequential(
+        conv1=Conv2d(c, k, 3, **settings), norm=GroupNorm(k, 1, dtype=settings["dtype"]), relu=ReLU(),
+        conv2=Conv2d(k, k, 3, **settings),
+    )  # fmt: skip
+
+
+class Mixed(Layer):
+    """A 1 x 1 convolution and tanh, by einsum: NumPy that arrays without numbers do not take."""
+
+    def __init__(self, c, k, *, rng, dtype, **others):
+        self.parameters = {"weight": np.linspace(-1, 1, c * k, dtype=dtype).reshape(c, k)}
+
+    def forward(self, x, *, training=False, rng=None):
+        y = np.tanh(np.einsum("nhwc,ck->nhwk", x, self.parameters["weight"]))
+        return y, (x, y)
+
+    def backward(self, dy, cache):
+        x, y = cache
+        dz = dy * (1 - y * y)
+        return np.einsum("nhwk,ck->nhwc", dz, self.parameters["weight"]), {"weight": np.einsum("nhwc,nhwk->ck", x, dz)}
+
+
+OWN = {"normed": normed, "einsum": Mixed}
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("make", [double_conv, Residual])
+def test_blocks_have_right_gradients(make, padding):
+    layer = make(2, 3, padding=padding, rng=np.random.default_rng(0), dtype="float64")
+    check_layer(layer, np.random.default_rng(1).standard_normal((2, 8, 7, 2)))
+
+
+def test_a_residual_block_is_its_path_and_its_shortcut():
+    rng = np.random.default_rng(0)
+    block, x = Residual(2, 3, padding=0, rng=rng, dtype="float64"), rng.standard_normal((1, 8, 9, 2))
+    assert sorted(block.parameters) == sorted(f"{n}.{k}" for n in ("conv1", "conv2", "shortcut") for k in ("weight", "bias"))
+    y, _ = block.forward(x)
+    along, _ = block.path.forward(x)
+    w = block.shortcut.parameters["weight"]
+    np.testing.assert_allclose(y, np.maximum(along + x[:, 2:-2, 2:-2] @ w[0, 0], 0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("block", "padding"), [("residual", "same"), ("residual", "valid"), (normed, "same"), (Mixed, "same")])
+def test_a_network_of_other_blocks_has_right_gradients(block, padding):
+    check_network(Network(2, 3, 2, 1, padding, block=block, random_state=1))
+
+
+@pytest.mark.parametrize("block", ["residual", *OWN.values()], ids=["residual", *OWN])
+def test_an_estimator_learns_with_them_is_summarised_and_has_its_memory_foretold(block):
+    x, y = minunet.datasets.cells(3, 64)
+    unet = UNet(base_channels=4, depth=2, patch_size=32, max_epochs=3, verbose=0, random_state=0, device="cpu", block=block)
+    unet.fit(x, y)
+    assert unet.history_["loss"][-1] < unet.history_["loss"][0]
+    network, summary = unet.network_, unet.summary((64, 64))
+    assert summary.n_parameters == network.n_parameters
+    assert summary.steps[-1].shape == (1, 64, 64, 2)
+    assert training_bytes(network, 2, 32, 32) > inference_bytes(network, 2, 32, 32) > network.flat.nbytes
+    probabilities = unet.predict_proba(x[0, :50, :37])
+    assert probabilities.shape == (50, 37, 2)
+    if block in OWN.values():  # an output of the whole image cannot be had from tiles
+        image = np.random.default_rng(0).random((70, 66, 1), np.float32)
+        np.testing.assert_array_equal(predict_proba(network, image, max_bytes=1), predict_proba(network, image))
+        assert [s.receptive_field for s in summary.steps][-1] is None
+    twin = pickle.loads(pickle.dumps(unet))
+    np.testing.assert_array_equal(twin.predict(x), unet.predict(x))
+
+
+def test_a_model_file_knows_blocks_by_name_and_holds_no_code(tmp_path):
+    x, y = minunet.datasets.cells(2, 64)
+    settings = {"base_channels": 2, "depth": 1, "patch_size": 32, "max_epochs": 1, "verbose": 0, "device": "cpu"}
+    unet = UNet(block="residual", **settings).fit(x, y)
+    unet.save(tmp_path / "m")
+    loaded = minunet.load(tmp_path / "m")
+    assert loaded.block == loaded.network_.block == "residual"
+    np.testing.assert_array_equal(loaded.predict_proba(x), unet.predict_proba(x))
+    own = UNet(block=normed, **settings).fit(x, y)
+    with pytest.raises(ValueError, match=r"block is <function normed.*a model file holds no code.* was not written"):
+        own.save(tmp_path / "own")
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_block_need_not_know_out_or_input_grad(backend):
+    network = Network(2, 3, 2, 1, block=lambda c, k, **s: Sequential(mixed=Mixed(c, k, **s)), random_state=1)
+    x = np.random.default_rng(0).standard_normal((1, 8, 8, 2)).astype(np.float32)
+    before = network.flat.copy()
+    assert np.isfinite(step(network, optim.SGD(0.1), x, np.zeros((1, 8, 8), int)))
+    assert (network.flat != before).any()
+
+
+class Gone(Layer):
+    """One whose parameters are made anew whenever they are asked for."""
+
+    def __init__(self):
+        pass
+
+    parameters = property(lambda self: {"weight": np.ones(1, np.float32)})
+
+    def forward(self, x, *, training=False, rng=None):
+        return x, None
+
+    def backward(self, dy, cache):
+        return dy, {"weight": np.zeros(1, np.float32)}
+
+
+class Forgetful(Mixed):
+    def forward(self, x, *, training=False, rng=None):
+        return super().forward(x)[0]
+
+
+def twice(c, k, **settings):
+    conv = double_conv(c, k, **settings)
+    return Composite(**{"a": conv, "": Sequential(**{"a.conv1": Conv2d(k, k, 3, **settings)})})
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ("swin", "block is 'swin'; it takes 'double_conv' or 'residual', or a function"),
+        (3, "block is 3; it takes"),
+        (lambda c, k, **s: "conv", "makes for encoder.0 is str; it takes a minunet.layers.Layer"),
+        (lambda c, k, **s: Mixed(c, k + 1, **s), r"the block encoder.0 \(level 0\) is one that makes .*; it takes 2 channels"),
+        (lambda c, k, **s: Mixed(c, k if c != 4 else 5, **s), r"encoder.2 \(level 2\) is one that makes .* it takes 8 chan"),
+        (lambda c, k, **s: Conv2d(c, k, 3, rng=s["rng"]), r"encoder.0 \(level 0\) is .* takes off .* it takes its size kept"),
+        (lambda c, k, **s: Conv2d(c, k, 1, stride=2, rng=s["rng"]), r"encoder.0 \(level 0\) is .*16: 8, 20: 10"),
+        (Forgetful, r"what forward of the block encoder.0 \(level 0\) returns is ndarray; it takes y, cache"),
+    ],
+)  # fmt: skip
+def test_a_block_that_does_not_keep_its_promise_is_named_with_its_level(block, says):
+    with pytest.raises(ValueError, match=says):
+        Network(1, 2, 2, 2, block=block)
+
+
+def test_parameters_that_cannot_be_bound_or_share_a_name_are_named():
+    with pytest.raises(ValueError, match=r"encoder.0.weight is gone when it is bound"):
+        Network(1, 1, 1, 1, block=lambda c, k, **s: Gone() if c == k == 1 else Mixed(c, k, **s))
+    with pytest.raises(ValueError, match=r"a.conv1.weight is the name of two parameters"):
+        twice(1, 2, rng=np.random.default_rng(0)).parameters  # noqa: B018
+
+
+def test_summaries_of_the_named_blocks_name_every_convolution():
+    names = [step.name for step in summarize(Network(1, 2, 2, 1, block="residual"), (8, 8)).steps]
+    convolutions = ("conv1", "conv2", "shortcut")
+    assert names == [
+        *(f"encoder.0.{name}" for name in convolutions), "pool.0", *(f"encoder.1.{name}" for name in convolutions),
+        "decoder.0.up", *(f"decoder.0.{name}" for name in convolutions), "head",
+    ]  # fmt: skip
+
+
+def test_the_drawing_takes_any_block():
+    pytest.importorskip("matplotlib")
+    from minunet import plot
+
+    for block in ("residual", Mixed):
+        assert plot.architecture(Network(1, 2, 2, 2, block=block), (16, 16)).texts
+
+
+def test_kernels_run_a_users_function_where_the_array_lies(backend):
+    def cubed(x):
+        return x**3
+
+    x = np.arange(4.0).reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(kernels.run(cubed, x), x**3)
