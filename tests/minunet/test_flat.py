@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minunet.flat import ALIGNMENT, ParameterViews, filled, gathered
-from minunet.layers import Conv2d, Layer, Sequential
+from minunet.layers import Conv2d, Sequential
 
 SHAPES = {"a": (3,), "b": (2, 5), "c": (16,), "d": (1, 1, 1)}
 
@@ -49,23 +49,3 @@ def test_layers_read_and_write_the_flat_array_once_it_has_their_parameters():
     for name, p in row.parameters.items():
         np.testing.assert_array_equal(views[name], before[name])
         assert p is views[name]
-
-
-def test_a_layer_that_gives_copies_of_its_parameters_is_refused():
-    class Copying(Layer):
-        parameters = property(lambda self: {"weight": np.ones(3, np.float32)})
-
-        def __init__(self):
-            pass
-
-    with pytest.raises(ValueError, match=r"row.weight is gone when it is bound; it takes a dict .* Copying keeps and reads"):
-        gathered(Sequential(row=Copying()), "float32", np)
-
-
-def test_two_parameters_of_one_name_are_refused():
-    row = Sequential(first=Conv2d(1, 1, 1))
-    row.children = {"": row.children["first"], "x": Conv2d(1, 1, 1)}
-    assert sorted(row.parameters) == ["bias", "weight", "x.bias", "x.weight"]
-    row.children = {"x": Sequential(y=Conv2d(1, 1, 1)), "x.y": Conv2d(1, 1, 1)}
-    with pytest.raises(ValueError, match=r"x\.y\.weight is the name of two parameters; it takes one"):
-        gathered(row, "float32", np)

@@ -205,7 +205,8 @@ def test_the_name_of_the_loss_is_kept_in_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (lambda dz: dz[..., :1], r"a float32 array \(1, 8, 8, 1\)"), (lambda dz: dz.astype(float), "a float64 array"),
+        (lambda dz: dz[..., :1], r"a float32 array \(1, 8, 8, 1\)"),
+        (lambda dz: dz.astype(float), "a float64 array"),
         (lambda dz: 1.0, r"a \? array \?"),
     ],
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .mutant import Row
 
-BLOCKS, FLAT, LAYERS, LOSSES, MODELFILE, NETWORK, SIZES, STEP, MEMORY = (
+BLOCKS, CHECKS, FLAT, LAYERS, LOSSES, MODELFILE, NETWORK, SIZES, STEP, MEMORY = (
     f"minunet/{name}.py"
     for name in (
-        "blocks", "flat", "layers", "losses", "modelfile", "network", "sizes", "training/step", "training/memory",
+        "blocks", "checks", "flat", "layers", "losses", "modelfile", "network", "sizes", "training/step", "training/memory",
     )
 )  # fmt: skip
 CONTRACT, COMPOSED, REFERENCE, RULES, SHAPES, SIGHT = (
@@ -90,8 +90,8 @@ IN_LOSSES: list[Row] = [
     (
         "of two losses that are added one is reported",
         LOSSES,
-        "return self.first.of_counts(counts[1:n]) + self.second.of_counts(counts[n:])",
-        "return self.first.of_counts(counts[1:n])",
+        "zip((self.first, self.second), counts, strict=True)",
+        "zip((self.first,), counts)",
         ("added", "sum", "count"),
     ),
     (
@@ -182,8 +182,14 @@ IN_THE_U: list[Row] = [
         "inner = cache.back(self.inner, input_grad=input_grad)",
         ("at_once", "serves_one_backward"),
     ),
-    ("a level whose sides are odd is pooled", NETWORK, 'require(fits, f"level', 'require(True, f"level', ("nearest", "fit")),
-    ("of the two sides one need be even", NETWORK, "== 0 and skip", "== 0 or skip", ("nearest", "fit")),
+    ("a level whose sides are odd is pooled", CHECKS, "require(even, name", "require(True, name", ("nearest", "fit")),
+    (
+        "of the two sides one need be even",
+        CHECKS,
+        "% 2 == 0 and x.shape[2] % 2",
+        "% 2 == 0 or x.shape[2] % 2",
+        ("nearest", "fit"),
+    ),
     (
         "prediction keeps what a backward would take",
         LAYERS,
@@ -249,12 +255,28 @@ IN_SIZES: list[Row] = [
     ),
     (
         "a block whose loss of pixels changes with the size is taken",
-        SIZES,
-        "len(lost) == 1 and min(lost) >= 0",
-        "min(lost) >= 0",
-        ("block", "refused"),
+        BLOCKS,
+        "even = len(set(lost.values())) == 1 and taken >= 0",
+        "even = taken >= 0",
+        ("promise",),
     ),
-    ("a block that takes odd numbers of pixels off is taken", SIZES, " and min(lost) % 2 == 0", "", ("block", "refused")),
+    ("a block that takes odd numbers of pixels off is taken", BLOCKS, " and taken % 2 == 0", "", ("promise",)),
+    ("a block that keeps no size, padded, is taken", BLOCKS, "even and not (padding and taken)", "even", ("promise",)),
+    ("a block of other channels is taken", BLOCKS, "y.shape == (1, *y.shape[1:3], k)", "y.ndim == 4", ("promise",)),
+    (
+        "what is hidden in the user's code is said to see what its input sees",
+        BLOCKS,
+        "        y.sight = shapes.ALL  # type: ignore[attr-defined]\n",
+        "        y.sight = x.sight\n",
+        ("foretold", "halo", "whole"),
+    ),
+    (
+        "a block that is foretold takes nothing off",
+        BLOCKS,
+        "(n, h - self.lost, w - self.lost, self.k)",
+        "(n, h, w, self.k)",
+        ("foretold", "block"),
+    ),
     (
         "a network of the user's blocks has the sizes of one with other channels",
         SIZES,

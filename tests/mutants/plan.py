@@ -19,8 +19,8 @@ WINOGRAD = [f"tests/kernels/cpu/test_{name}.py" for name in ("winograd", "extrem
 ESTIMATOR = ["tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py", "tests/minunet/test_unet.py"]
 
 NUMBERLESS = [
-    *(f"tests/minunet/test_{name}.py" for name in ("sizes", "summary", "network")), "tests/minunet/evaluation/test_tiles.py",
-    "tests/minunet/training/test_memory.py",
+    "tests/kernels/test_shapes.py", *(f"tests/minunet/test_{name}.py" for name in ("sizes", "summary", "network", "blocks")),
+    "tests/minunet/evaluation/test_tiles.py", "tests/minunet/training/test_memory.py",
 ]  # fmt: skip
 
 # What follows the file's own tests, by the start of its path: the first that fits.
@@ -35,14 +35,16 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("kernels/updates.py", ["tests/minunet/test_optim.py", "tests/kernels/test_contract.py", *MATHEMATICS]),
     ("kernels/", MATHEMATICS),
     ("minunet/data/", ["tests/minunet/data/test_*.py", *ESTIMATOR]),
+    ("minunet/training/step.py", ["tests/minunet/test_network.py", *ESTIMATOR]),
+    ("minunet/training/memory.py", [*NUMBERLESS, *ESTIMATOR]),
     ("minunet/training/", ESTIMATOR),
     ("minunet/evaluation/", ESTIMATOR),
     ("minunet/fusions.py", ["tests/proof/test_proof_ops.py", *MATHEMATICS[1:]]),
     ("minunet/sizes.py", [*NUMBERLESS, *MATHEMATICS[1:]]),
-    ("minunet/blocks.py", ["tests/minunet/test_network.py", "tests/minunet/test_sizes.py", *MATHEMATICS[1:]]),
-    ("minunet/losses.py", ["tests/proof/test_proof_loss.py", "tests/minunet/evaluation/test_held_out.py", *MATHEMATICS[1:]]),
-    ("minunet/modelfile.py", ["tests/minunet/test_modelfile.py"]),
-    ("minunet/", MATHEMATICS[1:]),
+    ("minunet/blocks.py", [*NUMBERLESS, *MATHEMATICS[1:]]),
+    ("minunet/losses.py", ["tests/proof/test_proof_loss.py", *MATHEMATICS[1:]]),
+    ("minunet/modelfile.py", ["tests/minunet/test_blocks.py", "tests/minunet/test_unet.py"]),
+    ("minunet/", ["tests/minunet/test_blocks.py", *MATHEMATICS[1:]]),
 ]
 
 
