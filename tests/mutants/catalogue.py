@@ -287,7 +287,7 @@ THOUGHTFUL: list[Row] = [
         "fan_in = r * s * out_channels",
         ("he_normal", "start"),
     ),
-    ("the halo too small", SIGHT, "(jump * m - 1)", "jump * m", ("tile", "halo")),
+    ("the halo too small", SIGHT, "behind, Fraction(0)))", "behind, Fraction(0))) - 2", ("least_around", "halo")),
     (
         "the margin all on one side",
         SAMPLING,

@@ -14,7 +14,7 @@ CONTRACT, COMPOSED, REFERENCE, RULES, SHAPES, SIGHT = (
     f"kernels/{name}.py" for name in ("__init__", "composed", "reference", "updates", "shapes", "sight")
 )
 
-NORM = ("group_norm", "adjoint")
+NORM = ("each_group", "group_norm", "adjoint")
 
 IN_GROUP_NORM: list[Row] = [
     ("a group's gradient keeps its mean", REFERENCE, "dz - dz.mean(axis=(1, 3), keepdims=True) - along", "dz - along", NORM),
@@ -34,7 +34,7 @@ IN_GROUP_NORM: list[Row] = [
         LAYERS,
         '{"weight": dgamma, "bias": dbeta}',
         '{"weight": dbeta, "bias": dgamma}',
-        ("names_its_gradients",),
+        ("layers_are_their_ops",),
     ),
 ]
 
@@ -71,46 +71,46 @@ IN_LOSSES: list[Row] = [
     ("Dice added up over the classes", LOSSES, "return 1 - dice.mean()", "return 1 - dice.sum()", ("dice",)),
     ("Dice's truth counts without weights", LOSSES, "both = (w * (p + t))", "both = (w * p + t)", ("dice",)),
     ("a pixel of weight 0 that is no number has its part in Dice", LOSSES, "np.where(w > 0, p", "np.where(w >= 0, p", ("dice",)),
-    ("Dice of held-out images without its 2", LOSSES, "1 - ((2 * overlap", "1 - ((overlap", ("dice", "count")),
+    ("Dice of held-out images without its 2", LOSSES, "1 - ((2 * overlap", "1 - ((overlap", ("counts_add_up", "dice")),
     (
         "the truth counts without weights in Dice of held-out images",
         LOSSES,
         "[target.weights[..., None] * a for a in (probabilities * t, probabilities + t)]",
         "[target.weights[..., None] * a for a in (probabilities * t, probabilities)]; of_pixels[1] = of_pixels[1] + t",
-        ("dice", "count"),
+        ("counts_add_up", "dice"),
     ),
     (
         "the loss of held-out images divided by the pixels, not by their weights' sum",
         LOSSES,
         "target.weights.sum(dtype=np.float64)])",
         "float(target.weights.size)])",
-        ("count", "held_out"),
+        ("counts_add_up",),
     ),
-    ("of two losses that are added one has no gradient", LOSSES, "return a + b, da + db", "return a + b, da", ("added", "sum")),
+    ("of two losses that are added one has no gradient", LOSSES, "return a + b, da + db", "return a + b, da", ("losses_add",)),
     (
         "of two losses that are added one is reported",
         LOSSES,
         "zip((self.first, self.second), counts, strict=True)",
         "zip((self.first,), counts)",
-        ("added", "sum", "count"),
+        ("counts_add_up",),
     ),
     (
         "a loss's gradient of another shape or dtype is taken",
         LOSSES,
         'require(fits, f"the gradient of',
         'require(True, f"the gradient of',
-        ("loss", "refused"),
+        ("not_the_logits",),
     ),
 ]
 
 IN_BLOCKS: list[Row] = [
-    ("the shortcut hands no gradient on", BLOCKS, "+= dbeside", "+= 0 * dbeside", ("residual",)),
+    ("the shortcut hands no gradient on", BLOCKS, "+= dbeside", "+= 0 * dbeside", ("residual", "right_gradients")),
     (
         "what goes by the path is lost behind the shortcut",
         BLOCKS,
         "w - self.edge] += dbeside",
         "w - self.edge] = dbeside",
-        ("residual",),
+        ("residual", "right_gradients"),
     ),
     (
         "the last relu holds back the path's gradient, not the shortcut's",
@@ -120,29 +120,35 @@ IN_BLOCKS: list[Row] = [
         "        (held,) = ops.relu_backward(dy, cache.pop())\n"
         "        dbeside, shortcut = self.shortcut.backward(dy, cache.pop())\n"
         "        dy = held\n",
-        ("residual",),
+        ("residual", "right_gradients"),
     ),
     (
         "the shortcut's crop off by one, where the path takes pixels off",
         BLOCKS,
         "x[:, e : h - e, e : w - e]",
         "x[:, e + (e > 0) : h - e + (e > 0), e : w - e]",
-        ("residual",),
+        ("residual", "right_gradients"),
     ),
     (
         "the shortcut's gradient lands one pixel off, where the path takes pixels off",
         BLOCKS,
         "        _, h, w, _ = dx.shape\n        dx[:, self.edge : h - self.edge,",
         "        _, h, w, _ = dx.shape\n        dx[:, self.edge + (self.edge > 0) : h - self.edge + (self.edge > 0),",
-        ("residual",),
+        ("residual", "right_gradients"),
     ),
-    ("the shortcut starts as if a relu followed it", BLOCKS, "1, gain=1.0, **settings", "1, gain=2.0, **settings", ("residual",)),
+    (
+        "the shortcut starts as if a relu followed it",
+        BLOCKS,
+        "1, gain=1.0, **settings",
+        "1, gain=2.0, **settings",
+        ("residual", "right_gradients"),
+    ),
     (
         "the path and the shortcut are joined before the relu, but not added",
         BLOCKS,
         "ops.relu(along + beside)",
         "ops.relu(along + 0 * beside)",
-        ("residual",),
+        ("residual", "right_gradients"),
     ),
     (
         "the shortcut computes by an algorithm that has no 1 x 1",
@@ -166,14 +172,14 @@ IN_THE_U: list[Row] = [
         NETWORK,
         "return buffer[..., :k], buffer[..., k:]",
         "return buffer[..., k:], buffer[..., :k]",
-        ("halves", "no_copy"),
+        ("no_copy",),
     ),
     (
         "the first level computes the input's gradient, wanted or not",
         NETWORK,
         "cache.back(self.encoder, input_grad=input_grad)",
         "cache.back(self.encoder)",
-        ("spare", "wanted"),
+        ("nobody_wants",),
     ),
     (
         "no level computes its input's gradient where the network's is not wanted",
@@ -195,14 +201,14 @@ IN_THE_U: list[Row] = [
         LAYERS,
         "if not _forgetting.get():",
         "if True:",
-        ("forget", "keeps_nothing", "inference"),
+        ("keeps_nothing",),
     ),
     (
         "two parameters of one name: the second counts",
         LAYERS,
         'require(key not in found, key, "the name of two',
         'require(True, key, "the name of two',
-        ("names", "refused"),
+        ("share_a_name",),
     ),
     (
         "the gaps between parameters hold what lay there",
@@ -216,14 +222,14 @@ IN_THE_U: list[Row] = [
         FLAT,
         "for name, grad in found.items():",
         "for name, grad in zip(like, found.values()):",
-        ("residual", "by_name", "finite_differences"),
+        ("by_their_names", "residual"),
     ),
     (
         "a layer that does not keep its parameters where they are bound is taken",
         FLAT,
         "require(kept, name",
         "require(True, name",
-        ("refused", "own"),
+        ("cannot_be_bound",),
     ),
     ("parameters where the last one ends", FLAT, "-(-size // step) * step for", "size for", ("aligned",)),
     ("a flat array begins anywhere", FLAT, "start = -address(raw) % ALIGNMENT", "start = 0 * address(raw)", ("aligned",)),
@@ -233,14 +239,14 @@ IN_THE_U: list[Row] = [
         MODELFILE,
         "if not isinstance(network.block, str):",
         "if False:",
-        ("block", "own"),
+        ("no_code",),
     ),
     (
         "a training step computes the images' gradient",
         STEP,
         "tape.back(network.u, input_grad=False)",
         "tape.back(network.u)",
-        ("spare", "wanted"),
+        ("nobody_wants",),
     ),
 ]
 
@@ -268,7 +274,7 @@ IN_SIZES: list[Row] = [
         BLOCKS,
         "        y.sight = shapes.ALL  # type: ignore[attr-defined]\n",
         "        y.sight = x.sight\n",
-        ("foretold", "halo", "whole"),
+        ("foretold", "whole"),
     ),
     (
         "a block that is foretold takes nothing off",
@@ -282,7 +288,7 @@ IN_SIZES: list[Row] = [
         SIZES,
         "channels = () if known else (network.in_channels, network.base_channels, network.out_channels)",
         "channels = ()",
-        ("block", "channels"),
+        ("other_channels", "promise"),
     ),
     (
         "the halo as if the output began where the input does",
@@ -291,33 +297,34 @@ IN_SIZES: list[Row] = [
         "sight.halo(0)",
         ("halo", "sight"),
     ),
+    ("a region's last pixel is taken for the next one's first", SIGHT, "(jump * m - 1)", "jump * m", ("least_around",)),
     (
         "of two that meet the narrower sight counts",
         SIGHT,
         "low = (min(self.low[i",
         "low = (max(self.low[i",
-        ("halo", "sees", "receptive"),
+        ("two_meet", "window_sees", "painted_sees", "sight_is"),
     ),
     (
         "of two that meet the narrower sight counts, behind",
         SIGHT,
         "high = (max(self.high[i",
         "high = (min(self.high[i",
-        ("halo", "sees", "receptive"),
+        ("two_meet", "window_sees", "painted_sees", "sight_is"),
     ),
     (
         "pixels with one parent all see what the first sees",
         SIGHT,
         "m = len(self.low) * stride",
         "m = len(self.low)",
-        ("halo", "receptive"),
+        ("two_meet", "window_sees", "painted_sees", "sight_is"),
     ),
     (
         "what a window sees begins inside the padding",
         SIGHT,
         "(p * stride - padding for",
         "(p * stride for",
-        ("halo", "receptive"),
+        ("two_meet", "window_sees", "painted_sees", "sight_is"),
     ),
     ("a field is the way from its first pixel to its last", SIGHT, "strict=True))) + 1", "strict=True)))", ("receptive",)),
     (
@@ -325,21 +332,21 @@ IN_SIZES: list[Row] = [
         SIGHT,
         "[ps or range(h // stride, h // stride + 1) for h",
         "[ps or range(1) for h",
-        ("sight", "painted"),
+        ("painted_sees",),
     ),
     (
         "what sums over the image sees a part of it",
         SHAPES,
         "dtype or self.dtype, self.place, self.sight and ALL)",
         "dtype or self.dtype, self.place, self.sight)",
-        ("sees", "whole", "halo"),
+        ("foretold", "whole", "sight_is"),
     ),
     (
         "what was made of all sees what it was added to",
         SHAPES,
         "ALL if ALL in (found, sight) or",
         "found if ALL in (found, sight) or",
-        ("sees", "whole", "halo"),
+        ("foretold", "whole", "sight_is"),
     ),
 ]
 
@@ -349,32 +356,38 @@ IN_COUNTS: list[Row] = [
         SHAPES,
         "        weakref.finalize(owner, self._give, taken, pooled and size >= buffers.SMALL)\n",
         "",
-        ("estimates", "peak"),
+        ("what_dies", "estimates"),
     ),
-    ("a peak that forgets what is idle", SHAPES, "self.live + sum(self._waiting)", "self.live", ("estimates", "peak")),
+    ("a peak that forgets what is idle", SHAPES, "self.live + sum(self._waiting)", "self.live", ("what_dies", "estimates")),
     (
         "what lives is counted twice",
         SHAPES,
         "        self.keep(taken)\n",
         "        self.keep(2 * taken)\n",
-        ("estimates", "peak"),
+        ("what_dies", "estimates"),
     ),
-    ("a buffer that serves anew is still idle", SHAPES, "self._waiting.pop(at)", "self._waiting[at]", ("estimates", "peak")),
-    ("what is not from the pool goes there", SHAPES, "        if pooled:\n", "        if True:\n", ("estimates", "peak")),
+    ("a buffer that serves anew is still idle", SHAPES, "self._waiting.pop(at)", "self._waiting[at]", ("what_dies", "estimates")),
+    ("what is not from the pool goes there", SHAPES, "        if pooled:\n", "        if True:\n", ("what_dies", "estimates")),
     (
         "a lease takes what it asks for, not its buffer",
         SHAPES,
         "taken = size if at is None else self._waiting.pop(at)",
         "taken = size\n        at is None or self._waiting.pop(at)",
-        ("estimates", "peak"),
+        ("what_dies", "estimates"),
     ),
-    ("flops count multiply-adds once", SHAPES, "book.flops += 2 * math.prod", "book.flops += math.prod", ("flops",)),
+    (
+        "flops count multiply-adds once",
+        SHAPES,
+        "book.flops += 2 * math.prod",
+        "book.flops += math.prod",
+        ("scratch_and_work", "flops"),
+    ),
     (
         "an up-convolution works for each pixel of its output",
         SHAPES,
         'y.shape if name != "conv_transpose2d" else x.shape',
         "y.shape",
-        ("flops",),
+        ("scratch_and_work", "flops"),
     ),
     (
         "a kernel's scratch counts for nothing in a prediction",
