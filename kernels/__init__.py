@@ -46,16 +46,17 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .shapes import Outline
 
+T = TypeVar("T")
 ALGORITHMS = ("auto", "direct", "winograd2x2", "winograd4x4", "im2col")
 PRECISIONS = ("float32", "tf32", "bf16")
 _BACKENDS = ("reference", "cpu")  # those that take NumPy arrays
@@ -143,21 +144,15 @@ def available() -> list[str]:
     return ["reference"] if _fastest() is _load("reference") else list(_BACKENDS)
 
 
-@contextmanager
-def use_backend(name: str) -> Iterator[None]:
+def use_backend(name: str) -> AbstractContextManager[None]:
     """Run everything inside the `with` block on one backend: "reference" (the NumPy specification) or "cpu"."""
     if name not in _BACKENDS:
         raise ValueError(f"unknown backend {name!r}; there are: {', '.join(_BACKENDS)}")
     _load(name)
-    token = _backend.set(name)
-    try:
-        yield
-    finally:
-        _backend.reset(token)
+    return within(_backend, name)
 
 
-@contextmanager
-def algorithm(name: str) -> Iterator[None]:
+def algorithm(name: str) -> AbstractContextManager[None]:
     """Compute convolutions in this way inside the `with` block, where it serves their kernel and stride; else as "auto" does.
 
     "auto" is the fastest; "direct" adds up the plain sum, "im2col" multiplies column matrices by the book, "winograd2x2" and
@@ -165,11 +160,7 @@ def algorithm(name: str) -> Iterator[None]:
     the same block.
     """
     check_algorithm(name, (3, 3), (1, 1))
-    token = _algorithm.set(name)
-    try:
-        yield
-    finally:
-        _algorithm.reset(token)
+    return within(_algorithm, name)
 
 
 def algorithm_in_use(kernel: tuple[int, int], stride: tuple[int, int]) -> str:
@@ -178,8 +169,7 @@ def algorithm_in_use(kernel: tuple[int, int], stride: tuple[int, int]) -> str:
     return "auto" if name.startswith("winograd") and (kernel, stride) != ((3, 3), (1, 1)) else name
 
 
-@contextmanager
-def precision(name: str) -> Iterator[None]:
+def precision(name: str) -> AbstractContextManager[None]:
     """Multiply float32 numbers on a GPU in this precision inside the `with` block.
 
     "float32", 24 bits, or "tf32": 11 bits of each factor, on tensor cores, several times as fast. "bf16" is for networks,
@@ -188,11 +178,7 @@ def precision(name: str) -> Iterator[None]:
     """
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}; it takes {' or '.join(PRECISIONS)}")
-    token = _precision.set(name)
-    try:
-        yield
-    finally:
-        _precision.reset(token)
+    return within(_precision, name)
 
 
 def precision_in_use() -> str:
@@ -221,16 +207,11 @@ def parameter_dtype(dtype: DTypeLike) -> np.dtype:
     return np.dtype(np.float32) if np.dtype(dtype).name == "bfloat16" else np.dtype(dtype)
 
 
-@contextmanager
-def threads(n: int | None) -> Iterator[None]:
+def threads(n: int | None) -> AbstractContextManager[None]:
     """Use n threads inside the `with` block (None: leave it as it is). The results do not depend on it."""
     if n is not None and n < 1:
         raise ValueError(f"n_threads is {n}; it takes a whole number from 1 up, or None for all cores")
-    token = _n_threads.set(n if n is not None else _n_threads.get())
-    try:
-        yield
-    finally:
-        _n_threads.reset(token)
+    return within(_n_threads, n if n is not None else _n_threads.get())
 
 
 def n_threads() -> int:
@@ -241,6 +222,16 @@ def n_threads() -> int:
     if not str(chosen).isdecimal() or int(chosen) < 1:
         raise ValueError(f"MINUNET_NUM_THREADS is {chosen!r}; it takes a whole number from 1 up")
     return int(chosen)
+
+
+@contextmanager
+def within(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Give a variable this value inside the `with` block."""
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
 
 
 @functools.cache

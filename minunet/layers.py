@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -284,14 +284,9 @@ class Tape(list[Any]):
 _forgetting: ContextVar[bool] = ContextVar("forgetting", default=False)
 
 
-@contextmanager
-def forgetting(all_of_it: bool = True) -> Iterator[None]:
+def forgetting(all_of_it: bool = True) -> AbstractContextManager[None]:
     """Let tapes keep nothing in the `with` block: inference."""
-    token = _forgetting.set(all_of_it)
-    try:
-        yield
-    finally:
-        _forgetting.reset(token)
+    return kernels.within(_forgetting, all_of_it)
 
 
 def named(name: str, arrays: Mapping[str, T]) -> dict[str, T]:

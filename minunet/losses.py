@@ -107,10 +107,10 @@ class Dice(Loss):
         self.smooth = smooth
 
     def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
-        there = kernels.serving(logits).asarray
-        labels, w, classes = (there(a) for a in (*target, np.arange(logits.shape[-1])))
-        p, t, w = softmax(logits), (labels[..., None] == classes).astype(logits.dtype), w[..., None].astype(logits.dtype)
-        p = np.where(w > 0, p, np.zeros((), p.dtype))  # what has no weight has no part, be it no number
+        labels, w = (kernels.serving(logits).asarray(a)[..., None] for a in target)
+        t = np.concatenate([labels == k for k in range(logits.shape[-1])], axis=3).astype(logits.dtype)
+        p, w = softmax(logits), w.astype(logits.dtype)
+        p = np.where(w > 0, p, 0)  # what has no weight has no part, be it no number
         both = (w * (p + t)).sum(axis=(0, 1, 2)) + self.smooth
         dice = (2 * (w * p * t).sum(axis=(0, 1, 2)) + self.smooth) / both
         g = -w * (2 * t - dice) / (both * p.shape[-1])

@@ -17,7 +17,7 @@ from cuda_on_cpu.strict import DeviceArray
 from ml_dtypes import bfloat16
 
 import minunet
-from minunet import Network, UNet, devices, kernels, losses, ops, optim
+from minunet import Network, UNet, devices, kernels, layers, losses, ops, optim
 from minunet.cli.check import Plan
 from minunet.kernels import reference
 from minunet.kernels.gpu import device
@@ -401,3 +401,28 @@ def test_a_batch_that_does_not_fit_is_refused_before_the_first_step(gpu):
     with pytest.raises(ValueError, match=r"a training step of 8 patches of 32 x 32 takes about .* GB, and gpu:0 has 0\.00 GB"):
         unet.set_params(batch_size=8).fit(x, y)
     np.testing.assert_array_equal(unet.network_.flat.get(), before)
+
+
+def normed(c, k, **settings):
+    """A block with what a GPU has no kernel of, and dropout of its own."""
+    norm = layers.GroupNorm(k, 1, dtype=settings["dtype"])
+    return layers.Sequential(layers.Conv2d(c, k, 3, **settings), norm, layers.ReLU(), layers.Dropout(0.3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "loss"), [({}, "dice"), ({}, "cross_entropy+dice"), ({"block": "residual"}, "dice"), ({"block": normed}, "dice")]
+)
+def test_what_a_gpu_has_no_kernel_of_runs_there_as_it_is_defined_and_says_so_once(gpu, settings, loss, caplog):
+    here = Network(1, 3, 4, 1, **settings)
+    there = here.to("gpu")
+    x, labels = batch(here)
+    kernels._say_inherited.cache_clear()
+    with caplog.at_level("INFO", "minunet.gpu"):
+        curves = []
+        for network in (here, there):
+            optimizer, rng = optim.Adam(), np.random.default_rng(3)
+            curves.append([float(step(network, optimizer, x, labels, loss=loss, rng=rng)) for _ in range(3)])
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
+    said = [line for line in caplog.messages if "group_norm " in line]
+    assert len(said) == ("block" in settings and settings["block"] is normed)
+    assert not any("no CUDA graph" in line for line in caplog.messages)
