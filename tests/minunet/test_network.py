@@ -88,6 +88,8 @@ def test_weights_start_as_he_normal_and_biases_at_zero():
         assert abs(w.mean()) < 4 * w.std() / w.size**0.5
         assert (network.parameters[f"{name}.bias"] == 0).all()
     assert Network(1, 64, 64, 0).parameters["head.weight"].std() == pytest.approx((1 / 64) ** 0.5, rel=0.1)
+    shortcut = Network(1, 2, 32, 1, block="residual").parameters["encoder.1.shortcut.weight"]
+    assert shortcut.std() == pytest.approx((1 / 32) ** 0.5, rel=0.1)  # no relu follows
 
 
 def test_the_seed_decides_the_weights():
@@ -223,9 +225,10 @@ def test_what_no_network_can_be_is_refused_by_name(settings):
         Network(**({"base_channels": 2} | settings))
 
 
+@pytest.mark.parametrize("block", ["double_conv", "residual"])
 @pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
-def test_the_algorithm_is_that_of_every_3x3_convolution_and_goes_with_copies(algorithm):
-    network = Network(1, 2, 2, 1, algorithm=algorithm)
+def test_the_algorithm_is_that_of_every_3x3_convolution_and_goes_with_copies(algorithm, block):
+    network = Network(1, 2, 2, 1, algorithm=algorithm, block=block)
     for twin in (network, copy.deepcopy(network), pickle.loads(pickle.dumps(network)), Network(**network.config)):
         assert twin.algorithm == twin.config["algorithm"] == algorithm
         used = {name: getattr(layer, "algorithm", "auto") for name, (layer, _) in places(twin).items()}

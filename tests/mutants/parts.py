@@ -141,7 +141,7 @@ IN_BLOCKS: list[Row] = [
         BLOCKS,
         "1, gain=1.0, **settings",
         "1, gain=2.0, **settings",
-        ("residual", "right_gradients"),
+        ("he_normal",),
     ),
     (
         "the path and the shortcut are joined before the relu, but not added",
@@ -155,7 +155,7 @@ IN_BLOCKS: list[Row] = [
         BLOCKS,
         "self.shortcut = Conv2d(in_channels, out_channels, 1, gain=1.0, **settings)",
         "self.shortcut = Conv2d(in_channels, out_channels, 1, gain=1.0, algorithm=algorithm, **settings)",
-        ("residual", "algorithm"),
+        ("every_3x3",),
     ),
 ]
 
