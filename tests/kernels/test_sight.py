@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minunet.kernels import shapes
 from minunet.kernels.sight import Sight
 
 jumps = st.sampled_from([Fraction(1, 4), Fraction(1, 2), Fraction(1), Fraction(2), Fraction(4)])
@@ -64,3 +66,18 @@ def test_what_is_painted_sees_what_those_saw_that_paint_it(sight, kernel, stride
         painters = [p for p in range(-12, 20) if 0 <= h + padding - p * stride < kernel] or [h // stride]
         seen = [end for p in painters for end in ends(sight, p)]
         assert ends(found, h) == (min(seen), max(seen))
+
+
+def test_what_numpy_makes_sees_what_each_part_of_it_saw_and_of_sums_over_the_image_all():
+    sight = Sight(Fraction(1), (Fraction(-2),), (Fraction(3),))
+    wider = Sight(Fraction(1), (Fraction(-5),), (Fraction(0),))
+    a, b = (shapes.outline((1, 8, 8, 4), "float32", sight=s) for s in (sight, wider))
+    unseen = shapes.outline((4,), "float32")
+    for same in (np.exp(a), a * 2, a + unseen, unseen + a, a[..., 1:], a.astype("float64"), a.copy(), a.reshape(1, 8, 8, 2, 2)):
+        assert same.sight == sight
+    for both in (a + b, b + a, np.where(a > 0, b, a), np.concatenate((a, b), axis=3)):
+        assert both.sight == sight | wider
+    mean = a.mean(axis=(1, 2), keepdims=True)
+    for whole in (mean, a - mean, mean - a, np.concatenate((b, a - mean), axis=3), a.sum(), np.mean(a), a.reshape(1, 64, 4)):
+        assert whole.sight == shapes.ALL
+    assert (unseen + 1).sight is unseen.sum().sight is None

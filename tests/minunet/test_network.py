@@ -208,6 +208,12 @@ def test_an_input_that_does_not_fit_is_refused_with_what_would(settings, shape, 
         Network(1, 2, 2, 2, **settings)(np.zeros(shape, np.float32))
 
 
+@pytest.mark.parametrize(("shape", "says"), [((1, 8, 10, 1), "level 1 is 4 x 5"), ((1, 10, 8, 1), "level 1 is 5 x 4")])
+def test_a_level_pools_no_side_that_is_odd(shape, says):
+    with pytest.raises(ValueError, match=rf"{says} pixels; it takes sides that halve evenly"):
+        Network(1, 2, 2, 2).u.forward(np.zeros(shape, np.float32))
+
+
 def test_an_input_of_another_dtype_is_refused():
     with pytest.raises(ValueError, match=r"float64; this network computes in float32"):
         Network(1, 2, 2, 1)(np.zeros((1, 4, 4, 1)))

@@ -188,13 +188,13 @@ IN_THE_U: list[Row] = [
         "inner = cache.back(self.inner, input_grad=input_grad)",
         ("at_once", "serves_one_backward"),
     ),
-    ("a level whose sides are odd is pooled", CHECKS, "require(even, name", "require(True, name", ("nearest", "fit")),
+    ("a level whose sides are odd is pooled", CHECKS, "require(even, name", "require(True, name", ("no_side_that_is_odd", "fit")),
     (
         "of the two sides one need be even",
         CHECKS,
         "% 2 == 0 and x.shape[2] % 2",
         "% 2 == 0 or x.shape[2] % 2",
-        ("nearest", "fit"),
+        ("no_side_that_is_odd", "fit"),
     ),
     (
         "prediction keeps what a backward would take",
@@ -339,14 +339,14 @@ IN_SIZES: list[Row] = [
         SHAPES,
         "dtype or self.dtype, self.place, self.sight and ALL)",
         "dtype or self.dtype, self.place, self.sight)",
-        ("foretold", "whole", "sight_is"),
+        ("numpy_makes_sees",),
     ),
     (
         "what was made of all sees what it was added to",
         SHAPES,
         "ALL if ALL in (found, sight) or",
         "found if ALL in (found, sight) or",
-        ("foretold", "whole", "sight_is"),
+        ("numpy_makes_sees",),
     ),
 ]
 
