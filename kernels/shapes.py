@@ -12,8 +12,10 @@ are, but those of ROUGH, whose way of computing would say too much of what they 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,8 +100,7 @@ class Outline(NDArrayOperatorsMixin):
     def __init__(self, view: np.ndarray, place: str, base: Outline | None = None, sight: Any = None) -> None:
         self._view, self.place, self.base, self.sight = view, place, base, sight  # _view: an ndarray that nobody may read
         self.data = SimpleNamespace(ptr=view.__array_interface__["data"][0])
-        dense, writable = view.flags.c_contiguous, True
-        self.flags = SimpleNamespace(c_contiguous=dense, writeable=writable, aligned=view.flags.aligned)
+        self.flags = SimpleNamespace(c_contiguous=view.flags.c_contiguous, writeable=True, aligned=view.flags.aligned)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes"):
@@ -107,10 +108,19 @@ class Outline(NDArrayOperatorsMixin):
         raise AttributeError(f"an array without numbers has no {name}")
 
     def __getitem__(self, key: Any) -> Outline:
-        for k in key if isinstance(key, tuple) else (key,):
+        keys = key if isinstance(key, tuple) else (key,)
+        for k in keys:
             if not (k is None or k is Ellipsis or isinstance(k, (int, np.integer, slice))):
                 raise TypeError(f"an array without numbers takes whole numbers and slices as indices, not {type(k).__name__}")
-        return Outline(self._view[key], self.place, self if self.base is None else self.base, self.sight)
+        if not any(k is Ellipsis for k in keys):
+            keys = (*keys, Ellipsis)  # or NumPy would read a single element
+        return self._seen_as(self._view[keys], self.sight)
+
+    def _seen_as(self, view: np.ndarray, sight: Any) -> Outline:
+        return Outline(view, self.place, self if self.base is None else self.base, sight)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an array without numbers cannot be pickled")
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
@@ -134,10 +144,10 @@ class Outline(NDArrayOperatorsMixin):
         sight = self.sight if shape[:3] == self.shape[:3] else self.sight and ALL
         if not self._view.flags.c_contiguous:
             return _fresh(shape, self.dtype, self.place, sight)
-        return Outline(self._view.reshape(shape), self.place, self if self.base is None else self.base, sight)
+        return self._seen_as(self._view.reshape(shape), sight)
 
     def view(self, dtype: DTypeLike) -> Outline:
-        return Outline(self._view.view(dtype), self.place, self if self.base is None else self.base, self.sight)
+        return self._seen_as(self._view.view(dtype), self.sight)
 
     def astype(self, dtype: DTypeLike, order: str = "K", copy: bool = True) -> Outline:
         return self if self.dtype == dtype and not copy else _fresh(self.shape, dtype, self.place, self.sight)
@@ -146,7 +156,7 @@ class Outline(NDArrayOperatorsMixin):
         return _fresh(self.shape, self.dtype, self.place, self.sight)
 
     def transpose(self, *axes: int) -> Outline:
-        return Outline(self._view.transpose(*axes), self.place, self if self.base is None else self.base, self.sight and ALL)
+        return self._seen_as(self._view.transpose(*axes), self.sight and ALL)
 
     def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False, **others: Any) -> Outline:
         axes = range(self.ndim) if axis is None else [a % self.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
@@ -195,13 +205,10 @@ def _fresh(shape: Shape, dtype: DTypeLike, place: str, sight: Any = None) -> Out
 
 def _union(arrays: Any) -> Any:
     """Return what is seen by what is made of these, in the same places."""
-    found: Any = None
-    for a in arrays:
-        sight = getattr(a, "sight", None)
-        found = sight if found is None or (sight is None and not found) else found if sight is None else (
-            ALL if ALL in (found, sight) or found.jump != sight.jump else found | sight
-        )  # fmt: skip
-    return found
+    seen = [a.sight for a in arrays if getattr(a, "sight", None) is not None]
+    if ALL in seen or len({sight.jump for sight in seen}) > 1:
+        return ALL
+    return functools.reduce(operator.or_, seen) if seen else None
 
 
 # ---- The backend ----

@@ -32,6 +32,8 @@ class Level(Composite):
 
     x -> encoder ------------- skip ------------ concat -> decoder -> y
              pool -> inner, the U below -> up
+
+    (`del`: so that an array dies after its last use, not with the call.)
     """
 
     def __init__(

@@ -15,14 +15,13 @@ from .. import kernels
 from ..data.rng import generator
 from ..data.sampling import PatchSampler
 from ..kernels.buffers import pooled
-from ..kernels.gpu import graph
 from ..losses import Loss
 from ..network import Network
 from ..optim import Optimizer
 from .interrupt import StopOnInterrupt
 from .progress import Progress
 from .schedule import Schedule
-from .step import step
+from .step import forget_graphs, step
 
 History = dict[str, list[float]]
 
@@ -63,7 +62,7 @@ class Loop:
             raise
         finally:
             self.progress.close()
-            graph.forget(self.network)
+            forget_graphs(self.network)
         self.interrupted = interrupt.requested
         if self.interrupted:
             warnings.warn(f"interrupted after {self.n_steps} steps; the model is usable as it is", UserWarning, stacklevel=4)

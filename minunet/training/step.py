@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import devices, kernels, losses
 from ..kernels.buffers import Pool, pooled
-from ..kernels.gpu import graph
 from ..layers import Tape, named
 from ..losses import Loss, Target
 from ..network import Network
@@ -42,12 +41,22 @@ def step(
         if place == "cpu":
             value, gradient = passes(network, loss, kernels.for_array(network.flat).asarray(x), target, rng)
         else:
+            from ..kernels.gpu import graph  # only here is there a GPU for sure
+
             alive: Any = ref(network)  # the graph lives as long as its network, and must not be what keeps it
             run = graph.recorded(network, loss, lambda x, *of: passes(alive(), loss, x, Target(*of[:2]), of[2]), x, *target)
             value, gradient = run(x, *target, rng)
         if gradient is not None:
             optimizer.update(network.flat, gradient, loss=value)
     return value
+
+
+def forget_graphs(network: Network) -> None:
+    """Give back the memory of what a GPU has recorded of the network's steps."""
+    if kernels.place(network.flat) != "cpu":
+        from ..kernels.gpu import graph
+
+        graph.forget(network)
 
 
 def passes(
