@@ -77,7 +77,16 @@ def test_what_numpy_makes_sees_what_each_part_of_it_saw_and_of_sums_over_the_ima
         assert same.sight == sight
     for both in (a + b, b + a, np.where(a > 0, b, a), np.concatenate((a, b), axis=3)):
         assert both.sight == sight | wider
-    mean = a.mean(axis=(1, 2), keepdims=True)
-    for whole in (mean, a - mean, mean - a, np.concatenate((b, a - mean), axis=3), a.sum(), np.mean(a), a.reshape(1, 64, 4)):
+    mean, finer = a.mean(axis=(1, 2), keepdims=True), shapes.outline(a.shape, a.dtype, sight=Sight(Fraction(1, 2)))
+    for whole in (
+        a + finer,
+        mean,
+        a - mean,
+        mean - a,
+        np.concatenate((b, a - mean), axis=3),
+        a.sum(),
+        np.mean(a),
+        a.reshape(1, 64, 4),
+    ):
         assert whole.sight == shapes.ALL
     assert (unseen + 1).sight is unseen.sum().sight is None

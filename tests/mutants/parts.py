@@ -253,7 +253,7 @@ IN_THE_U: list[Row] = [
 IN_SIZES: list[Row] = [
     ("the margin by one too wide", SIZES, "or 0)) // 2", "or 0) + 2) // 2", ("margin", "572", "tile")),
     (
-        "the output is asked for, an input of its size is given",
+        "an output whose side is one less than was asked for",
         SIZES,
         "_least(of, size + 2 * _margin(of))",
         "_least(of, size + 2 * _margin(of) - 1)",
@@ -344,8 +344,15 @@ IN_SIZES: list[Row] = [
     (
         "what was made of all sees what it was added to",
         SHAPES,
-        "ALL if ALL in (found, sight) or",
-        "found if ALL in (found, sight) or",
+        'if getattr(a, "sight", None) is not None]',
+        'if getattr(a, "sight", None) not in (None, ALL)]',
+        ("numpy_makes_sees",),
+    ),
+    (
+        "what meets at two scales sees as if both were one",
+        SHAPES,
+        "if ALL in seen or len({sight.jump for sight in seen}) > 1:",
+        "if ALL in seen:",
         ("numpy_makes_sees",),
     ),
 ]
