@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,6 +119,13 @@ def test_the_figures_are_drawn_by_the_script_and_light():
     for figure in figures:
         assert f'"{figure}"' in script
         assert (ROOT / "docs" / figure).stat().st_size < 150_000
+
+
+def test_the_figures_can_be_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    drawn = runpy.run_path(str(ROOT / "docs" / "figures.py"))
+    drawn["main"](tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(drawn["FIGURES"])
 
 
 def test_every_op_is_in_the_table_and_has_its_identity():
