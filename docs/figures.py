@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from minunet import kernels
-from minunet.plot import CONV, COPIED, DARK, EDGE, HEAD, LIGHT, POOL, SKIP, UP
+from minunet.drawing import CONV, COPIED, DARK, EDGE, HEAD, LIGHT, POOL, SKIP, UP
 
 WINDOW, PALE = "#f5b942", "#fdf0d2"
+SHADES = ("#e3e7ee", COPIED, "#e3e7ee")  # of tapes that lie in each other
 
 
 def cells(
@@ -124,49 +125,55 @@ def input_gradient() -> Figure:
 
 
 def tape() -> Figure:
-    """The U as a tape: forward down the page, each line leaving its cache; backward up, each line taking it."""
+    """The U's tapes in each other: forward down the page, each line leaving its cache; backward up, each line taking it."""
     steps = [
-        ("x = encoder.0(x)", "x, w, y of two convolutions", "dx, dw, db = encoder.0 backward", CONV),
+        ("x = encoder.0(x)", "x, w, y (twice)", "dx, dw, db = encoder.0 backward", CONV),
         ("x = pool(x)", "argmax", "dx = dskip + pool backward", POOL),
-        ("x = encoder.1(x)", "x, w, y of two convolutions", "dx, dw, db = encoder.1 backward", CONV),
+        ("x = encoder.1(x)", "x, w, y (twice)", "dx, dw, db = encoder.1 backward", CONV),
         ("x = pool(x)", "argmax", "dx = dskip + pool backward", POOL),
-        ("x = encoder.2(x)", "x, w, y of two convolutions", "dx, dw, db = encoder.2 backward", CONV),
+        ("x = encoder.2(x)", "x, w, y (twice)", "dx, dw, db = encoder.2 backward", CONV),
         ("x = up.1(x)", "x, w", "dx, dw, db = up.1 backward", UP),
         ("x = concat(skip, x)", "shapes", "dskip, dx = concat backward", SKIP),
-        ("x = decoder.1(x)", "x, w, y of two convolutions", "dx, dw, db = decoder.1 backward", CONV),
+        ("x = decoder.1(x)", "x, w, y (twice)", "dx, dw, db = decoder.1 backward", CONV),
         ("x = up.0(x)", "x, w", "dx, dw, db = up.0 backward", UP),
         ("x = concat(skip, x)", "shapes", "dskip, dx = concat backward", SKIP),
-        ("x = decoder.0(x)", "x, w, y of two convolutions", "dx, dw, db = decoder.0 backward", CONV),
+        ("x = decoder.0(x)", "x, w, y (twice)", "dx, dw, db = decoder.0 backward", CONV),
         ("logits = head(x)", "x, w", "dx, dw, db = head backward", HEAD),
     ]
+    tapes = [("network", 0, 11), ("level 0", 0, 10), ("level 1", 2, 7)]  # each lies on the one before it
     last = len(steps) - 1
-    figure, ax = blank(10.5, 7.8, (-1.4, 18.0), (-last - 2.2, 1.5))
+    figure, ax = blank(10.5, 7.8, (-1.4, 18.6), (-last - 2.2, 1.5))
+    for depth, (name, first, final) in enumerate(tapes):
+        left, right, top, bottom = 6.0 + 0.4 * depth, 10.2 - 0.13 * depth, 0.5 - first - 0.05 * depth, -final - 0.5 + 0.05 * depth
+        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, facecolor=SHADES[depth], edgecolor=EDGE, lw=1))
+        label(ax, left + 0.2, (top + bottom) / 2 if depth < 2 else -4.5, f"tape of {name}", 8, LIGHT, rotation=90)
     for i, (forward, cache, backward, colour) in enumerate(steps):
-        for left, width, text in ((0.6, 4.7, forward), (10.6, 5.4, backward)):
+        for left, width, text in ((0.6, 4.6, forward), (11.0, 5.4, backward)):
             box = FancyBboxPatch((left, -i - 0.33), width, 0.66, boxstyle="round,pad=0,rounding_size=0.12")
             box.set(facecolor="white", edgecolor=colour, lw=1.6)
             ax.add_patch(box)
             label(ax, left + width / 2, -i, text, 9.5, family="monospace")
-        ax.add_patch(Rectangle((6.3, -i - 0.5), 3.3, 1, facecolor=COPIED, edgecolor=EDGE, lw=0.8))
-        label(ax, 7.95, -i, cache, 7.8)
-        arrow(ax, (5.35, -i), (6.3, -i), LIGHT)
-        arrow(ax, (9.6, -i), (10.55, -i), LIGHT)
+        inset = 6.4 + 0.4 * max(depth for depth, (_, first, final) in enumerate(tapes) if first <= i <= final)
+        ax.add_patch(Rectangle((inset, -i - 0.33), 9.8 - inset, 0.66, facecolor="white", edgecolor=EDGE, lw=0.8))
+        label(ax, (inset + 9.8) / 2, -i, cache, 7.3)
+        arrow(ax, (5.25, -i), (6.0, -i), LIGHT)
+        arrow(ax, (10.2, -i), (10.95, -i), LIGHT)
     for encoder, concat, bend in ((0, 9, 1.55), (2, 6, 0.75)):
         for side, start, end in ((1, encoder, concat), (-1, concat, encoder + 1)):
-            near = 0.6 if side > 0 else 16.0
+            near = 0.6 if side > 0 else 16.4
             far = near - side * bend
             ax.plot([near, far, far], [-start, -start, -end], color=SKIP, lw=1.5, linestyle=(0, (4, 2.5)))
             ax.annotate("", (near, -end), (far, -end), arrowprops={"arrowstyle": "-|>", "color": SKIP, "lw": 1.5})
             name = "skip" if side > 0 else "dskip"
             label(ax, far - side * 0.2, -(start + end) / 2, name, 9, LIGHT, rotation=90 * side)
     label(ax, 2.95, 1.15, "forward: down the page", 11.5, fontweight="bold")
-    label(ax, 7.95, 1.15, "the tape: a stack of caches", 11.5, fontweight="bold")
-    label(ax, 13.3, 1.15, "backward: up the page", 11.5, fontweight="bold")
+    label(ax, 8.1, 1.15, "tapes: stacks of caches", 11.5, fontweight="bold")
+    label(ax, 13.7, 1.15, "backward: up the page", 11.5, fontweight="bold")
     arrow(ax, (2.95, 0.95), (2.95, 0.4), DARK)
-    arrow(ax, (13.3, 0.35), (13.3, 0.95), DARK)
-    label(ax, 7.95, -last - 1.35, "loss, dlogits = softmax_cross_entropy(logits, labels)", 9.5, family="monospace")
+    arrow(ax, (13.7, 0.35), (13.7, 0.95), DARK)
+    label(ax, 8.1, -last - 1.35, "value, dlogits = loss.value_and_grad(logits, target)", 9.5, family="monospace")
     arrow(ax, (2.95, -last - 0.35), (4.2, -last - 1.1), DARK)
-    arrow(ax, (11.7, -last - 1.1), (13.3, -last - 0.35), DARK)
+    arrow(ax, (12.1, -last - 1.1), (13.7, -last - 0.35), DARK)
     return figure
 
 

@@ -181,8 +181,8 @@ class Network(Composite):
 
     @cached_property
     def outline(self) -> Network:
-        """This network without numbers (kernels/shapes.py): it tells sizes."""
-        return self if kernels.is_outline(self.flat) else outlined(self.config)
+        """This network without numbers (kernels/shapes.py), on the CPU: it tells sizes."""
+        return self if kernels.is_outline(self.flat) and kernels.place(self.flat) == "cpu" else outlined(self.config)
 
     @property
     def margin(self) -> int:

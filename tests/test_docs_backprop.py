@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ RUN = [block for block in blocks() if not block.source]
 
 
 def function_source(path: Path, name: str) -> str:
-    """Return a function, or a "Class.method", as the file has it, but for its docstring and indentation."""
+    """Return a function, or a "Class.method", as the file has it, but for its docstring, indentation, and words to tools."""
     text = path.read_text(encoding="utf-8")
     node: Any = ast.parse(text)
     for part in name.split("."):
@@ -55,7 +56,7 @@ def function_source(path: Path, name: str) -> str:
     if ast.get_docstring(node) is not None:
         first, last = node.body[0].lineno - node.lineno, node.body[0].end_lineno - node.lineno
         del kept[first : last + 1]
-    return textwrap.dedent("\n".join(kept))
+    return re.sub(r"  # (type: ignore|fmt: skip|noqa).*$", "", textwrap.dedent("\n".join(kept)), flags=re.MULTILINE)
 
 
 def pieces(code: str) -> list[str]:
@@ -89,7 +90,7 @@ def test_a_changed_line_is_noticed():
     """The comparison itself: it takes the function as it is, cut or whole, and no other."""
     source = function_source(ROOT / "minunet/ops.py", "relu_backward")
     assert source.startswith("def relu_backward(") and "Return dx" not in source and source.count("\n") == 2
-    assert function_source(ROOT / "minunet/network.py", "Network.backward").startswith("def backward(\n")
+    assert function_source(ROOT / "minunet/network.py", "Network.backward").startswith("def backward(\n    self, dlogits")
     assert pieces("def f():\n    ...\n    return 1") == ["def f():", "    return 1"]
 
 
@@ -120,11 +121,18 @@ def test_the_figures_are_drawn_by_the_script_and_light():
         assert (ROOT / "docs" / figure).stat().st_size < 150_000
 
 
+def test_the_figures_can_be_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    drawn = runpy.run_path(str(ROOT / "docs" / "figures.py"))
+    drawn["main"](tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(drawn["FIGURES"])
+
+
 def test_every_op_is_in_the_table_and_has_its_identity():
     """Each public pair `op`, `op_backward`: a row in the last table, and a proof in the backward's docstring."""
     table = PAGE.read_text(encoding="utf-8").rpartition("\n## ")[2]
     pairs = [name for name in vars(ops) if f"{name}_backward" in vars(ops)]
-    assert len(pairs) == 6
+    assert len(pairs) == 7
     for name in pairs:
         assert f"| `{name}` |" in table
         assert "Proof: " in getattr(ops, f"{name}_backward").__doc__
