@@ -197,6 +197,7 @@ def test_inference_gives_the_same_bits(backend):
     ("settings", "shape", "says"),
     [
         ({}, (1, 8, 9, 1), r"width is 9; .* the nearest is 8 or 12"),
+        ({}, (1, 11, 8, 1), r"height is 11; .* the nearest is 8 or 12"),
         ({}, (1, 2, 8, 1), r"height is 2; .* the nearest is 4"),
         ({"padding": "valid"}, (1, 45, 44, 1), r"height is 45; .* the nearest is 44 or 48"),
         ({}, (1, 8, 8, 3), r"shape \(1, 8, 8, 3\); this network takes \(N, H, W, 1\)"),

@@ -81,6 +81,7 @@ FOUND_BY: dict[str, tuple[str, ...]] = {
     "transpose": ("exact_adjoints", "transpose"),
     "dropout": ("dropout",),
     "concat": ("concat",),
+    "group_norm": ("each_group", "group_norm"),
     "bias": ("sums_over",),
     "joined": ("concat",),
     "is_dense": ("halves_of_one_buffer", "cache_serves"),

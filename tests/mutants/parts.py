@@ -257,7 +257,7 @@ IN_SIZES: list[Row] = [
         SIZES,
         "_least(of, size + 2 * _margin(of))",
         "_least(of, size + 2 * _margin(of) - 1)",
-        ("fitting", "least"),
+        ("fitting", "least_that_fits"),
     ),
     (
         "a block whose loss of pixels changes with the size is taken",
