@@ -37,7 +37,22 @@ def convolution(
     sizes = [output_size(x.shape[a + 1], w.shape[a], stride[a], padding[a]) for a in (0, 1)]
     require(min(sizes) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
     check_out(out, (x.shape[0], *sizes, w.shape[3]), x, w.dtype)
-    return x, w, bias(b, w.shape[3], x), stride, padding
+    return x, w, None if b is None else per_channel("b", b, w.shape[3], x), stride, padding
+
+
+def transposed_convolution(
+    x: Array, w: Array, b: Array | None, stride: int | Pair, padding: int | Pair, extra: int | Pair, out: Array | None
+) -> tuple[Array, Array, Array | None, tuple[int, ...], Pair, Pair]:
+    """Return what ops.conv_transpose2d was given, in the kernels' layout, and y's shape, if it fits."""
+    stride, padding, extra = pair("stride", stride, 1), pair("padding", padding, 0), pair("output_padding", extra, 0)
+    x, w = activation("x", x), weight(w, x)
+    require(x.shape[3] == w.shape[3], "w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
+    require(extra[0] < stride[0] and extra[1] < stride[1], "output_padding", extra, f"less than the stride {stride}")
+    h, w_size = ((x.shape[i + 1] - 1) * stride[i] - 2 * padding[i] + w.shape[i] + extra[i] for i in (0, 1))
+    require(min(h, w_size) > 0, "padding", padding, f"less: the output would be {h} x {w_size}")
+    y_shape = (x.shape[0], h, w_size, w.shape[2])
+    check_out(out, y_shape, x)
+    return x, w, None if b is None else per_channel("b", b, w.shape[2], x), y_shape, stride, padding
 
 
 def activation(name: str, x: Array) -> Array:
@@ -58,13 +73,11 @@ def weight(w: Array, x: Array) -> Array:
     return _contiguous(w)
 
 
-def bias(b: Array | None, k: int, x: Array) -> Array | None:
-    """Return b, contiguous, if it has one value an output channel."""
-    if b is None:
-        return None
-    require(b.shape == (k,), "b", f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
-    _require_parameter("b", b, x)
-    beside("b", b, x)
+def per_channel(name: str, b: Array, k: int, x: Array) -> Array:
+    """Return b, contiguous, if it has one value a channel, as a parameter beside x."""
+    require(b.shape == (k,), name, f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
+    _require_parameter(name, b, x)
+    beside(name, b, x)
     return _contiguous(b)
 
 
@@ -93,11 +106,10 @@ def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = No
     return activation(name, dy)
 
 
-def halving(name: str, x: Array) -> Array:
-    """Return x if both of its sides halve evenly."""
+def check_halves(name: str, x: Array) -> None:
+    """Refuse an image of which a side does not halve evenly."""
     even = x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
     require(even, name, f"{x.shape[1]} x {x.shape[2]} pixels", "sides that halve evenly")
-    return x
 
 
 def check_out(out: Array | None, shape: tuple[int, ...], x: Array, *dtypes: Any) -> None:

@@ -28,8 +28,8 @@ def conv2d_relu_backward(dy: Array, cache: Cache, *, input_grad: bool = True) ->
     return run(composed.conv2d_relu_grads, x, dy, w, y, stride=stride, padding=padding, input_grad=input_grad)
 
 
-def max_pool2d_backward_plus(dskip: Array, dy: Array, cache: Cache) -> tuple[Array]:
+def max_pool2d_backward_plus(dskip: Array, dy: Array, cache: Cache) -> Array:
     """Return dskip + ops.max_pool2d_backward(dy): the gradient of an x that went two ways, on as it was, and pooled."""
     x_shape, dtype, argmax, window, stride = cache
     dy, dskip = gradient(dy, argmax.shape, dtype, argmax), gradient(dskip, x_shape, dtype, argmax, name="dskip")
-    return (run(composed.max_pool2d_grad_plus, dy, argmax, x_shape, window, stride, dskip),)
+    return run(composed.max_pool2d_grad_plus, dy, argmax, x_shape, window, stride, dskip)

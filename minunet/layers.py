@@ -214,7 +214,7 @@ class GroupNorm(Layer):
     """ops.group_norm with a weight (gamma) and a bias (beta), (C,), which start at 1 and 0."""
 
     def __init__(self, channels: int, groups: int = 8, *, epsilon: float = 1e-5, dtype: DTypeLike = "float32") -> None:
-        require(channels % groups == 0, "groups", groups, f"a divisor of the {channels} channels")
+        require(groups >= 1 and channels % groups == 0, "groups", groups, f"a divisor of the {channels} channels")
         self.groups, self.epsilon = groups, epsilon
         self.parameters = {"weight": np.ones(channels, dtype), "bias": np.zeros(channels, dtype)}
 

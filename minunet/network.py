@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import blocks, devices, fusions, kernels, ops, sizes
-from .checks import Array, beside, check_config, float_dtype, halving
+from .checks import Array, beside, check_config, check_halves, float_dtype
 from .flat import ParameterViews, filled, gathered
 from .kernels import shapes
 from .layers import Composite, Conv2d, ConvTranspose2d, Dropout, Grads, Layer, MaxPool2d, Sequential, Tape, forgetting, named
@@ -41,32 +41,34 @@ class Level(Composite):
     ) -> None:
         self.i, self.encoder, self.pool, self.inner, self.up, self.decoder = i, encoder, pool, inner, up, decoder
         self.joins = keeps_size and encoder.can("out")  # the encoder can write the skip where the concatenation will lie
-        parts = {f"encoder.{i}": encoder, "pool": pool, "": inner, f"decoder.{i}.up": up, f"decoder.{i}": decoder}
-        super().__init__(**parts)
+        # inner has no name of its own: what it is made of keeps its names
+        super().__init__(**{f"encoder.{i}": encoder, "pool": pool, "": inner, f"decoder.{i}.up": up, f"decoder.{i}": decoder})
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        tape, (left, right) = Tape(training, rng), self._halves(x)
+        tape = Tape(training, rng)
+        left, right = self._halves(x)
         skip = tape.run(self.encoder, x, out=left)
         del x
-        x = tape.run(self.inner, tape.run(self.pool, halving(f"level {self.i}", skip)))
+        check_halves(f"level {self.i}", skip)
+        x = tape.run(self.inner, tape.run(self.pool, skip))
         x = tape.run(self.up, x, out=right)
         x = tape.keep(*ops.concat_skip(skip, x))
         del skip
         return tape.run(self.decoder, x), tape
 
-    def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
-        cache.gradient = dy
+    def backward(self, dy: Array, tape: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
+        tape.gradient = dy
         del dy
-        decoder = cache.back(self.decoder)
-        dskip, cache.gradient = ops.concat_skip_backward(cache.taken(), cache.pop())
-        up = cache.back(self.up)
-        inner = cache.back(self.inner)
-        (cache.gradient,) = fusions.max_pool2d_backward_plus(dskip, cache.taken(), cache.pop())  # dskip + dx: it went two ways
+        decoder = tape.back(self.decoder)
+        dskip, tape.gradient = ops.concat_skip_backward(tape.taken(), tape.pop())
+        up = tape.back(self.up)
+        inner = tape.back(self.inner)
+        # The skip went two ways, so its two gradients add: dskip + dx, of the pooling in one pass.
+        tape.gradient = fusions.max_pool2d_backward_plus(dskip, tape.taken(), tape.pop())
         del dskip
-        encoder = cache.back(self.encoder, input_grad=input_grad)
-        i = self.i
-        grads = named(f"decoder.{i}", decoder) | named(f"decoder.{i}.up", up) | inner | named(f"encoder.{i}", encoder)
-        return cache.taken(), grads
+        encoder = tape.back(self.encoder, input_grad=input_grad)
+        grads = named(f"decoder.{self.i}", decoder) | named(f"decoder.{self.i}.up", up) | inner
+        return tape.taken(), grads | named(f"encoder.{self.i}", encoder)
 
     def _halves(self, x: Array) -> tuple[Array | None, Array | None]:
         """Return where to write the skip and what comes up: halves of one buffer, whose concatenation then costs no copy."""

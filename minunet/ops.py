@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from .checks import Array, activation, beside, bias, check_out, gradient, pair, require, weight
-from .kernels import composed, reference, run
-from .kernels.geometry import Pair, output_hw
-from .kernels.geometry import output_size as _output_size
+from .checks import Array, activation, beside, gradient, pair, per_channel, require
+from .kernels import cast, composed, geometry, parameter_dtype, reference, run
+from .kernels.geometry import Pair
 
 Cache = tuple[Any, ...]
 
@@ -36,7 +35,7 @@ def output_size(size: int, kernel: int, *, stride: int = 1, padding: int = 0) ->
     The first place starts at -padding, each next one `stride` further, and the last must end within size + padding.
     """
     require(size + 2 * padding >= kernel, "size", size, f"{kernel - 2 * padding} or more: the kernel must fit once")
-    return _output_size(size, kernel, stride, padding)
+    return geometry.output_size(size, kernel, stride, padding)
 
 
 def transposed_output_size(size: int, kernel: int, *, stride: int = 1, padding: int = 0, output_padding: int = 0) -> int:
@@ -60,21 +59,22 @@ def conv2d(
     """
     x, w, b, stride, padding = checks.convolution(x, w, b, stride, padding, out)
     y = run(reference.conv2d, x, w, b, stride=stride, padding=padding, out=out)  # im2col(x) @ w + b
-    return y, (x, w, y.dtype, stride, padding)
+    return y, (x, w, y.shape, y.dtype, stride, padding)
 
 
 def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
     """Return dx, dw, db of conv2d. y is linear in x, in w and in b, so each gradient is an adjoint:
 
-        dw[r, s, c, k] = sum over n, p, q of  x[n, p stride - padding + r, ...] dy[n, p, q, k]     dw = im2col(x)^T @ dy
+        dw[r, s, c, k] = sum over n, p, q of  x[n, p stride - padding + r, ...] dy[n, p, q, k]
         dx[n, h, w, c] = sum over the p, r with p stride - padding + r = h, ... of  w[r, s, c, k] dy[n, p, q, k]
-        db[k]          = sum over n, p, q of  dy[n, p, q, k]                                       dx = col2im(dy @ w^T)
+        db[k]          = sum over n, p, q of  dy[n, p, q, k]
 
+    As matrices: dw = im2col(x)^T @ dy, and dx = col2im(dy @ w^T), where col2im is im2col's adjoint.
     `input_grad=False` gives None for dx: the first layer needs none.
     Proof: <dx, v> = <dy, conv2d(v, w)>, <dw, u> = <dy, conv2d(x, u)>, <db, a> = <dy, a> for every image v, kernel u, bias a.
     """
-    x, w, dtype, stride, padding = cache
-    dy = gradient(dy, (x.shape[0], *output_hw(x.shape, w.shape[:2], stride, padding), w.shape[3]), dtype, x)
+    x, w, y_shape, dtype, stride, padding = cache
+    dy = gradient(dy, y_shape, dtype, x)
     return run(reference.conv2d_grads, x, dy, w, stride=stride, padding=padding, input_grad=input_grad)
 
 
@@ -90,18 +90,7 @@ def conv_transpose2d(
     (R, S, K out, C in), and its forward is that convolution's input gradient. Sizes by `transposed_output_size`.
     x (N, P, Q, C) -> y (N, H, W, K). Zeiler et al. 2010; Dumoulin and Visin 2016, section 4.
     """
-    stride, padding, extra = pair("stride", stride, 1), pair("padding", padding, 0), pair("output_padding", output_padding, 0)
-    x, w = activation("x", x), weight(w, x)
-    require(x.shape[3] == w.shape[3], "w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
-    b = bias(b, w.shape[2], x)
-    require(extra[0] < stride[0] and extra[1] < stride[1], "output_padding", extra, f"less than the stride {stride}")
-    sizes = [
-        transposed_output_size(size, w.shape[a], stride=stride[a], padding=padding[a], output_padding=extra[a])
-        for a, size in enumerate(x.shape[1:3])
-    ]
-    require(min(sizes) > 0, "padding", padding, f"less: the output would be {sizes[0]} x {sizes[1]}")
-    y_shape = (x.shape[0], *sizes, w.shape[2])
-    check_out(out, y_shape, x)
+    x, w, b, y_shape, stride, padding = checks.transposed_convolution(x, w, b, stride, padding, output_padding, out)
     y = run(composed.conv_transpose2d, x, w, b, y_shape, stride=stride, padding=padding, out=out)  # col2im(x @ w^T) + b
     return y, (x, w, y_shape, stride, padding)
 
@@ -189,32 +178,34 @@ def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
 def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: float = 1e-5) -> tuple[Array, Cache]:
     """Bring each group of channels of each image to mean 0 and variance 1, then scale and shift each channel.
 
-        z = (x - mean) / sqrt(variance + epsilon)          mean, variance over the pixels of an image and the C / groups channels
-        y = gamma z + beta                                 of a group; no batch, so that training and inference are the same
+        z = (x - mean) scale, scale = 1 / sqrt(variance + epsilon)          y = gamma z + beta
+
+    mean and variance are over the pixels of an image and the C / groups channels of a group: none over the batch, so that
+    training and inference are the same.
 
     x (N, H, W, C), gamma (C,), beta (C,) -> y (N, H, W, C). Wu and He 2018, equations 1, 2 and 7.
     """
-    x = activation("x", x)
-    require(x.shape[3] % groups == 0, "groups", groups, f"a divisor of the {x.shape[3]} channels")
-    for name, p in (("gamma", gamma), ("beta", beta)):
-        fits = p.shape == x.shape[3:] and p.dtype == x.dtype
-        require(fits, name, f"a {p.dtype} array {p.shape}", f"{x.dtype}, {x.shape[3:]}: one a channel")
-        beside(name, p, x)
-    y, z, scale = run(reference.group_norm, x, gamma, beta, groups, epsilon)
-    return y, (z, scale, gamma)
+    x, wide = activation("x", x), parameter_dtype(x.dtype)
+    divides = isinstance(groups, (int, np.integer)) and groups >= 1 and x.shape[3] % groups == 0
+    require(divides, "groups", groups, f"a divisor of the {x.shape[3]} channels")
+    gamma, beta = (per_channel(name, p, x.shape[3], x) for name, p in (("gamma", gamma), ("beta", beta)))
+    y, z, scale = run(reference.group_norm, cast(x, wide), gamma, beta, groups, epsilon)
+    return cast(y, x.dtype), (z, scale, gamma, x.dtype)
 
 
 def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return dx, dgamma, dbeta of group_norm.
 
         dgamma = sum over n, h, w of dy z          dbeta = sum over n, h, w of dy          dz = gamma dy
-        dx = (dz - mean(dz) - z mean(dz z)) / sqrt(variance + epsilon)
+        dx = (dz - mean(dz) - z mean(dz z)) scale
 
     for a change of x along 1 only moves the mean, one along z only the variance, and z feels neither: dx lies across both.
     Proof: <dx, v> = <dy, (group_norm(x + t v) - group_norm(x)) / t> for t to 0, and <dx, 1> = 0 in every group.
     """
-    z, scale, gamma = cache
-    return run(reference.group_norm_grad, gradient(dy, z.shape, z.dtype, z), z, scale, gamma)
+    z, scale, gamma, dtype = cache
+    dy = gradient(dy, z.shape, dtype, z)
+    dx, dgamma, dbeta = run(reference.group_norm_grad, cast(dy, z.dtype), z, scale, gamma)
+    return cast(dx, dtype), dgamma, dbeta
 
 
 def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
@@ -229,7 +220,7 @@ def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
     top, left = (skip.shape[1] - p) // 2, (skip.shape[2] - q) // 2
     fits = skip.shape[0] == up.shape[0] and top >= 0 and left >= 0
     require(fits, "skip", skip.shape, f"{up.shape[0]} images of at least {p} x {q} pixels, the size of up")
-    y = run(composed.concat_halves, skip[:, top : top + p, left : left + q], up)
+    y = run(composed.concat_halves, skip[:, top : top + p, left : left + q], up)  # np.concatenate, unless they lie so already
     return y, (skip.shape, y.shape, y.dtype, top, left)
 
 

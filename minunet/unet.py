@@ -262,7 +262,9 @@ class UNet:
         weight = self.class_weight
         if isinstance(weight, dict):
             weight = [weight.get(value) for value in self.classes_.tolist()]
-        own = {"class_weight": weight, "loss": losses.resolve(self.loss).name or "cross_entropy"}  # a loss's code stays here
+        loss = losses.resolve(self.loss)  # whose code stays here: of one's own the file has what it was, for fit to refuse
+        known = repr(losses.LOSSES.get(loss.name)) == repr(loss)
+        own = {"class_weight": weight, "loss": loss.name if known else repr(loss)}
         return self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
 
     def __repr__(self) -> str:

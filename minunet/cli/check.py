@@ -7,6 +7,7 @@ import itertools
 import os
 import shlex
 import sys
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -79,7 +80,7 @@ class Plan:
     @property
     def fitting_batch(self) -> int | None:
         """The largest batch, up to the one that was asked for, that fits; None where a single patch does not."""
-        return next((n for n in range(self.unet.batch_size, 0, -1) if self.n_bytes(n) <= self.free_bytes), None)
+        return bisect_right(range(1, self.unet.batch_size + 1), self.free_bytes, key=self.n_bytes) or None
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

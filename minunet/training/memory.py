@@ -28,8 +28,24 @@ def training_bytes(network: Network, n: int, h: int, w: int, loss: Loss | None =
         x: Any = shapes.outline(shape, network.dtype, place)
         labels, weights = shapes.outline(y_shape, "int32", place), shapes.outline(y_shape, network.dtype, place)
         book.keep(3 * network.flat.nbytes + x.nbytes + weights.nbytes)
-        passes(plain, loss or CrossEntropy(), x, Target(labels, weights), shapes.Outlines(place))  # type: ignore[arg-type]
+        passes(plain, _Foretold(loss), x, Target(labels, weights), shapes.Outlines(place))  # type: ignore[arg-type]
     return book.peak + kernels.n_threads() * book.scratch
+
+
+class _Foretold(Loss):
+    """A loss without numbers. Where its code, the user's, cannot do without: a gradient beside the logits."""
+
+    def __init__(self, loss: Loss | None) -> None:
+        self.loss = loss or CrossEntropy()
+
+    def through(self, *arguments: Any) -> Any:
+        try:
+            return self.loss.through(*arguments)
+        except (TypeError, AttributeError):
+            return super().through(*arguments)
+
+    def value_and_grad(self, logits: Any, target: Target) -> tuple[Any, Any]:
+        return logits.sum(), logits.copy()
 
 
 def inference_bytes(network: Network, n: int, h: int, w: int) -> int:
