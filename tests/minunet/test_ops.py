@@ -84,6 +84,8 @@ X, W, B = np.zeros((1, 5, 5, 2)), np.zeros((3, 3, 2, 4)), np.zeros(4)
         (lambda: ops.conv_transpose2d(X, np.zeros((2, 2, 3, 2)), output_padding=2), r"output_padding is .*; it takes less than"),
         (lambda: ops.max_pool2d(X, window=6), r"x is \(1, 5, 5, 2\); it takes at least 6 x 6 pixels"),
         (lambda: ops.max_pool2d(np.zeros((1, 20, 20, 1)), window=17), r"window is \(17, 17\); it takes at most 256"),
+        (lambda: ops.max_pool2d(np.zeros((1, 20, 300, 1)), window=(1, 257)), r"window is \(1, 257\); it takes at most 256"),
+        (lambda: ops.max_pool2d(np.zeros((1, 300, 20, 1)), window=(257, 1)), r"window is \(257, 1\); it takes at most 256"),
         (
             lambda: fusions.max_pool2d_backward_plus(X[:, :4], X[:, :2, :2], ops.max_pool2d(X)[1]),
             r"dskip is a float64 array \(1, 4, 5, 2\); it takes what the forward pass took: float64, \(1, 5, 5, 2\)",

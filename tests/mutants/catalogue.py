@@ -36,8 +36,8 @@ HISTORY: list[Row] = [
     (
         "stride and padding swapped on the way to backward (candle #2337)",
         OPS,
-        "(x, w, y.dtype, stride, padding)",
-        "(x, w, y.dtype, padding, stride)",
+        "(x, w, y.shape, y.dtype, stride, padding)",
+        "(x, w, y.shape, y.dtype, padding, stride)",
         ("exact_adjoints", "conv2d"),
     ),
     (
@@ -269,8 +269,8 @@ THOUGHTFUL: list[Row] = [
     (
         "the network never drops",
         NETWORK,
-        "Tape(training, rng), self._halves(x)",
-        "Tape(False, rng), self._halves(x)",
+        "tape = Tape(training, rng)\n        left, right",
+        "tape = Tape(False, rng)\n        left, right",
         ("drop", "train"),
     ),
     (

@@ -55,7 +55,7 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "minunet/sizes.py": (5, ("nearest", "fitting", "block", "572")),
     "minunet/losses.py": (5, ("weight", "ignore", "softmax", "dice")),
     "minunet/optim.py": (1, ("sgd", "adam")),
-    "minunet/checks.py": (2, ("refused", "layout")),
+    "minunet/checks.py": (4, ("refused", "layout")),
     "minunet/data/inputs.py": (3, ("form", "channel", "mask")),
     "minunet/data/labels.py": (4, ("encode", "classes", "values")),
     "minunet/data/mirror.py": (1, ("mirror",)),
