@@ -7,8 +7,7 @@
                  ...                                  ...
                     encoder.depth (the bottleneck)
 
-Every encoder and decoder is a block (blocks.py). Level i has base_channels 2^i channels and, with "same" padding, 1/2^i of the
-image's sides.
+Encoders and decoders are blocks (blocks.py). Level i has base_channels 2^i channels and, if "same", 1/2^i of the image's sides.
 """
 
 from __future__ import annotations
@@ -31,9 +30,7 @@ class Level(Composite):
     """Level i of the U: an encoder, the way down to `inner` (the U one level smaller, or the bottleneck) and up, a decoder.
 
     x -> encoder ------------- skip ------------ concat -> decoder -> y
-             pool -> inner, the U below -> up
-
-    (`del`: so that an array dies after its last use, not with the call.)
+             pool -> inner, the U below -> up           (`del`: an array dies after its last use, not with the call)
     """
 
     def __init__(
@@ -201,11 +198,7 @@ class Network(Composite):
 
     def logits_shape(self, x: Array) -> tuple[int, int, int, int]:
         """Return the shape of the logits of x (N, H, W, in_channels); ValueError where x is not what the network takes."""
-        if x.ndim != 4 or x.shape[3] != self.in_channels:
-            raise ValueError(f"x has shape {x.shape}; this network takes (N, H, W, {self.in_channels})")
-        if x.dtype != self.dtype:
-            raise ValueError(f"x is of dtype {x.dtype}; this network computes in {self.dtype}: x.astype({self.dtype.name!r})")
-        return (x.shape[0], *self.output_size(*x.shape[1:3]), self.out_channels)
+        return sizes.logits_shape(self, x)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are built anew, so that their parameters are views of one array of their own, on the CPU."""

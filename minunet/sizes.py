@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from . import kernels
+from .checks import Array
 from .kernels.shapes import counting, outline
 from .kernels.sight import Sight
 from .layers import forgetting
@@ -36,6 +37,16 @@ def output_size(network: Network, h: int, w: int) -> tuple[int, int]:
                 f"the nearest is {nearest}. (minunet.UNet takes any size.)"
             )
     return _output(of, h), _output(of, w)  # type: ignore[return-value]
+
+
+def logits_shape(network: Network, x: Array) -> tuple[int, int, int, int]:
+    """Return the shape of the logits of x (N, H, W, in_channels); ValueError where x is not what the network takes."""
+    if x.ndim != 4 or x.shape[3] != network.in_channels:
+        raise ValueError(f"x has shape {x.shape}; this network takes (N, H, W, {network.in_channels})")
+    if x.dtype != network.dtype:
+        name = network.dtype.name
+        raise ValueError(f"x is of dtype {x.dtype}; this network computes in {name}: x.astype({name!r})")
+    return (x.shape[0], *output_size(network, *x.shape[1:3]), network.out_channels)
 
 
 def margin(network: Network) -> int:
