@@ -79,7 +79,7 @@ def resolve(block: str | Block) -> Block:
 
 PROBES = 16, 20  # sides of images on which blocks of the user's are tried
 
-_takes_off: dict[tuple[Block, int], int] = {}  # how many pixels of a side they take, as it was found
+_takes_off: dict[tuple[Any, ...], int] = {}  # how many pixels of a side they take, as it was found
 
 
 def made(block: str | Block, name: str, c: int, k: int, *, padding: int, **settings: Any) -> Layer:
@@ -89,14 +89,14 @@ def made(block: str | Block, name: str, c: int, k: int, *, padding: int, **setti
     if isinstance(block, str):
         return layer
     if isinstance(settings["rng"], shapes.Outlines):
-        return Foretold(layer, c, k, _takes_off[block, padding])
+        return Foretold(layer, c, k, _takes_off[block, c, k, padding])
     which = f"the block {name} (level {name.rpartition('.')[2]})"
     lost = {side: side - _side(which, layer, side, c, k, settings["dtype"]) for side in PROBES}
     taken = lost[PROBES[0]]
     even = len(set(lost.values())) == 1 and taken >= 0 and taken % 2 == 0
     takes = "its size kept" if padding else "as many taken off on each side, whatever the size"
     require(even and not (padding and taken), which, f"one that takes off so many pixels of a side: {lost}", takes)
-    _takes_off[block, padding] = taken
+    _takes_off[block, c, k, padding] = taken
     return layer
 
 

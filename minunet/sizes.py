@@ -79,14 +79,14 @@ class _Kind:
     def of(cls, network: Network) -> _Kind:
         known = isinstance(network.block, str)
         channels = () if known else (network.in_channels, network.base_channels, network.out_channels)
-        return cls(network.depth, network.padding, network.block, channels, network)
+        return cls(network.depth, network.padding, network.block, channels, network.outline)
 
 
 @lru_cache(2**14)
 def _output(of: _Kind, side: int) -> int | None:
     """Return the output's side for an input's; None where that does not fit."""
     try:
-        return traced(of.network, side).shape[1]
+        return traced(of.network, side).shape[1] or None
     except ValueError:
         return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -149,6 +151,59 @@ def twice(c, k, **settings):
 def test_a_block_that_does_not_keep_its_promise_is_named_with_its_level(block, says):
     with pytest.raises(ValueError, match=says):
         Network(1, 2, 2, 2, block=block)
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        (lambda c, k, **s: Conv2d(c, k, 1, stride=2, rng=s["rng"]), r"\{16: 8, 20: 10\}; it takes as many taken off on each"),
+        (lambda c, k, **s: Conv2d(c, k, 2, rng=s["rng"]), r"\{16: 1, 20: 1\}; it takes as many taken off on each side"),
+        (lambda c, k, **s: Conv2d(c, k, 1, padding=2, rng=s["rng"]), r"\{16: -4, 20: -4\}; it takes as many taken off on each"),
+    ],
+)
+def test_a_block_that_takes_off_other_numbers_of_pixels_than_it_may_is_named(block, says):
+    with pytest.raises(ValueError, match=says):
+        Network(1, 2, 2, 1, "valid", block=block)
+
+
+def test_an_unpadded_block_need_not_take_anything_off():
+    network = Network(1, 2, 2, 2, "valid", block=lambda c, k, **s: Conv2d(c, k, 1, rng=s["rng"]))
+    assert network.margin == 0 and network.output_size(12, 8) == (12, 8)
+
+
+class Cropped(Layer):
+    """A 1 x 1 convolution of what is not near the edge, by einsum: code that runs on numbers alone, and crops by its width."""
+
+    def __init__(self, c, k, *, dtype, **others):
+        self.parameters, self.edge = {"weight": np.ones((c, k), dtype)}, 1 if k < 4 else 2
+
+    def forward(self, x, *, training=False, rng=None):
+        inner = x[:, self.edge : x.shape[1] - self.edge, self.edge : x.shape[2] - self.edge]
+        return np.einsum("nhwc,ck->nhwk", inner, self.parameters["weight"]), x
+
+
+def test_a_block_that_is_foretold_takes_off_what_it_took_when_it_was_tried():
+    network = Network(1, 2, 2, 1, "valid", block=Cropped)
+    for side in (18, 22):
+        assert network.output_size(side, side) == network(np.zeros((1, side, side, 1), np.float32)).shape[1:3]
+    with pytest.raises(ValueError, match=r"height is 2; .* the nearest is"):
+        network.output_size(2, 2)
+
+
+def test_networks_of_one_block_but_of_other_channels_have_sizes_of_their_own():
+    def block(c, k, **s):
+        return Conv2d(c, k, 3 if k < 4 else 5, rng=s["rng"])
+
+    assert [Network(1, 2, k, 0, "valid", block=block).margin for k in (2, 4)] == [1, 2]
+
+
+def test_what_is_known_of_sizes_keeps_no_network_alive():
+    network = Network(1, 2, 3, 1, block=lambda c, k, **s: Conv2d(c, k, 1, rng=s["rng"]))
+    assert network.output_size(8, 8) == (8, 8)
+    gone = weakref.ref(network)
+    del network
+    gc.collect()
+    assert gone() is None
 
 
 def test_parameters_that_cannot_be_bound_or_share_a_name_are_named():
