@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
@@ -13,6 +13,11 @@ Shape = tuple[int, ...]
 def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
     """P = floor((H + 2 padding - R) / stride) + 1."""
     return (size + 2 * padding - kernel) // stride + 1
+
+
+def transposed_output_size(size: int, kernel: int, stride: int, padding: int, output_padding: int) -> int:
+    """H = (P - 1) stride - 2 padding + R + output_padding."""
+    return (size - 1) * stride - 2 * padding + kernel + output_padding
 
 
 def output_hw(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Pair:
@@ -83,11 +88,6 @@ def joined(left: NDArray, right: NDArray) -> NDArray | None:
     if isinstance(left, np.ndarray):
         return as_strided(left, shape, left.strides)
     return left.base if left.base.shape == shape and address(left.base) == address(left) else None
-
-
-def imagined(shape: Shape, dtype: DTypeLike) -> NDArray:
-    """Return an array of that shape that takes no memory: for plans from shapes alone."""
-    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def evenly(size: int, most: int) -> int:

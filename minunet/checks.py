@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels import check_algorithm, is_outline, parameter_dtype, place
-from .kernels.geometry import Pair, is_aligned, is_dense, output_size, overlap
+from .kernels.geometry import Pair, is_aligned, is_dense, output_size, overlap, transposed_output_size
 
 Array = NDArray[np.floating]
 
@@ -48,9 +48,9 @@ def transposed_convolution(
     x, w = activation("x", x), weight(w, x)
     require(x.shape[3] == w.shape[3], "w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
     require(extra[0] < stride[0] and extra[1] < stride[1], "output_padding", extra, f"less than the stride {stride}")
-    h, w_size = ((x.shape[i + 1] - 1) * stride[i] - 2 * padding[i] + w.shape[i] + extra[i] for i in (0, 1))
-    require(min(h, w_size) > 0, "padding", padding, f"less: the output would be {h} x {w_size}")
-    y_shape = (x.shape[0], h, w_size, w.shape[2])
+    sizes = [transposed_output_size(x.shape[i + 1], w.shape[i], stride[i], padding[i], extra[i]) for i in (0, 1)]
+    require(min(sizes) > 0, "padding", padding, f"less: the output would be {sizes[0]} x {sizes[1]}")
+    y_shape = (x.shape[0], *sizes, w.shape[2])
     check_out(out, y_shape, x)
     return x, w, None if b is None else per_channel("b", b, w.shape[2], x), y_shape, stride, padding
 

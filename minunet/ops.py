@@ -43,7 +43,7 @@ def transposed_output_size(size: int, kernel: int, *, stride: int = 1, padding: 
 
     `output_size` rounds down, so up to `stride` input sizes share one output size; output_padding says which is meant.
     """
-    return (size - 1) * stride - 2 * padding + kernel + output_padding
+    return geometry.transposed_output_size(size, kernel, stride, padding, output_padding)
 
 
 def conv2d(

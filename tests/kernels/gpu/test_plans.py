@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet.kernels import gpu
-from minunet.kernels.geometry import imagined, output_hw
+from minunet.kernels.geometry import output_hw
 from minunet.kernels.gpu import device
 from minunet.kernels.gpu.device import BLOCK, blocks
 from minunet.kernels.gpu.layout import pixel, unit
@@ -22,6 +22,11 @@ CHANNELS = st.integers(1, 3000)
 ITEMSIZES = st.sampled_from([2, 4, 8])
 MOST_X, MOST_Y = 2**31 - 1, 2**16 - 1  # the limits of a grid: CUDA C++ Programming Guide, table of technical specifications
 HUGE = (2, 2**16, 2**15, 2)  # 2^33 elements: an index is beyond 32 bits, signed or not
+
+
+def imagined(shape, dtype):
+    """Return an array of that shape that takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 @given(rows=ROWS, c=CHANNELS, itemsize=ITEMSIZES)
