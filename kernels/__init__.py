@@ -24,7 +24,8 @@ and `window` are (height, width) pairs. Shapes are those of minunet/ops.py.
 * Three contexts say how, and no argument does: `algorithm`, in which way convolutions are computed, of those that have
   several (convolution.py of a backend tells what each is); `precision`, in how many digits a GPU multiplies float32 numbers,
   and keeps a network's activations; `threads`, on how many threads.
-* A fusion gives the bits of its composition, but on a GPU linear_cross_entropy, whose logits are neither stored nor rounded.
+* A fusion gives the bits of its composition, but on a GPU linear_cross_entropy, whose logits are neither stored nor rounded,
+  and max_pool2d_grad_plus where windows overlap: it adds what they give to dskip.
 * `dropout` is x * keep, the same bits on every backend: keep is 0 where a word of 32 bits is below floor(rate 2^32), 0 <= rate
   < 1, else 1 / (1 - rate), rounded once. The word of element i of a dense x is word i % 4 of Philox4x32-10 (philox.py) at the
   counter i // 4, its key the `seed`: a whole number from 0 to 2^63 - 1, or for a GPU an int64 array there of one element,
