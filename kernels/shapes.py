@@ -268,13 +268,19 @@ def _note(name: str, y: Any, x: Outline, *args: Any, **options: Any) -> None:
         if book is not None:
             book.flops += 2 * math.prod(windows[:3]) * r * s * c * k
         move = Sight.painted if name == "conv_transpose2d" else Sight.windows
-        sight = move(sight, s, options["stride"][1], options["padding"][1]) if isinstance(sight, Sight) else sight
+        sight = sight and _moved(sight, move, (r, s), options["stride"], options["padding"])
     elif name == "max_pool2d":
-        sight = sight.windows(args[0][1], args[1][1], 0) if isinstance(sight, Sight) else sight
+        sight = sight and _moved(sight, Sight.windows, args[0], args[1], (0, 0))
     elif name in ("concat", "concat_halves"):
         sight = _union((x, args[0]))
     if isinstance(y, Outline):
         y.sight = sight
+
+
+def _moved(sight: Any, move: Callable[..., Sight], *geometry: Pair) -> Any:
+    """Return what windows see of what sees that; all, where height and width differ."""
+    along_a_side = [size for size, same in geometry if size == same]
+    return move(sight, *along_a_side) if isinstance(sight, Sight) and len(along_a_side) == len(geometry) else ALL
 
 
 def _rough_convolution(x: Outline, w: Outline, b: Any = None, *, stride: Pair, padding: Pair) -> Outline:
@@ -313,4 +319,4 @@ class Outlines:
         return outline(shape, np.float64, self.place)
 
     def integers(self, high: int) -> int:
-        return 0
+        return 0  # a seed

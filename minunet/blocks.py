@@ -8,7 +8,6 @@ rng and dtype.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from . import kernels, ops
 from .checks import Array, require
 from .kernels import shapes
-from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, forgetting, named
+from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, named
 
 Block = Callable[..., Layer]
 
@@ -77,31 +76,47 @@ def resolve(block: str | Block) -> Block:
     return block if callable(block) else BLOCKS[block]
 
 
+def by_name(block: str | Block) -> str | Block:
+    """Return the name of a block that has one."""
+    return next((name for name, make in BLOCKS.items() if make is block), block)
+
+
 PROBES = 16, 20  # sides of images on which blocks of the user's are tried
 
-_takes_off: dict[tuple[Any, ...], int] = {}  # how many pixels of a side they take, as it was found
+# What was found of blocks of the user's: how many pixels they take off a side, and the bytes of their cache for each pixel of x.
+_found: dict[tuple[int, int, int, int], tuple[Block, int, float]] = {}
 
 
 def made(block: str | Block, name: str, c: int, k: int, *, padding: int, **settings: Any) -> Layer:
     """Return a block from c to k channels; ValueError by its name where it is none, or has not the promised channels or size."""
-    layer = resolve(block)(c, k, padding=padding, **settings)
-    require(isinstance(layer, Layer), f"what {block!r} makes for {name}", type(layer).__name__, "a minunet.layers.Layer")
+    make, key = resolve(block), (id(block), c, k, padding)
     if isinstance(block, str):
-        return layer
+        return make(c, k, padding=padding, **settings)
     if isinstance(settings["rng"], shapes.Outlines):
-        return Foretold(layer, c, k, _takes_off[block, c, k, padding])
+        try:
+            layer = make(c, k, padding=padding, **settings)
+        except Exception:  # code of the user's that wants numbers
+            layer = make(c, k, padding=padding, **settings | {"rng": np.random.default_rng(0)})
+        return layer if _is_ours(layer) else Foretold(layer, k, *_found[key][1:])
+    layer = make(c, k, padding=padding, **settings)
+    require(isinstance(layer, Layer), f"what {block!r} makes for {name}", type(layer).__name__, "a minunet.layers.Layer")
     which = f"the block {name} (level {name.rpartition('.')[2]})"
-    lost = {side: side - _side(which, layer, side, c, k, settings["dtype"]) for side in PROBES}
+    tried = [_tried(which, layer, side, c, k, settings["dtype"]) for side in PROBES]
+    lost = {side: side - y.shape[1] for side, (y, _) in zip(PROBES, tried, strict=True)}
     taken = lost[PROBES[0]]
     even = len(set(lost.values())) == 1 and taken >= 0 and taken % 2 == 0
     takes = "its size kept" if padding else "as many taken off on each side, whatever the size"
     require(even and not (padding and taken), which, f"one that takes off so many pixels of a side: {lost}", takes)
-    _takes_off[block, c, k, padding] = taken
+    _found[key] = block, taken, sum(_sizes_of(tried[0][1]).values()) / PROBES[0] ** 2
     return layer
 
 
-def _side(which: str, layer: Layer, side: int, c: int, k: int, dtype: Any) -> int:
-    """Return the side of what a block makes of zeros, once that is found to be what it promises."""
+def _is_ours(layer: Layer) -> bool:
+    return type(layer).__module__.startswith("minunet.") and all(map(_is_ours, layer.children.values()))
+
+
+def _tried(which: str, layer: Layer, side: int, c: int, k: int, dtype: Any) -> tuple[Array, Any]:
+    """Return what a block makes of zeros, and its cache, once that is found to be what it promises."""
     with kernels.use_backend("reference"):
         returned = layer.forward(np.zeros((1, side, side, c), dtype))
     fits = isinstance(returned, tuple) and len(returned) == 2
@@ -109,38 +124,30 @@ def _side(which: str, layer: Layer, side: int, c: int, k: int, dtype: Any) -> in
     y = np.asarray(returned[0])
     right = y.ndim == 4 and y.shape[1] == y.shape[2] and y.shape == (1, *y.shape[1:3], k) and y.dtype == dtype
     require(right, which, f"one that makes a {y.dtype} array {y.shape} of {(1, side, side, c)}", f"{k} channels, square, {dtype}")
-    return y.shape[1]
+    return returned
+
+
+def _sizes_of(cache: Any) -> dict[int, int]:
+    """Return the bytes of the arrays in a cache, by their ids: each counts once."""
+    if isinstance(cache, np.ndarray):
+        return {id(cache): cache.nbytes}
+    parts = cache.values() if isinstance(cache, dict) else cache if isinstance(cache, (list, tuple)) else ()
+    return {key: size for part in parts for key, size in _sizes_of(part).items()}
 
 
 class Foretold(Composite):
-    """A block of the user's without numbers. Where its code cannot do without: y as it promises, and a cache of x and y."""
+    """A block without numbers whose code is the user's: never run, but taken to keep its promise, and of memory what it took."""
 
-    def __init__(self, block: Layer, c: int, k: int, lost: int) -> None:
+    def __init__(self, block: Layer, k: int, lost: int, cached: float) -> None:
         super().__init__(**{"": block})
-        self.block, self.c, self.k, self.lost = block, c, k, lost
-
-    @cached_property
-    def steps(self) -> dict[str, Layer]:
-        """What runs: the block, if it can."""
-        p = next(iter(self.parameters.values()), None)
-        probe: Any = shapes.outline((1, PROBES[0], PROBES[0], self.c), "float32" if p is None else p.dtype, kernels.place(p))
-        try:
-            with shapes.counting(probe.place), forgetting(False), kernels.use_backend("reference"):
-                y, cache = self.block.forward(probe)
-                self.block.backward(y.copy(), cache)
-        except (TypeError, AttributeError):
-            return {}
-        return self.children
+        self.k, self.lost, self.cached = k, lost, cached
 
     def forward(self, x: Array, *, training: bool = False, rng: Any = None) -> tuple[Array, Any]:
-        if self.steps:
-            return self.block.forward(x, training=training, rng=rng)
-        n, h, w, _ = x.shape
-        y = kernels.serving(x).empty((n, h - self.lost, w - self.lost, self.k), x.dtype)
+        (n, h, w, _), empty = x.shape, kernels.serving(x).empty
+        require(min(h, w) > self.lost, "x", x.shape, f"more than {self.lost} pixels a side")
+        y = empty((n, h - self.lost, w - self.lost, self.k), x.dtype)
         y.sight = shapes.ALL  # type: ignore[attr-defined]
-        return y, (x, y)
+        return y, (x, empty((round(n * h * w * self.cached),), np.uint8))
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
-        if self.steps:
-            return self.block.backward(dy, cache)
         return cache[0].copy(), {name: p.copy() for name, p in self.parameters.items()}

@@ -51,7 +51,7 @@ class U:
         self.steps = {step.name: step for step in summary.steps}
         self.depth = sum(name.startswith("pool.") for name in self.steps)
         self.widest = max(step.shape[3] for step in summary.steps)
-        heights = [self._height(self._of(f"encoder.{i}")[0]) for i in range(self.depth + 1)]
+        heights = [self._height((self._of(f"encoder.{i}") or summary.steps)[0]) for i in range(self.depth + 1)]
         self.rows = [0.0]  # the level's height on the page
         for above, below in itertools.pairwise(heights):
             self.rows.append(self.rows[-1] - (above + below) / 2 - GAP)
@@ -96,6 +96,8 @@ class U:
     def _block(self, x: Box, level: int, name: str, with_up: list[str]) -> Box:
         """Draw what a block makes of x, and the note under it; return the last box."""
         of_block, start = self._of(name), x
+        if not of_block:
+            return x
         for step in of_block:
             before, x = x, self._box(x.x + STEP, level, step)
             self._across(before, x, CONV)

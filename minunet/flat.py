@@ -49,6 +49,9 @@ class ParameterViews(Mapping[str, Array]):
 def gathered(layer: Layer, dtype: DTypeLike, backend: Any) -> ParameterViews:
     """Move all parameters of a tree of layers into one flat array of a backend's."""
     found = places(layer)
+    owners = {(id(leaf), key): name for name, (leaf, key) in found.items()}
+    twice = next((name for name, (leaf, key) in found.items() if owners[id(leaf), key] != name), None)
+    require(twice is None, f"the layer of {twice}", "another's, too", "a place of its own in the network")
     views = ParameterViews({name: leaf.parameters[key].shape for name, (leaf, key) in found.items()}, dtype, backend.empty)
     for name, (leaf, key) in found.items():
         views[name][...] = backend.asarray(leaf.parameters[key])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -100,31 +100,44 @@ class Conv2d(_Convolution):
         self.stride, self.padding, self.algorithm = pair("stride", stride, 1), pair("padding", padding, 0), algorithm
         kernels.check_algorithm(algorithm, self.kernel_size, self.stride)
 
-    op, op_backward = staticmethod(ops.conv2d), staticmethod(ops.conv2d_backward)
+    def forward(
+        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
+    ) -> tuple[Array, Any]:
+        return self.by(ops.conv2d, x, *self.parameters.values(), stride=self.stride, padding=self.padding, out=out)
+
+    def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
+        return self.named(self.by(ops.conv2d_backward, dy, cache, input_grad=input_grad))
+
+    def by(self, op: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call an op, computed by this layer's algorithm."""
+        with nullcontext() if self.algorithm == "auto" else kernels.algorithm(self.algorithm):
+            return op(*arguments, **options)
+
+    def named(self, gradients: tuple[Any, Array, Array]) -> tuple[Any, Grads]:
+        """Return dx, and dw and db by name."""
+        dx, dw, db = gradients
+        return dx, {"weight": dw, "bias": db}
+
+
+class ConvReLU(Layer):
+    """A Conv2d and the ReLU behind it, at once."""
+
+    def __init__(self, convolution: Conv2d) -> None:
+        self.convolution = convolution
+
+    @property
+    def parameters(self) -> dict[str, Array]:  # type: ignore[override]
+        return self.convolution.parameters
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
     ) -> tuple[Array, Any]:
-        w, b = self.parameters["weight"], self.parameters["bias"]
-        with self._by_its_algorithm():
-            return self.op(x, w, b, stride=self.stride, padding=self.padding, out=out)
+        c = self.convolution
+        return c.by(fusions.conv2d_relu, x, *c.parameters.values(), stride=c.stride, padding=c.padding, out=out)
 
     def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
-        with self._by_its_algorithm():
-            dx, dw, db = self.op_backward(dy, cache, input_grad=input_grad)
-        return dx, {"weight": dw, "bias": db}  # type: ignore[return-value]
-
-    def _by_its_algorithm(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.algorithm == "auto" else kernels.algorithm(self.algorithm)
-
-
-class ConvReLU(Conv2d):
-    """A Conv2d and the ReLU behind it, at once: fusions.conv2d_relu, with the convolution's parameters."""
-
-    op, op_backward = staticmethod(fusions.conv2d_relu), staticmethod(fusions.conv2d_relu_backward)
-
-    def __init__(self, convolution: Conv2d) -> None:
-        self.__dict__ = convolution.__dict__
+        c = self.convolution
+        return c.named(c.by(fusions.conv2d_relu_backward, dy, cache, input_grad=input_grad))
 
 
 class ConvTranspose2d(_Convolution):
@@ -310,10 +323,10 @@ class Composite(Layer):
     def _lines(self) -> Iterator[str]:
         """Give each child; of one without a name its children, as if they were one's own."""
         for name, child in self.children.items():
-            if name:
-                yield f"({name}): {child!r}"
+            if not name and isinstance(child, Composite):
+                yield from child._lines()
             else:
-                yield from child._lines()  # type: ignore[attr-defined]
+                yield f"({name}): {child!r}"
 
 
 def places(layer: Layer) -> dict[str, tuple[Layer, str]]:

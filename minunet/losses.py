@@ -152,6 +152,11 @@ class _Sum(Loss):
 LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), Dice(), CrossEntropy() + Dice())}  # by name
 
 
+def is_ours(loss: Loss) -> bool:
+    """Tell whether all of a loss's code is minunet's."""
+    return all(map(is_ours, (loss.first, loss.second))) if isinstance(loss, _Sum) else type(loss).__module__ == __name__
+
+
 def resolve(loss: str | Loss) -> Loss:
     """Return the loss of that name; a Loss is taken as it is."""
     known = isinstance(loss, Loss) or (isinstance(loss, str) and loss in LOSSES)

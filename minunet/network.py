@@ -92,7 +92,7 @@ class Network(Composite):
     ) -> None:  # fmt: skip
         self.in_channels, self.out_channels, self.base_channels, self.depth = in_channels, out_channels, base_channels, depth
         self.padding, self.dropout, self.random_state = padding, dropout, random_state
-        self.dtype, self.algorithm, self.block = float_dtype(dtype), algorithm, block
+        self.dtype, self.algorithm, self.block = float_dtype(dtype), algorithm, blocks.by_name(block)
         check_config(self.config)
         self._build(np.random.default_rng(random_state), np)
 

@@ -77,9 +77,10 @@ class _Kind:
 
     @classmethod
     def of(cls, network: Network) -> _Kind:
-        known = isinstance(network.block, str)
-        channels = () if known else (network.in_channels, network.base_channels, network.out_channels)
-        return cls(network.depth, network.padding, network.block, channels, network.outline)
+        if isinstance(network.block, str):
+            return cls(network.depth, network.padding, network.block, (), network.outline)
+        channels = (network.in_channels, network.base_channels, network.out_channels)
+        return cls(network.depth, network.padding, id(network.block), channels, network.outline)  # which holds the block
 
 
 @lru_cache(2**14)
@@ -105,5 +106,6 @@ def _halo(of: _Kind) -> int | None:
 
 def _least(of: _Kind, size: int) -> int:
     """Return the least side from there on that fits; where none does, the ValueError of the last."""
-    sides = range(size, size + 2 ** (of.depth + 6))
+    step = 2 if of.depth else 1
+    sides = range(-(-size // step) * step, size + 2 ** (of.depth + 6), step)
     return next((s for s in sides if _output(of, s)), None) or traced(of.network, sides[-1]).shape[1]

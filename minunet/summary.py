@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from . import devices, kernels
+from .blocks import Foretold
 from .kernels import shapes
 from .kernels.sight import Sight
-from .layers import Layer, forgetting
+from .layers import Layer, Sequential, forgetting
 from .network import Network, outlined
 from .training.memory import inference_bytes, training_bytes
 
@@ -118,7 +119,7 @@ def _steps(network: Network, shape: Shape) -> list[Step]:
 
 def _running(layer: Layer, name: str = "") -> Iterator[tuple[str, Layer]]:
     """Give the layers that are not made of others, with their names."""
-    parts = getattr(layer, "steps", layer.children)
+    parts = layer.steps if isinstance(layer, Sequential) else {} if isinstance(layer, Foretold) else layer.children
     if not parts:
         yield name, layer
     for key, part in parts.items():

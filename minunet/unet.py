@@ -262,9 +262,10 @@ class UNet:
         weight = self.class_weight
         if isinstance(weight, dict):
             weight = [weight.get(value) for value in self.classes_.tolist()]
-        loss = losses.resolve(self.loss)  # whose code stays here: of one's own the file has what it was, for fit to refuse
-        known = repr(losses.LOSSES.get(loss.name)) == repr(loss)
-        own = {"class_weight": weight, "loss": loss.name if known else repr(loss)}
+        loss = self.loss  # whose code stays here: of one's own the file has what it was, for fit to refuse
+        if not isinstance(loss, str):
+            loss = loss.name if repr(losses.LOSSES.get(loss.name)) == repr(loss) else repr(loss)
+        own = {"class_weight": weight, "loss": loss, "block": self.network_.block}
         return self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
 
     def __repr__(self) -> str:

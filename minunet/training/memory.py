@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import devices, kernels
 from ..kernels import shapes
-from ..losses import CrossEntropy, Loss, Target
+from ..losses import CrossEntropy, Loss, Target, is_ours
 from ..network import Network, outlined
 from .step import passes
 
@@ -19,11 +19,11 @@ def training_bytes(network: Network, n: int, h: int, w: int, loss: Loss | None =
     Counted: parameters, their gradient and two moments; the images; each activation from its making to its last use;
     the gradients that backward holds at its widest moment; partial sums and working memory of the kernels; and what the
     pool's buffers have over, by the pool's own rule.
-    Within 20 % of measured (bench/memory.py), with the Numba kernels: the reference ones build whole column matrices.
+    Within 10 % of measured (bench/memory.py), with the Numba kernels: the reference ones build whole column matrices.
     The process takes some 160 MB besides (Python, NumPy, Numba: "runtime" in bench/memory.py).
     """
     place = kernels.place(network.flat)
-    plain, shape, y_shape = outlined(network.config, place), (n, h, w, network.in_channels), (n, *network.output_size(h, w))
+    plain, shape, y_shape = _plain(network, place), (n, h, w, network.in_channels), (n, *network.output_size(h, w))
     with devices.using(place), shapes.counting(place) as book:
         x: Any = shapes.outline(shape, network.dtype, place)
         labels, weights = shapes.outline(y_shape, "int32", place), shapes.outline(y_shape, network.dtype, place)
@@ -32,17 +32,18 @@ def training_bytes(network: Network, n: int, h: int, w: int, loss: Loss | None =
     return book.peak + kernels.n_threads() * book.scratch
 
 
+def _plain(network: Network, place: str) -> Network:
+    return network.outline if place == "cpu" else outlined(network.config, place)
+
+
 class _Foretold(Loss):
-    """A loss without numbers. Where its code, the user's, cannot do without: a gradient beside the logits."""
+    """A loss without numbers. The user's code is never run: it is taken to make a gradient beside the logits."""
 
     def __init__(self, loss: Loss | None) -> None:
         self.loss = loss or CrossEntropy()
 
     def through(self, *arguments: Any) -> Any:
-        try:
-            return self.loss.through(*arguments)
-        except (TypeError, AttributeError):
-            return super().through(*arguments)
+        return self.loss.through(*arguments) if is_ours(self.loss) else super().through(*arguments)
 
     def value_and_grad(self, logits: Any, target: Target) -> tuple[Any, Any]:
         return logits.sum(), logits.copy()
@@ -51,7 +52,7 @@ class _Foretold(Loss):
 def inference_bytes(network: Network, n: int, h: int, w: int) -> int:
     """Return the estimated peak in a prediction of n images of h x w at once, counted alike, parameters and images included."""
     place = kernels.place(network.flat)
-    plain = outlined(network.config, place)
+    plain = _plain(network, place)
     with devices.using(place), shapes.counting(place) as book:
         x: Any = shapes.outline((n, h, w, network.in_channels), network.dtype, place)
         book.keep(network.flat.nbytes + x.nbytes)

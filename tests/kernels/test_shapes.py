@@ -132,24 +132,24 @@ def test_scratch_and_work_are_those_of_the_kernels(algorithm, monkeypatch):
 
 @given(
     steps=st.lists(st.sampled_from(["conv3", "conv2", "pool", "up", "valid"]), min_size=1, max_size=6),
-    width=st.sampled_from([32, 48]),
+    width=st.sampled_from([24, 32]),
 )
 def test_sight_is_what_an_output_depends_on(steps, width):
     """Image j is 0 but for column j; weights are 1: an output is not 0 where it sees that column."""
-    columns = np.eye(width)[:, None, :, None]
+    columns = np.broadcast_to(np.eye(width)[:, None, :, None], (width, width, width, 1))
     x, o = columns, shapes.outline(columns.shape, "float64", sight=Sight())
     for step in steps:
         if x.shape[2] < 4:
             break
         if step == "pool":
-            x, o = (ops.max_pool2d(a, window=(1, 2))[0] for a in (x, o))
+            x, o = (ops.max_pool2d(a)[0] for a in (x, o))
             continue
         kernel, padding, op = {"conv3": (3, 1, 0), "conv2": (2, 0, 0), "valid": (3, 0, 0), "up": (2, 0, 1)}[step]
-        w = np.ones((1, kernel, 1, 1))
+        w = np.ones((kernel, kernel, 1, 1))
         make = ops.conv_transpose2d if op else ops.conv2d
-        how = {"stride": (1, 2)} if op else {"padding": (0, padding)}
+        how = {} if op else {"padding": padding}
         x, o = make(x, w, **how)[0], make(o, outlined(w), **how)[0]
-    seen = (x[:, 0, :, 0] > 0).T  # output column, image column
+    seen = (x[:, x.shape[1] // 2, :, 0] > 0).T  # output column, image column
     m, sight = len(o.sight.low), o.sight
     for p, row in enumerate(seen):
         low, high = sight.jump * p + sight.low[p % m], sight.jump * p + sight.high[p % m]

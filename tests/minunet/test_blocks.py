@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minunet
-from minunet import Network, UNet, kernels, optim
+from minunet import Network, UNet, kernels, losses, optim
 from minunet.blocks import Residual, double_conv
 from minunet.evaluation.tiles import predict_proba
 from minunet.layers import Composite, Conv2d, GroupNorm, Layer, ReLU, Sequential
@@ -195,6 +195,71 @@ def test_networks_of_one_block_but_of_other_channels_have_sizes_of_their_own():
         return Conv2d(c, k, 3 if k < 4 else 5, rng=s["rng"])
 
     assert [Network(1, 2, k, 0, "valid", block=block).margin for k in (2, 4)] == [1, 2]
+
+
+class Far(Layer):
+    """One that sees far in ways that nobody can foretell: its output is its input and the same, eight pixels off."""
+
+    def __init__(self, c, k, **others):
+        self.parameters, self.k = {}, k
+
+    def forward(self, x, *, training=False, rng=None):
+        moved = np.zeros_like(x)
+        moved[:, 8:] = x[:, :-8]
+        return np.repeat((x + moved).mean(axis=3, keepdims=True), self.k, axis=3), x
+
+    def backward(self, dy, cache):
+        d = dy.mean(axis=3, keepdims=True)
+        back = np.zeros_like(d)
+        back[:, :-8] = d[:, 8:]
+        return np.broadcast_to((d + back) * dy.shape[3] / cache.shape[3], cache.shape).copy(), {}
+
+
+def test_code_of_the_users_is_never_run_without_numbers_and_never_tiled():
+    network = Network(1, 2, 2, 1, block=Far)
+    image = np.random.default_rng(0).random((96, 80, 1), np.float32)
+    np.testing.assert_array_equal(predict_proba(network, image, max_bytes=1), predict_proba(network, image))
+    assert summarize(network, (32, 32)).n_parameters == network.n_parameters
+
+
+class Averaged(losses.Loss):
+    """A loss that remembers, and breaks where it is not handed numbers."""
+
+    def __init__(self):
+        self.seen = []
+
+    def value_and_grad(self, logits, target):
+        value, gradient = losses.CrossEntropy().value_and_grad(logits, target)
+        self.seen.append(float(np.asarray(value)))
+        return value, gradient
+
+
+def test_a_loss_of_the_users_sees_numbers_alone():
+    x, y = minunet.datasets.cells(2, 64)
+    loss = Averaged()
+    unet = UNet(base_channels=2, depth=1, patch_size=32, max_epochs=1, verbose=0, device="cpu", loss=loss).fit(x, y)
+    assert len(loss.seen) == 25 and min(loss.seen) > 0
+    assert unet.history_["loss"] == [pytest.approx(np.mean(loss.seen))]
+
+
+def test_one_layer_in_two_places_is_refused():
+    def shared(c, k, **settings):
+        conv = Conv2d(k, k, 3, **settings)
+        return Sequential(first=Conv2d(c, k, 3, **settings), a=conv, b=conv)
+
+    with pytest.raises(ValueError, match=r"the layer of decoder.0.b.weight is another\'s, too"):
+        Network(1, 2, 2, 1, block=shared)
+
+
+def test_weights_may_be_drawn_in_any_way_and_a_block_of_ours_has_its_name():
+    class Drawn(Mixed):
+        def __init__(self, c, k, *, rng, dtype, **others):
+            self.parameters = {"weight": rng.uniform(-1, 1, (c, k)).astype(dtype)}
+
+    assert Network(1, 2, 2, 1, block=Drawn).output_size(8, 8) == (8, 8)
+    assert Network(1, 2, 2, 1, block=Residual).config["block"] == "residual"
+    same = ("double_conv", lambda c, k, **settings: double_conv(c, k, **settings))
+    assert len({training_bytes(Network(1, 2, 4, 1, block=block), 1, 64, 64) for block in same}) == 1
 
 
 def test_what_is_known_of_sizes_keeps_no_network_alive():

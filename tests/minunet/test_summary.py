@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minunet import Network, UNet
-from minunet.layers import Conv2d, ConvTranspose2d, MaxPool2d
+from minunet.layers import Conv2d, ConvReLU, ConvTranspose2d, MaxPool2d
 from minunet.summary import summarize
 
 # The seed's forward pass for one image of 512 x 512, in its (B, C, H, W); the comments are its names for them. Where it
@@ -85,7 +85,7 @@ def recorded(network, x, monkeypatch):
 
         return record
 
-    for layer in (Conv2d, ConvTranspose2d, MaxPool2d):
+    for layer in (Conv2d, ConvReLU, ConvTranspose2d, MaxPool2d):
         monkeypatch.setattr(layer, "forward", recording(layer.forward))
     network(x)
     return outputs

@@ -286,7 +286,7 @@ IN_SIZES: list[Row] = [
     (
         "a network of the user's blocks has the sizes of one with other channels",
         SIZES,
-        "channels = () if known else (network.in_channels, network.base_channels, network.out_channels)",
+        "channels = (network.in_channels, network.base_channels, network.out_channels)",
         "channels = ()",
         ("other_channels", "promise"),
     ),
