@@ -107,7 +107,8 @@ def made(block: str | Block, name: str, c: int, k: int, *, padding: int, **setti
     even = len(set(lost.values())) == 1 and taken >= 0 and taken % 2 == 0
     takes = "its size kept" if padding else "as many taken off on each side, whatever the size"
     require(even and not (padding and taken), which, f"one that takes off so many pixels of a side: {lost}", takes)
-    _found[key] = block, taken, sum(_sizes_of(tried[0][1]).values()) / PROBES[0] ** 2
+    small, large = (sum(_sizes_of(cache).values()) for _, cache in tried)  # the more is of pixels, the rest of weights
+    _found[key] = block, taken, max(0, large - small) / (PROBES[1] ** 2 - PROBES[0] ** 2)
     return layer
 
 

@@ -234,6 +234,19 @@ class Averaged(losses.Loss):
         return value, gradient
 
 
+def test_the_memory_of_the_users_code_is_what_its_cache_takes_of_pixels():
+    class Holding(Mixed):
+        def forward(self, x, *, training=False, rng=None):
+            y, cache = super().forward(x)
+            return y, (cache, {"more": [np.zeros((*x.shape[:3], 100), np.float32), np.zeros(10**6)], "again": cache})
+
+        def backward(self, dy, cache):
+            return super().backward(dy, cache[0])
+
+    plain, holding = (training_bytes(Network(1, 2, 2, 0, block=block), 1, 64, 64) for block in (Mixed, Holding))
+    assert holding - plain == pytest.approx(64 * 64 * 100 * 4, rel=0.02)
+
+
 def test_a_loss_of_the_users_sees_numbers_alone():
     x, y = minunet.datasets.cells(2, 64)
     loss = Averaged()
