@@ -47,7 +47,7 @@ def max_pool2d_grad_plus(dy: Array, argmax: Array, x_shape: Shape, window: Pair,
     return dskip + run(reference.max_pool2d_grad, dy, argmax, x_shape, window, stride)
 
 
-def concat_halves(left: Array, right: Array) -> Array:
+def concat_channels(left: Array, right: Array) -> Array:
     """concat; where the two lie side by side in each pixel of one buffer, that buffer: no copy."""
     buffer = joined(left, right)
     return run(reference.concat, left, right) if buffer is None else buffer

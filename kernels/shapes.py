@@ -242,7 +242,7 @@ def __getattr__(name: str) -> Callable[..., Any]:
             result = kernel(x, *args, out=out, **options)
         else:
             result = (kernel or ROUGH.get(name) or definition)(x, *args, **options)
-        if kernel or name in ROUGH or name in ("concat_halves", "conv_transpose2d"):  # what others are made of notes itself
+        if kernel or name in ROUGH or name in ("concat_channels", "conv_transpose2d"):  # what others are made of notes itself
             _note(name, result[0] if isinstance(result, tuple) else result, x, *args, **options)
         if out is not None:
             out.sight = result.sight
@@ -271,7 +271,7 @@ def _note(name: str, y: Any, x: Outline, *args: Any, **options: Any) -> None:
         sight = sight and _moved(sight, move, (r, s), options["stride"], options["padding"])
     elif name == "max_pool2d":
         sight = sight and _moved(sight, Sight.windows, args[0], args[1], (0, 0))
-    elif name in ("concat", "concat_halves"):
+    elif name in ("concat", "concat_channels"):
         sight = _union((x, args[0]))
     if isinstance(y, Outline):
         y.sight = sight

@@ -55,8 +55,9 @@ class U:
         self.rows = [0.0]  # the level's height on the page
         for above, below in itertools.pairwise(heights):
             self.rows.append(self.rows[-1] - (above + below) / 2 - GAP)
-        boxes = sum(len(self._of(f"{side}.{i}")) for side in ("encoder", "decoder") for i in range(self.depth + 1))
-        self.width = STEP * (boxes + 1) + 0.6
+        boxes = sum(len(self._drawn(f"{side}.{i}")) for side in ("encoder", "decoder") for i in range(self.depth + 1))
+        self.step = STEP if summary.block == "double_conv" else 2 * STEP  # a block is as wide: its note fits between arrows
+        self.width = self.step * boxes + STEP + 0.6
         self.height = heights[0] / 2 - self.rows[-1] + heights[-1] / 2 + 0.7
 
     def draw(self, ax: Axes) -> None:
@@ -93,19 +94,26 @@ class U:
         """Return the steps of a block."""
         return [step for name, step in self.steps.items() if f"{name}.".startswith(f"{block}.") and not name.endswith(".up")]
 
+    def _drawn(self, block: str) -> list[Step]:
+        """Return the steps of a block that are a box each: those of a double_conv, one behind the other; of others the output."""
+        steps = self._of(block)
+        return steps if self.summary.block == "double_conv" else steps[-1:]
+
     def _block(self, x: Box, level: int, name: str, with_up: list[str]) -> Box:
         """Draw what a block makes of x, and the note under it; return the last box."""
-        of_block, start = self._of(name), x
-        if not of_block:
+        of_block, drawn, start = self._of(name), self._drawn(name), x
+        if not drawn:
             return x
-        for step in of_block:
-            before, x = x, self._box(x.x + STEP, level, step)
+        for step in drawn:
+            before, x = x, self._box(x.x + self.step, level, step)
             self._across(before, x, CONV)
-        middle, last = start.x + STEP * (len(of_block) + 1) / 2 - STEP / 2, x
+        middle, last = (start.x + x.x) / 2, x
         steps = [*(self.steps[step] for step in with_up), *of_block]
+        seen = [step.receptive_field for step in of_block]
+        sees = "all" if None in seen else max(filter(None, seen))  # the widest of ways beside each other
         note = (
             f"{sum(s.n_parameters for s in steps):,} parameters\n"
-            f"{flops_text(sum(s.flops for s in steps))}  ·  sees {steps[-1].receptive_field or 'all'}"
+            f"{flops_text(sum(s.flops for s in steps))}  ·  sees {sees}"
         )
         style: dict[str, Any] = {"ha": "center", "va": "top", "color": LIGHT}
         self.ax.text(middle, last.bottom - 0.06, name, fontsize=8, fontweight="bold", **style)
@@ -152,7 +160,8 @@ class U:
     def _legend(self) -> None:
         from matplotlib.lines import Line2D
 
-        kinds = {"conv 3x3, relu": CONV, "conv 1x1": HEAD}
+        block = self.summary.block
+        kinds = {"conv 3x3, relu" if block == "double_conv" else f"block: {block}": CONV, "conv 1x1": HEAD}
         if self.depth:
             kinds |= {"max-pool 2x2": POOL, "up-conv 2x2": UP, "copy and concatenate": SKIP}
         handles = [

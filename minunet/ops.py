@@ -220,7 +220,7 @@ def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:
     top, left = (skip.shape[1] - p) // 2, (skip.shape[2] - q) // 2
     fits = skip.shape[0] == up.shape[0] and top >= 0 and left >= 0
     require(fits, "skip", skip.shape, f"{up.shape[0]} images of at least {p} x {q} pixels, the size of up")
-    y = run(composed.concat_halves, skip[:, top : top + p, left : left + q], up)  # np.concatenate, unless they lie so already
+    y = run(composed.concat_channels, skip[:, top : top + p, left : left + q], up)  # a copy, unless they lie so already
     return y, (skip.shape, y.shape, y.dtype, top, left)
 
 

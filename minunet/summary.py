@@ -42,6 +42,7 @@ class Summary:
     steps: list[Step]
     training_bytes: int
     inference_bytes: int
+    block: str  # the name of the encoders' and decoders' kind
     where: str = ""  # on which device, and how exactly
 
     @property
@@ -83,8 +84,9 @@ def summarize(network: Network, shape: tuple[int, ...], where: str = "") -> Summ
     """
     n, h, w, c = _image_shape(shape, network.in_channels)
     network.output_size(h, w)
-    steps = _steps(network, (n, h, w, c))
-    return Summary((n, h, w, c), steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w), where)
+    steps, block = _steps(network, (n, h, w, c)), network.block
+    title = block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
+    return Summary((n, h, w, c), steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w), title, where)
 
 
 def padded_shape(network: Network, shape: tuple[int, ...]) -> tuple[int, ...]:

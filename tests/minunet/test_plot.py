@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minunet import Network, UNet, drawing, plot
+from minunet.layers import Conv2d, Sequential
 from minunet.summary import summarize
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'minunet[plot]'")
@@ -61,8 +62,9 @@ def test_heights_follow_sizes_and_widths_follow_channels():
     assert deepest[1] > top[1]
 
 
-def test_nothing_lies_outside_of_the_axes():
-    ax = plot.architecture(Network(base_channels=4, depth=4), (512, 512))
+@pytest.mark.parametrize("block", ["double_conv", "residual"])
+def test_nothing_lies_outside_of_the_axes(block):
+    ax = plot.architecture(Network(base_channels=4, depth=4, block=block), (512, 512))
     ax.figure.canvas.draw()
     frame = ax.get_window_extent().expanded(1.03, 1.03)
     for text in ax.texts:
@@ -70,13 +72,29 @@ def test_nothing_lies_outside_of_the_axes():
         assert text.get_text() == "" or (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)), text
 
 
-def test_the_writing_does_not_overlap():
-    ax = plot.architecture(UNet.ronneberger2015(), (572, 572))
+@pytest.mark.parametrize("block", ["double_conv", "residual"])
+def test_the_writing_does_not_overlap(block):
+    ax = plot.architecture(Network(1, padding="valid", block=block), (572, 572))
     ax.figure.canvas.draw()
     boxes = [(text.get_text(), text.get_window_extent()) for text in ax.texts if text.get_text()]
     for i, (one, box) in enumerate(boxes):
         for other, box2 in boxes[i + 1 :]:
             assert not box.shrunk(0.95, 0.8).overlaps(box2.shrunk(0.95, 0.8)), (one, other)
+
+
+def three_convs(in_channels, out_channels, **settings):
+    widths = in_channels, out_channels, out_channels
+    return Sequential(**{f"conv{i}": Conv2d(c, out_channels, 3, **settings) for i, c in enumerate(widths)})
+
+
+@pytest.mark.parametrize("block, name, sees", [("residual", "residual", 5), (three_convs, "three_convs", 7)])
+def test_a_block_that_is_not_the_papers_is_one_arrow_with_its_name(block, name, sees):
+    ax = plot.architecture(Network(base_channels=2, depth=1, block=block), (64, 64))
+    assert len(ax.patches) == 8  # image, encoder.0, pool, encoder.1, the skip's copy and what came up, decoder.0, logits
+    assert arrows(ax) == {"CONV": 3, "POOL": 1, "UP": 1, "SKIP": 1, "HEAD": 1}
+    assert ax.get_legend().get_texts()[0].get_text() == f"block: {name}"
+    notes = [text for text in texts(ax) if "sees" in text]
+    assert notes[0].endswith(f"sees {sees}")
 
 
 def test_it_draws_into_the_axes_it_is_given_and_takes_an_estimator():

@@ -52,7 +52,7 @@ ARGUMENTS = {
     "conv_transpose2d": lambda rng, g: [*floats(rng, g.y_shape, g.w_shape, g.x_shape[3:]), g.x_shape],
     "conv_transpose2d_grads": lambda rng, g: floats(rng, g.y_shape, g.x_shape, g.w_shape),
     "max_pool2d_grad_plus": pooled,
-    "concat_halves": halves,
+    "concat_channels": halves,
     "linear_cross_entropy": head,
     "guarded_sgd_update": lambda rng, g: updated(rng, g, 3),
     "guarded_adam_update": lambda rng, g: updated(rng, g, 4),
@@ -72,7 +72,7 @@ def test_a_fusion_is_its_composition(row, name):
     def found(function, arguments, g):
         """Return the result, and what was written: without it, what was not."""
         arguments = [a.copy() if isinstance(a, np.ndarray) and "update" in name else a for a in arguments]
-        geometry = g.options if name.startswith("conv") and name != "concat_halves" else {}
+        geometry = g.options if name.startswith("conv") and name != "concat_channels" else {}
         result = function(*arguments, **OPTIONS.get(name, geometry if "conv" in name else {}))
         written = arguments if "update" in name else []
         return [a for a in (*(result if isinstance(result, tuple) else (result,)), *written) if a is not None]
