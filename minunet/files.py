@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Files: opened only where they are ordinary ones, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ import secrets
 import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open an ordinary file for reading. Of anything else there is an OSError at once: a pipe would be waited for, for ever."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode  # of what was opened: the name may lead elsewhere by now
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(f"{path} is a folder; a file is taken here")
+        if not stat.S_ISREG(mode):
+            kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+            raise OSError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'no ordinary file')}; an ordinary file is taken here")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:

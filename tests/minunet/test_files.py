@@ -142,3 +142,21 @@ def test_a_folder_that_refuses_writing(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(PermissionError, match="Read-only file system"):
         files.require_writable(tmp_path / "new.bin")
+
+
+def test_only_an_ordinary_file_is_opened(tmp_path):
+    (tmp_path / "file").write_bytes(b"data")
+    with files.open_regular(tmp_path / "file") as file:
+        assert file.read() == b"data"
+    with pytest.raises(IsADirectoryError, match="is a folder; a file is taken here"):
+        files.open_regular(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        files.open_regular(tmp_path / "absent")
+
+
+@posix
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "a pipe"), ("/dev/null", "a device")):
+        with pytest.raises(OSError, match=f"is {kind}; an ordinary file is taken here"):
+            files.open_regular(path)
