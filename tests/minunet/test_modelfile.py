@@ -27,18 +27,33 @@ def saved(network, tmp_path_factory):
     return path
 
 
-def rewritten(saved, path, *, text=None, header=None, body=None):
-    """Write the saved file with parts of its header changed."""
+def parts(saved):
+    """Return the header and the body of a file."""
     data = saved.read_bytes()
     length = int.from_bytes(data[:8], "little")
-    old = json.loads(data[8 : 8 + length])
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def rewritten(saved, path, *, text=None, header=None, body=None):
+    """Write the saved file with parts of its header changed; its sums stay those of what it was."""
+    old, old_body = parts(saved)
     old["__metadata__"] |= text or {}
     old |= header or {}
-    return written(path, old, data[8 + length :] if body is None else body)
+    return written(path, old, old_body if body is None else body)
+
+
+def unsealed(saved, path, *, network=None, header=None, body=None):
+    """Write the file as it was before there were sums, with parts changed."""
+    old, old_body = parts(saved)
+    text = old["__metadata__"]
+    model = json.loads(text["model"])
+    del text["sha256_description"], text["sha256_weights"], model["sealed"]
+    text |= {"model": json.dumps(model)} | ({} if network is None else {"network": json.dumps(network)})
+    return written(path, old | (header or {}), old_body if body is None else body)
 
 
 def written(path, header, body):
-    raw = json.dumps(header).encode()
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(raw)) + raw + body)
     return path
 
@@ -67,7 +82,7 @@ def test_the_algorithm_comes_back(tmp_path, algorithm):
 
 def test_a_file_from_before_there_was_a_choice_of_algorithm_or_block_loads(network, saved, tmp_path):
     config = {name: value for name, value in network.config.items() if name not in ("algorithm", "block")}
-    loaded, _ = modelfile.load(rewritten(saved, tmp_path / "m", text={"network": json.dumps(config)}))
+    loaded, _ = modelfile.load(unsealed(saved, tmp_path / "m", network=config))
     assert loaded.algorithm == "auto"
     np.testing.assert_array_equal(loaded.flat, network.flat)
 
