@@ -23,7 +23,7 @@ DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16,
 LATER = ("algorithm", "block", "precision")  # parameters that files from before there was a choice lack
 OF_NETWORK = ("base_channels", "depth", "padding", "dropout", "algorithm", "block")  # parameters that its config states, too
 FINITE = ("loss", "learning_rate", "seconds", "steps")  # series without NaN; what is held out may have no Dice, or no loss
-MAX_NUMBERS = 750_000  # of a history in a file: six series of 125,000 epochs
+MAX_NUMBERS = 600_000  # of a history in a file: six series of 100,000 epochs. Many more would not fit a header
 MAX_NAME = 100  # characters of a series' name
 MAX_LOSS = 10_000  # characters of what a loss of the user's calls itself
 MAX_THREADS = 4096  # what is estimated of memory grows with them
@@ -139,6 +139,10 @@ def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[s
     defaults = {name: p.default for name, p in inspect.signature(UNet).parameters.items()}
     check_names("estimator", given, defaults, optional=LATER)
     given = {name: defaults[name] for name in LATER} | given
+    for name in given.keys() - {"class_weight", "loss"}:  # before anything large is compared with, or told at length
+        value = given[name]
+        plain = isinstance(value, (bool, int, float, type(None))) or (isinstance(value, str) and len(value) <= MAX_NAME)
+        require(plain, f"estimator.{name}", value, "a number, true, false, null or a short text")
     for name, (holds, takes) in ESTIMATOR.items():
         require(holds(given[name]), f"estimator.{name}", given[name], takes)
     for name in OF_NETWORK:
@@ -155,8 +159,10 @@ def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[s
 
 
 def _check_class_weight(weight: Any, said: dict[str, Any]) -> None:
-    numbers = isinstance(weight, list) and all(map(is_number, weight))  # NumPy would take texts for numbers
-    require(numbers or weight in (None, "balanced"), "estimator.class_weight", weight, "null, 'balanced' or a list of numbers")
+    k = len(said["class_frequencies"])
+    numbers = isinstance(weight, list) and len(weight) == k and all(map(is_number, weight))  # NumPy takes texts for numbers
+    takes = f"null, 'balanced' or a list of {k} numbers"
+    require(numbers or weight in (None, "balanced"), "estimator.class_weight", weight, takes)
     try:
         resolve_class_weight(weight, np.array(said["classes"]["values"]), np.array(said["class_frequencies"]))
     except ValueError as error:

@@ -32,7 +32,8 @@ from .network import Network, outlined
 from .untrusted import RefusedError, check_names, is_whole, line, parse, short, shown
 
 FORMAT_VERSION = 1
-MAX_HEADER = 3 * 2**23  # bytes; a real one has some thousands, and a history of 100,000 epochs some 12 million
+MAX_HEADER = 15 * 2**20  # bytes; a real one has some thousands, and a history of 100,000 epochs some 12 million
+MAX_NAME = 100  # characters of a choice
 MAX_DEPTH = 32  # beyond, 2^depth channels alone would be absurd
 TEXTS = ("format", "format_version", "network", "model")
 SUMS = ("sha256_description", "sha256_weights")
@@ -198,13 +199,13 @@ def _read_header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
         raise RefusedError("not a safetensors file; minunet models are what UNet.save writes")
     if 8 + length > size:
         raise RefusedError(f"truncated: its header alone takes {8 + length} bytes, the file has {size}")
-    raw = file.read(length)
-    if len(raw) < length:
+    text = file.read(length).decode("latin-1")  # a character a byte; those beyond ASCII are refused when it is parsed
+    if len(text) < length:
         raise RefusedError("truncated while it was read; load it again when it is whole")
-    if raw[:1] != b"{":
+    if text[0] != "{":
         raise RefusedError("not a safetensors file: its header is no JSON object")
     try:
-        return parse(raw), 8 + length
+        return parse(text), 8 + length
     except RefusedError as error:
         raise RefusedError(f"not a safetensors file of ours: its header is {error}") from None
 
@@ -236,7 +237,9 @@ def _read_metadata(text: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str,
 
 
 def _sum_of_texts(text: dict[str, str]) -> str:
-    return hashlib.sha256("\0".join((text["network"], text["model"])).encode()).hexdigest()
+    found = hashlib.sha256(text["network"].encode() + b"\0")
+    found.update(text["model"].encode())
+    return found.hexdigest()
 
 
 def _sum_of_weights(weights: Iterable[tuple[str, Array]]) -> str:
@@ -262,6 +265,8 @@ def _checked_config(config: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value, kind) or isinstance(value, bool):
             takes = " or ".join(k.__name__ for k in kind)
             raise RefusedError(f"network.{name} is {short(value)}, of type {type(value).__name__}; it takes {takes}")
+        if isinstance(value, str) and len(value) > MAX_NAME:
+            raise RefusedError(f"network.{name} is {short(value)}; no network has that")
     for name, least in (("in_channels", 1), ("out_channels", 1), ("base_channels", 1), ("depth", 0)):
         most = MAX_DEPTH if name == "depth" else 2**31
         if not least <= config[name] <= most:
