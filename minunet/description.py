@@ -14,7 +14,7 @@ from . import losses
 from .data.labels import resolve_class_weight
 from .data.normalize import Normalizer
 from .parameters import CHOICES, check_parameters
-from .untrusted import BOOL, LIST, OBJECT, WHOLE, Field, RefusedError, check_fields, check_names, is_number, one_of, require
+from .untrusted import BOOL, LIST, OBJECT, WHOLE, Field, RefusedError, check_fields, check_names, is_number, line, one_of, require
 
 if TYPE_CHECKING:
     from .unet import UNet
@@ -51,8 +51,9 @@ ESTIMATOR: dict[str, Field] = {  # of the estimator's parameters, what fit does 
 
 def described(unet: UNet) -> dict[str, Any]:
     """Return what JSON can hold of a fitted UNet, but for its weights."""
+    parameters = unet._plain_params()
     return {
-        "estimator": unet._plain_params(),
+        "estimator": parameters | {"loss": line(parameters["loss"])},  # a loss of the user's may call itself anything
         "classes": {"values": unet.classes_.tolist(), "dtype": unet.classes_.dtype.name},
         "normalizer": unet.normalizer_.to_dict(),
         "channel_axis": unet.channel_axis_,
@@ -80,9 +81,9 @@ def check(said: dict[str, Any], config: dict[str, Any]) -> None:
     _check_normalizer(said["normalizer"], config["in_channels"])
     _check_frequencies(said["class_frequencies"], config["out_channels"])
     _check_history(said["history"])
-    _check_estimator(said["estimator"], said, config)
     seed = config["random_state"]
     require(said["random_state"] == seed, "random_state", said["random_state"], f"the network's, {seed}")
+    _check_estimator(said["estimator"], said, config)
 
 
 def _check_classes(classes: dict[str, Any], k: int) -> None:

@@ -230,9 +230,9 @@ def _read_metadata(text: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str,
         except RefusedError as error:
             raise RefusedError(f"metadata field {field!r} is {error}") from None
     sealed = parsed["model"].pop("sealed", False)
-    check_names("metadata", text, (*TEXTS, *SUMS) if sealed is True else TEXTS)
     if not isinstance(sealed, bool):
         raise RefusedError(f"model.sealed is {short(sealed)}; it takes true or false")
+    check_names("metadata", text, (*TEXTS, *SUMS) if sealed else TEXTS)
     return _checked_config(parsed["network"]), parsed["model"], {name: text[name] for name in SUMS if sealed}
 
 
