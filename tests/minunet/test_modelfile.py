@@ -1,8 +1,10 @@
 """One model, one file; and every file that is not one is refused in a sentence."""
 
+import copy
 import hashlib
 import json
 import os
+import pickle
 import socket
 import struct
 import sys
@@ -67,6 +69,23 @@ def test_it_comes_back_bit_for_bit(network, saved):
     np.testing.assert_array_equal(loaded.flat, network.flat)
     assert loaded.config == network.config
     assert metadata == {"classes": [0, 1, 7]}
+
+
+@pytest.mark.parametrize("settings", [{}, {"block": "residual", "dropout": 0.5}, {"padding": "valid", "depth": 0}])
+def test_what_was_read_trains_and_is_copied_as_what_was_made(tmp_path, settings):
+    made = Network(**{"base_channels": 4, "depth": 1, "random_state": 2} | settings)
+    modelfile.save(tmp_path / "m", made, {})
+    read, _ = modelfile.load(tmp_path / "m")
+    x = np.random.default_rng(0).random((2, 16, 16, 1), np.float32)
+    for network in (read, made):
+        labels = np.zeros(network(x).shape[:3], int)
+        optimizer = minunet.optim.Adam()
+        for seed in range(2):
+            minunet.training.step(network, optimizer, x, labels, rng=np.random.default_rng(seed))
+    np.testing.assert_array_equal(read.flat, made.flat)
+    assert repr(read) == repr(made) and read.flat.ctypes.data % 64 == 0
+    for copied in (copy.deepcopy(read), pickle.loads(pickle.dumps(read))):
+        np.testing.assert_array_equal(copied(x), made(x))
 
 
 def test_safetensors_alone_reads_the_weights_by_their_names(network, saved):
