@@ -101,7 +101,7 @@ def test_what_can_be_printed_is_told_as_it_is(text):
 
 
 def test_what_is_long_or_moves_the_cursor():
-    assert line("ab" * 10, 8) == "abab...abab"
+    assert line("ab" * 10, 8) == "abab...abab" and line("abcdefgh", 8) == "abcdefgh"
     assert line("\x1b[2J\r\n\u202e") == r"\x1b[2J\r\n\u202e"
     assert shown(Path("\udcff.safetensors")) == r"\udcff.safetensors"
     assert shown("/" + "folder/" * 50 + "name") == ".../name"
