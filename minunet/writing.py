@@ -82,6 +82,10 @@ class Folder:
 
     def require(self, name: str, *, replace: bool) -> os.stat_result | None:
         """Raise an OSError that says why, if a file of this name may not be written. Return the file that it would replace."""
+        with self._naming(name):
+            return self._require(name, replace)
+
+    def _require(self, name: str, replace: bool) -> os.stat_result | None:
         path = self.path / name
         if name in ("", ".", "..") or Path(name).name != name:
             raise ValueError(f"{name!r} is no plain name of a file")

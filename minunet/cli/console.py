@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -74,6 +75,8 @@ def guarded() -> Iterator[Stream]:
         out, err = Stream(sys.stdout or nowhere, escape=True), Stream(sys.stderr or nowhere, escape=False)
         stack.enter_context(contextlib.redirect_stdout(out))  # type: ignore[type-var]
         stack.enter_context(contextlib.redirect_stderr(err))  # type: ignore[type-var]
+        stack.callback(setattr, warnings, "formatwarning", warnings.formatwarning)
+        warnings.formatwarning = lambda message, *_: f"minunet: warning: {printable(message)}\n"
         try:
             yield out
         finally:

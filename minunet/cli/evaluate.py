@@ -61,14 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [score(pair.name, [t], [p], unet.classes_) for pair, t, p in zip(pairs, truths, predictions, strict=True)]
     total = score("all", truths, predictions, unet.classes_)
     total = total._replace(adapted_rand=_mean([row.adapted_rand for row in rows]))
+    if not arguments.quiet:  # before they are written: a full disk would take them along
+        print(text(total, unet.classes_.tolist(), len(pairs)))
+        if arguments.verbose:
+            print("\n" + table(rows, unet.classes_.tolist()).strip(), flush=True)
     if arguments.csv:
         content = table([*rows, total], unet.classes_.tolist()).encode("utf-8", "backslashreplace")
         with held():
             files.atomic_write(outputs.named(arguments.csv, arguments.force), content)
-    if not arguments.quiet:
-        print(text(total, unet.classes_.tolist(), len(pairs)))
-        if arguments.verbose:
-            print("\n" + table(rows, unet.classes_.tolist()).strip())
     return 0
 
 

@@ -60,9 +60,13 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output.absolute()  # the current folder may vanish
     try:
         unet.fit(x, y, validation_data=validation, classes=arguments.classes)
-    except BaseException:  # it diverged, or was interrupted once more, or memory ran out: hours may lie in the epochs before
-        if getattr(unet, "n_iter_", 0) and keep(unet, output, force=arguments.force):
-            complain(f"{arguments.output} holds the model of the last good epoch")
+    except BaseException as error:  # it diverged, or was interrupted once more, or memory ran out
+        kept = _keep_last_good(unet, output, arguments.force)
+        if isinstance(error, KeyboardInterrupt):
+            if kept is None:
+                complain("no epoch was finished, so there is no model")
+            if kept is False:
+                return 1
         raise
     kept = keep(unet, output, force=arguments.force)
     if running := signals.of_command_line():
@@ -124,6 +128,16 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
         predicted = label_codes.decode(p.argmax(axis=-1), unet.classes_)
         judged.append(Judged(example.name, np.atleast_3d(example.image), truth, predicted, p))
     return judged, note
+
+
+def _keep_last_good(unet: UNet, output: Path, force: bool) -> bool | None:
+    """Save what the epochs before a failure taught, which may have taken hours; return as `keep` does, None without any."""
+    if not getattr(unet, "n_iter_", 0):
+        return None
+    kept = keep(unet, output, force=force)
+    if kept:
+        complain(f"{output} holds the model of the last good epoch")
+    return kept
 
 
 def _require_outputs(arguments: argparse.Namespace, unet: UNet) -> None:
