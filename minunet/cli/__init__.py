@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from .. import __version__
-from ..signals import Signals
+from ..signals import ENDING, Signals
 from . import console
+
+
+def program() -> NoReturn:
+    """Be the program `minunet`: a signal that comes when all is done is not to be told as a failure."""
+    try:
+        code: Any = main()
+    except SystemExit as stop:
+        code = stop.code
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

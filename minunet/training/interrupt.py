@@ -18,7 +18,7 @@ class StopOnInterrupt:
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self._raises = False, True
         self._owner = signals.of_command_line()
         self._previous: dict[int, Any] = {}
 
@@ -34,11 +34,13 @@ class StopOnInterrupt:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._raises = False
         signals.restore(self._previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._owner:
             self._owner.note(number)
-        if self.requested and number == signal.SIGINT:
+        if self.requested and self._raises and number == signal.SIGINT:
+            self._raises = self._owner is None  # a program that is ending is not to be cut into once more
             raise KeyboardInterrupt
         self.requested = True
