@@ -60,12 +60,12 @@ def require_writable(path: str | os.PathLike[str], n_bytes: int = 0) -> None:
     target, replace = _target(path)
     with Folder(target.parent, follow=False) as folder:
         folder.require(target.name, replace=replace)
+        folder.probe()
         free = _free_bytes(folder.path)
         if free is not None and free < n_bytes:
             error = OSError(f"{target} takes about {n_bytes:,} bytes, but only {free:,} are free there")
             error.errno = errno.ENOSPC
             raise error
-        folder.probe()
 
 
 def taken(path: str | os.PathLike[str]) -> bool:
