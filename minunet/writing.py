@@ -92,14 +92,14 @@ class Folder:
         old = self.status(name)
         if old is None:
             return None
+        if stat.S_ISDIR(old.st_mode):
+            raise IsADirectoryError(f"{path} is a folder; give the name of a file in it, such as {path / 'model.safetensors'}")
+        if not stat.S_ISREG(old.st_mode) and not stat.S_ISLNK(old.st_mode):  # a device or a pipe would be gone for everybody
+            raise FileExistsError(f"{path} is no ordinary file and will not be replaced; give another name")
         if not replace:
             raise FileExistsError(f"{path} is there already")
         if stat.S_ISLNK(old.st_mode):
             return None
-        if stat.S_ISDIR(old.st_mode):
-            raise IsADirectoryError(f"{path} is a folder; give the name of a file in it, such as {path / 'model.safetensors'}")
-        if not stat.S_ISREG(old.st_mode):  # a device or a pipe would be gone for everybody
-            raise FileExistsError(f"{path} is no ordinary file and will not be replaced; give another name")
         if not os.access(self._entry(name), os.W_OK, **self._at("dir_fd")):
             raise PermissionError(f"{path} is there and may not be written; give another name, or make it writable")
         return old

@@ -57,10 +57,17 @@ def _run(argv: Sequence[str] | None, signals: Signals) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells of wrong use on one line: the words may be names of files."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(console.printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
     from . import check, demo, evaluate, predict, summary, train  # here, where a signal finds its handler: they take a second
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="minunet",
         description="A U-Net with no deep-learning framework under it: segments images from few examples.",
         epilog="In Python: from minunet import UNet; labels = UNet().fit(images, masks).predict(new_images)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,9 +13,15 @@ PathLike = str | os.PathLike[str]
 
 
 def require_free(paths: Iterable[Path], force: bool) -> None:
-    """Refuse to replace what is there: a link is, wherever it leads."""
+    """Refuse to replace what is there: a link is, wherever it leads. What is neither a file nor a link, nothing replaces."""
     for path in paths:
-        if not force and files.taken(path):
+        if not files.taken(path):
+            continue
+        kind = os.lstat(path).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):
+            what = "a folder" if stat.S_ISDIR(kind) else "no ordinary file"
+            raise FileExistsError(f"{path} is {what}, which is not replaced; give another name")
+        if not force:
             raise FileExistsError(f"{path} is there already; --force replaces it")
 
 

@@ -198,7 +198,9 @@ def test_what_cannot_be_written_is_found_before_the_training(here, untrained, mo
     for words, cause in (
         (["-o", "no/m"], "there is no folder"),
         (["-o", "file/m"], "is a file, so that m cannot be written"),
-        (["-o", "elsewhere", "--force"], "is a folder; give the name of a file in it"),
+        (["-o", "elsewhere", "--force"], "elsewhere is a folder, which is not replaced; give another name"),
+        (["-o", "elsewhere"], "elsewhere is a folder, which is not replaced; give another name"),
+        (["-o", "/dev/full", "--force"], "/dev/full is no ordinary file"),
         (["-o", "n" * 300], "File name too long"),
         (["-o", "new", "--report", "file"], "file is a file; a folder is taken here"),
         (["-o", "new", "--report", "r"], "r/report.html is there already"),
@@ -311,6 +313,20 @@ def test_a_name_that_is_no_text_is_told_on_a_stdout_of_ascii(monkeypatch, tmp_pa
         stream = console.Stream(plain, escape=True)
         print("naïve", os.fsdecode(b"\xff"), "a\tb", file=stream, flush=True)
     assert (tmp_path / "out").read_text() == "na\\xefve \\udcff a\tb\n"
+
+
+def test_wrong_use_is_told_on_one_line(here, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "images", "masks", "-o", HOSTILE, "--report", HOSTILE])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and "\x1b" not in err and "\nminunet: all" not in err and r"\x1b]0;pwned" in err
+
+
+def test_a_folder_of_an_outputs_name_is_told_before_anything_is_written(here, model, capsys):
+    (here / "out" / "2_overlay.png").mkdir(parents=True)
+    assert main(["predict", model, "images", "-o", "out", "--force"]) == 1
+    assert "out/2_overlay.png is a folder, which is not replaced" in capsys.readouterr().err
+    assert os.listdir(here / "out") == ["2_overlay.png"]
 
 
 @pytest.mark.parametrize(
