@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test mutants lint bench clean
 demo: $(VENV)/.installed
-	$(BIN)/python -m minunet demo
+	$(BIN)/python -m minunet demo --force
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n 2
