@@ -52,7 +52,7 @@ class KernelCache(_Cache):
         self._lost, self._unkept = lost, unkept
         self._enabled = True
         self._swept = False
-        self._useless: list[str] = []  # keys of what is whole, and is no kernel
+        self._useless: list[Path] = []  # whole, and no kernel
 
     @property
     def cache_path(self) -> str:
@@ -78,9 +78,9 @@ class KernelCache(_Cache):
         target_context.refresh()
         if not self._enabled:
             return None
-        about = self._about(sig, target_context.codegen())
+        pair = self._pair(sig, target_context.codegen())
         try:
-            code = self._read(about)
+            code = pair.read()
         except FileNotFoundError:  # not yet, or no longer
             return None
         except (trust.UntrustedError, OSError) as error:
@@ -91,8 +91,8 @@ class KernelCache(_Cache):
         except MemoryError:  # nor would there be any to compile it
             raise
         except Exception as error:  # whatever is wrong with what is kept, the kernel itself is well
-            self._useless.append(self._key(about))
-            self._lost(f"{self._about_path(about)} is of no use here ({_reason(error)})")
+            self._useless.append(pair.path)
+            self._lost(f"{pair.path} is of no use here ({_reason(error)})")
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -103,14 +103,14 @@ class KernelCache(_Cache):
             if data.library.has_dynamic_globals or data.lifted:  # addresses of this process are in it
                 self._unkept(f"the code of {self._name} serves one process only")
             else:
-                self._keep(self._about(sig, data.codegen), data)
+                self._keep(self._pair(sig, data.codegen), data)
         except Exception as error:  # it is compiled, and serves
             self._unkept(_reason(error))
 
-    def _keep(self, about: list[Any], data: Any) -> None:
-        damaged = self._key(about) in self._useless
+    def _keep(self, pair: Pair, data: Any) -> None:
+        damaged = pair.path in self._useless
         try:
-            self._read(about)
+            pair.read()
             if not damaged:
                 return  # another process was first: its pair stays
         except FileNotFoundError:
@@ -121,57 +121,53 @@ class KernelCache(_Cache):
         if not self._swept:
             self._swept = True
             trust.sweep(self._folder)
-        code = dumps(data._reduce())
-        digest = hashlib.sha256(code).hexdigest()
-        trust.write_file(self._code_path(about, digest), code)
-        trust.write_file(self._about_path(about), json.dumps({"of": about, "sha256": digest}, indent=1).encode())
-        if damaged:
-            self._remove_all_but(about, digest)
+        pair.write(dumps(data._reduce()), alone=damaged)
 
-    def _read(self, about: list[Any]) -> bytes:
+    def _pair(self, sig: Any, codegen: Any) -> Pair:
+        """Return the place of a signature's code. All that decides what code it is, is said of it."""
+        versions = [numba.__version__, llvmlite.__version__, PYTHON]
+        about = [FORMAT, *versions, self._stamp, self._name, repr(sig), repr(codegen.magic_tuple())]
+        key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+        return Pair(about, self._folder / f"{self._short}-{PYTHON}.{key[:16]}.nbi")
+
+
+class Pair:
+    """The two files of one signature: at `path` the description, beside it the code."""
+
+    def __init__(self, about: list[Any], path: Path) -> None:
+        self.about, self.path = about, path
+
+    def read(self) -> bytes:
         """Return the code that is kept. FileNotFoundError if none is, UntrustedError if it is not to be used."""
-        trust.check_folder(self._folder)
-        path = self._about_path(about)
+        trust.check_folder(self.path.parent)
         try:
-            found = json.loads(trust.read_file(path, MOST_ABOUT))
+            found = json.loads(trust.read_file(self.path, MOST_ABOUT))
             whose, digest = found["of"], str(found["sha256"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise trust.UntrustedError(f"{path} is damaged") from error
-        if whose != about:
-            raise trust.UntrustedError(f"{path} is of another kernel or version")
-        path = self._code_path(about, digest)
+            raise trust.UntrustedError(f"{self.path} is damaged") from error
+        if whose != self.about:
+            raise trust.UntrustedError(f"{self.path} is of another kernel or version")
+        if not re.fullmatch("[0-9a-f]{64}", digest):  # part of a name, and never a path
+            raise trust.UntrustedError(f"{self.path} is damaged")
+        path = self._code_path(digest)
         code = trust.read_file(path, MOST_CODE)
         if hashlib.sha256(code).hexdigest() != digest:
             raise trust.UntrustedError(f"{path} is damaged")
         return code
 
-    def _about(self, sig: Any, codegen: Any) -> list[Any]:
-        """Return all that decides what code it is: whose name is the same has the same code."""
-        versions = [numba.__version__, llvmlite.__version__, PYTHON]
-        return [FORMAT, *versions, self._stamp, self._name, repr(sig), repr(codegen.magic_tuple())]
-
-    def _key(self, about: list[Any]) -> str:
-        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-
-    def _about_path(self, about: list[Any]) -> Path:
-        return self._folder / f"{self._short}-{PYTHON}.{self._key(about)}.nbi"
-
-    def _code_path(self, about: list[Any], digest: str) -> Path:
-        return self._about_path(about).with_suffix(f".{_plain(digest)[:16]}.nbc")
-
-    def _remove_all_but(self, about: list[Any], digest: str) -> None:
-        """Remove the code that a new pair took the place of."""
-        for path in self._folder.glob(self._about_path(about).with_suffix(".*.nbc").name):
-            if path != self._code_path(about, digest):
+    def write(self, code: bytes, *, alone: bool) -> None:
+        """Keep the code; `alone` removes what was kept in its place."""
+        digest = hashlib.sha256(code).hexdigest()
+        path = self._code_path(digest)
+        trust.write_file(path, code)
+        trust.write_file(self.path, json.dumps({"of": self.about, "sha256": digest}, indent=1).encode())
+        for other in self.path.parent.glob(self.path.with_suffix(".*.nbc").name) if alone else ():
+            if other != path:
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    other.unlink()
 
-
-def _plain(digest: str) -> str:
-    """Return a digest that is a part of a file's name; UntrustedError where it would be a path."""
-    if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise trust.UntrustedError("the description of a kernel has no SHA-256")
-    return digest
+    def _code_path(self, digest: str) -> Path:
+        return self.path.with_suffix(f".{digest[:16]}.nbc")
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ pytest.importorskip("numba")
 import numba
 
 from minunet.kernels.cpu import trust
-from minunet.kernels.cpu.cache import KernelCache
+from minunet.kernels.cpu.cache import KernelCache, Pair
 
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
 posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners and modes here")
@@ -333,15 +333,14 @@ def test_whatever_fails_in_writing_the_kernel_runs_and_the_next_process_is_well(
     assert 1 < failing < 20
 
 
-def test_of_two_processes_that_keep_the_same_kernel_the_first_stays(folder, tmp_path):
+def test_of_two_processes_that_keep_the_same_kernel_the_first_stays(folder):
     late = Process(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    late.kernel._cache._read, read = lambda about: (_ for _ in ()).throw(FileNotFoundError()), late.kernel._cache._read
-    late.kernel._cache.save_overload, save = lambda sig, data: None, late.kernel._cache.save_overload
+    late.kernel._cache.disable()
     assert late.run() == (6, False)  # it found nothing yet, and compiles
-    late.kernel._cache._read = read
-    ((_, compiled),) = late.kernel.overloads.items()
-    save((numba.int64,), compiled)
+    late.kernel._cache.enable()
+    ((sig, compiled),) = late.kernel.overloads.items()
+    late.kernel._cache.save_overload(sig, compiled)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     served(folder)
 
@@ -354,6 +353,21 @@ def test_a_cache_that_is_switched_off_neither_reads_nor_writes_and_a_flushed_one
     process.kernel._cache.flush()
     assert Process(folder).run() == (6, False)
     assert process.kernel.stats.cache_path == str(folder)
+
+
+def test_where_both_wrote_before_either_looked_the_pair_is_whole(folder, monkeypatch):
+    """Whichever order the four files come in: the code of each has a name of its own."""
+    late = Process(folder)
+    late.kernel._cache.disable()
+    late.run()
+    late.kernel._cache.enable()
+    before = code(folder)
+    ((sig, compiled),) = late.kernel.overloads.items()
+    with monkeypatch.context() as patch:
+        patch.setattr(Pair, "read", lambda pair: (_ for _ in ()).throw(FileNotFoundError()))
+        late.kernel._cache.save_overload(sig, compiled)
+    assert before.exists()
+    served(folder)
 
 
 def test_memory_that_is_short_is_not_taken_for_damage(folder, monkeypatch):
