@@ -19,7 +19,7 @@ from typing import Any
 from minunet.kernels.cpu import trust
 from minunet.kernels.cpu.cache import Pair
 
-from .house import House
+from .house import House, temporary
 from .trial import Fault, Outcome, SkippedError, forked, orderly, require
 
 CALLS = (
@@ -196,7 +196,7 @@ def cut_predict(house: House, room: Path, rng: random.Random) -> int:
         orderly(outcome, *((CRASHED,) if action.startswith("crash") else (0, 1, 130)))
         house.require_predictions(folder / "out", all_of_them=outcome.status == 0 and name not in CLEANING)
         if not action.startswith("crash") and name not in CLEANING and (folder / "out").exists():
-            left = [path.name for path in (folder / "out").iterdir() if path.name.endswith(".tmp")]
+            left = [path.name for path in (folder / "out").iterdir() if temporary(path.name)]
             require(not left, f"{which}: {left} is there")
     return n
 

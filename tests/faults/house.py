@@ -72,7 +72,7 @@ class House:
     def require_predictions(self, output: Path, *, all_of_them: bool) -> None:
         """Require that each file is what an undisturbed run writes; perhaps not all are there yet."""
         found = {path.name: path.read_bytes() for path in output.iterdir()} if output.exists() else {}
-        whole = {name: data for name, data in found.items() if not name.endswith(".tmp")}
+        whole = {name: data for name, data in found.items() if not temporary(name)}
         for name, data in whole.items():
             require(name in self.predictions, f"{name} is no output")
             require(data == self.predictions[name], f"{name} is not what an undisturbed run writes")
@@ -102,6 +102,11 @@ class House:
 TRAINING = (
     "--base-channels", "4", "--depth", "2", "--patch-size", "32", "--max-epochs", "1", "--random-state", "0", "--device", "cpu",
 )  # fmt: skip
+
+
+def temporary(name: str) -> bool:
+    """Return whether a file's name is that of one that a writer had not finished: hidden, and not for long."""
+    return name.startswith(".") and name.endswith("tmp")
 
 
 def _content(data: bytes) -> tuple[object, bytes] | None:

@@ -13,7 +13,7 @@ import numpy as np
 import minunet
 
 from .cuts import told
-from .house import House
+from .house import House, temporary
 from .trial import Fault, SkippedError, forked, orderly, require
 
 try:
@@ -57,7 +57,7 @@ def file_size(house: House, room: Path, rng: random.Random) -> int:
     outcome = forked(predict)
     orderly(outcome, 0, 1)
     house.require_predictions(output, all_of_them=outcome.status == 0)
-    left = [found.name for folder in (room, output) if folder.exists() for found in folder.iterdir() if ".tmp" in found.name]
+    left = [found.name for folder in (room, output) if folder.exists() for found in folder.iterdir() if temporary(found.name)]
     require(not left, f"limit {size}: {left} is there")
     return 2
 
