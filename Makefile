@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test mutants lint bench clean
+.PHONY: demo test mutants faults lint bench clean
 demo: $(VENV)/.installed
 	$(BIN)/python -m minunet demo --force
 
@@ -13,6 +13,10 @@ test: $(VENV)/.test
 # Plant errors in copies of the tree, and see that the tests find each: MUTANTS="--only pool", "--list", ...
 mutants: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m mutants.run $(MUTANTS)
+
+# Kills, full disks, limits and clocks that jump, for ten minutes: FAULTS="--only kill", "--list", ...
+faults: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m faults.run --seconds 600 $(FAULTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
