@@ -112,8 +112,10 @@ class Folder:
                 os.write(descriptor, b"1")
                 os.fsync(descriptor)
             finally:
-                os.close(descriptor)
-                self.unlink(temporary)
+                try:
+                    os.close(descriptor)
+                finally:
+                    self.unlink(temporary)
         except OSError as error:
             raise _told(error, f"nothing can be written into {self.path}: {error.strerror or error}") from error
 
@@ -121,7 +123,12 @@ class Folder:
         """Return a new file, locked: as long as it is open, nobody sweeps it."""
         while True:
             temporary = leftovers.temporary_name(name)
-            descriptor = self.open(temporary, _NEW, 0o600 if private else 0o666)
+            try:
+                descriptor = self.open(temporary, _NEW, 0o600 if private else 0o666)
+            except BaseException:  # Ctrl-C arrives when the file is there, and its number not yet here
+                with contextlib.suppress(OSError):
+                    self.unlink(temporary)
+                raise
             try:
                 held = leftovers.lock(descriptor) is not False
                 entry = self.status(temporary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 import warnings
@@ -67,12 +68,18 @@ class Stream:
                 os.close(nowhere)
 
 
+class _Nowhere(io.TextIOBase):
+    """In the place of a stream that the program was started without."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
 @contextlib.contextmanager
 def guarded() -> Iterator[Stream]:
     """A `with` block of the command line: stdout and stderr are `Stream`s. Give that of stdout."""
     with contextlib.ExitStack() as stack:
-        nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-        out, err = Stream(sys.stdout or nowhere, escape=True), Stream(sys.stderr or nowhere, escape=False)
+        out, err = (Stream(stream or _Nowhere(), escape=out) for stream, out in ((sys.stdout, True), (sys.stderr, False)))
         stack.enter_context(contextlib.redirect_stdout(out))  # type: ignore[type-var]
         stack.enter_context(contextlib.redirect_stderr(err))  # type: ignore[type-var]
         stack.callback(setattr, warnings, "formatwarning", warnings.formatwarning)
