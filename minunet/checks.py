@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,12 @@ def short(given: object) -> str:
 
 def is_number(value: object) -> bool:
     """Tell whether this is one real number, and finite."""
-    kind = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return kind and abs(value) <= sys.float_info.max  # type: ignore[arg-type, operator]
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def size(name: str, value: Any, least: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from .network import Network
 from .optim import SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters
 from .summary import Summary, padded_shape, summarize
-from .training.loop import Loop
+from .training.loop import History, Loop
 from .training.memory import require_memory
 from .training.progress import Progress
 from .training.schedule import Schedule, steps_per_epoch
@@ -77,6 +78,21 @@ class UNet:
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
     best_score_ and best_epoch_ (validation Dice), class_frequencies_ (shares of all pixels), interrupted_, random_state_.
     """
+
+    classes_: NDArray
+    n_channels_in_: int
+    n_parameters_: int
+    network_: Network
+    normalizer_: Normalizer
+    channel_axis_: bool
+    snap_: bool
+    history_: History
+    n_iter_: int
+    best_score_: float | None
+    best_epoch_: int | None
+    class_frequencies_: NDArray[np.float64]
+    interrupted_: bool
+    random_state_: int
 
     def __init__(
         self, *, base_channels: int = 16, depth: int = 4, padding: str = "same", dropout: float = 0.0,
@@ -140,7 +156,8 @@ class UNet:
         classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too).
         callbacks : objects with on_epoch_end(epoch, logs), and set_model(unet) if they want it.
 
-        Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed.
+        Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed. Where anything
+        fails later, the model is that of the last epoch that was finished; if there was none, what it was before.
         """
         check_parameters(self)
         check_callbacks(callbacks)
@@ -172,22 +189,25 @@ class UNet:
         with self._computing(network):
             side = patch_size + 2 * network.margin
             require_memory(network, self.batch_size, side, side, losses.resolve(self.loss))
-        # From here on nothing about the input can fail: now the old model may go.
-        self.classes_, self.n_channels_in_, self.channel_axis_ = class_values, images.n_channels, images.channel_axis
-        self.normalizer_, self.random_state_, self.network_ = normalizer, seed, network
-        self.n_parameters_, self.class_frequencies_, self.snap_ = network.n_parameters, frequencies, classes is not None
-        self._train(training, validation, patch_size, class_weight, callbacks)
+        fitted = {
+            "classes_": class_values, "n_channels_in_": images.n_channels, "channel_axis_": images.channel_axis,
+            "normalizer_": normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
+            "class_frequencies_": frequencies, "snap_": classes is not None,
+        }  # fmt: skip
+        self._train(fitted, training, validation, patch_size, class_weight, callbacks)
         return self
 
     def predict(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
         """Return the most probable class of each pixel, as the masks' values, in the form in which x came, less channels."""
-        images = self._read(x)
-        return images.restore([label_codes.decode(p.argmax(axis=-1), self.classes_) for p in self._probabilities(images)])
+        fitted = self._ready()
+        images = fitted._read(x)
+        return images.restore([label_codes.decode(p.argmax(axis=-1), fitted.classes_) for p in fitted._probabilities(images)])
 
     def predict_proba(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
         """Return the probability of each class at each pixel: (..., H, W, K), in the order of classes_."""
-        images = self._read(x)
-        return images.restore(list(self._probabilities(images)))
+        fitted = self._ready()
+        images = fitted._read(x)
+        return images.restore(list(fitted._probabilities(images)))
 
     def score(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *, average: str | None = "macro"
@@ -198,13 +218,14 @@ class UNet:
         """
         if average not in ("macro", None):
             raise ValueError(f"average is {average!r}; it takes 'macro' (the mean) or None (one Dice a class)")
-        images = self._read(x, y)
+        fitted = self._ready()
+        images = fitted._read(x, y)
         masks = read_masks(y, images)
-        if not self.snap_:
-            label_codes.require_known(masks, self.classes_)
-        truth = [label_codes.encode(mask, self.classes_) for mask in masks]
-        predicted = [p.argmax(axis=-1) for p in self._probabilities(images)]
-        dice = metrics.dice(truth, predicted, classes=range(len(self.classes_)))
+        if not fitted.snap_:
+            label_codes.require_known(masks, fitted.classes_)
+        truth = [label_codes.encode(mask, fitted.classes_) for mask in masks]
+        predicted = [p.argmax(axis=-1) for p in fitted._probabilities(images)]
+        dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)))
         return float(np.nanmean(dice)) if average == "macro" else dice
 
     def summary(self, shape: tuple[int, ...]) -> Summary:
@@ -224,7 +245,8 @@ class UNet:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all. `minunet.load` reads it."""
         self._check_fitted()
-        modelfile.save(path, self.network_, description.described(self), description.check)
+        fitted = self._as_it_is()
+        modelfile.save(path, fitted.network_, description.described(fitted), description.check)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's parameters by name."""
@@ -239,6 +261,14 @@ class UNet:
             setattr(self, name, value)
         return self
 
+    _stops_a_search = False
+
+    def __sklearn_clone__(self) -> UNet:
+        """Return an unfitted copy for a search (cross_val_score, GridSearchCV): Ctrl-C ends the search, not one fit of it."""
+        twin = type(self)(**copy.deepcopy(self.get_params(deep=False)))
+        twin._stops_a_search = True
+        return twin
+
     def __sklearn_tags__(self) -> Any:
         """Return what scikit-learn asks an estimator for, in cross_val_score and GridSearchCV."""
         from sklearn.utils import Tags, TargetTags
@@ -246,14 +276,19 @@ class UNet:
         return Tags(estimator_type=None, target_tags=TargetTags(required=True))
 
     def _plain_params(self) -> dict[str, Any]:
-        """Return the parameters as JSON can hold them; weights by mask value become weights in the order of classes_."""
+        """Return the parameters as JSON can hold them, and as they were in fit, of what its model tells; others may be set since.
+
+        Weights by mask value become weights in the order of classes_.
+        """
         weight = self.class_weight
         if isinstance(weight, dict):
             weight = [weight.get(value) for value in self.classes_.tolist()]
         loss = self.loss  # whose code stays here: of one's own the file has what it was, for fit to refuse
         if not isinstance(loss, str):
             loss = loss.name if repr(losses.LOSSES.get(loss.name)) == repr(loss) else repr(loss)
-        own = {"class_weight": weight, "loss": loss, "block": self.network_.block}
+        seed = None if self.random_state is None else self.random_state_
+        own = {"class_weight": weight, "loss": loss, "normalize": self.normalizer_.mode, "random_state": seed}
+        own |= {name: self.network_.config[name] for name in self.network_.config if name in _PARAMETERS and name not in own}
         return self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
 
     def __repr__(self) -> str:
@@ -275,13 +310,22 @@ class UNet:
         return list(zip(found.arrays, masks, strict=True))
 
     def _train(
-        self, training: list[Example], validation: list[Example], patch_size: int, class_weight: NDArray | None,
-        callbacks: Sequence[Any],
+        self, fitted: dict[str, Any], training: list[Example], validation: list[Example], patch_size: int,
+        class_weight: NDArray | None, callbacks: Sequence[Any],
     ) -> None:  # fmt: skip
-        network, seed, loss = self.network_, self.random_state_, losses.resolve(self.loss)
+        network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(self.loss)
         sampler = PatchSampler(training, patch_size, margin=network.margin, augment=self.augment, random_state=seed)
         steps = steps_per_epoch(sampler.training_pixels, self.batch_size, patch_size)
         schedule = Schedule(self.learning_rate, steps, self.max_epochs, self.max_minutes)
+        was_fitted = hasattr(self, "network_")
+
+        def publish(whole: bool) -> bool:
+            """Let the old model go, for whoever predicts meanwhile at once; but not for a few steps of the first epoch."""
+            taken = whole or not was_fitted or len(loop.history["loss"]) > 1
+            if taken:
+                vars(self).update(fitted | _told(loop.history), interrupted_=False)
+            return taken
+
         for callback in callbacks:
             if hasattr(callback, "set_model"):
                 callback.set_model(self)
@@ -289,20 +333,15 @@ class UNet:
             loop = Loop(
                 network, self._optimizer(), loss, sampler, schedule, batch_size=self.batch_size, class_weight=class_weight,
                 random_state=seed, validate=lambda: loss_and_dice(network, validation, loss), callbacks=callbacks,
-                progress=Progress(schedule, self.verbose),
+                progress=Progress(schedule, self.verbose), publish=publish,
             )  # fmt: skip
-            self.history_, self.interrupted_ = loop.history, False
             try:
                 loop.run()
             finally:
-                self.interrupted_ = loop.interrupted
-                self._read_history()
-
-    def _read_history(self) -> None:
-        self.n_iter_ = len(self.history_.get("loss", ()))
-        scores = self.history_.get("val_dice", [])
-        self.best_epoch_ = int(np.nanargmax(scores)) if scores else None
-        self.best_score_ = scores[self.best_epoch_] if self.best_epoch_ is not None else None
+                if hasattr(self, "network_"):
+                    self.interrupted_ = loop.interrupted
+        if loop.interrupted and self._stops_a_search:
+            raise KeyboardInterrupt("a fit of a search was interrupted")
 
     def _network(self, n_channels: int, n_classes: int, seed: int) -> Network:
         return Network(
@@ -315,14 +354,27 @@ class UNet:
             return Adam(self.learning_rate, weight_decay=self.weight_decay)
         return SGD(self.learning_rate, self.momentum, self.weight_decay)
 
-    def _read(self, x: Any, y: Any = None) -> Images:
+    def _as_it_is(self) -> UNet:
+        """Return the model of this moment: another thread may fit it anew meanwhile."""
+        now = object.__new__(type(self))
+        vars(now).update(vars(self))
+        return now
+
+    def _ready(self) -> UNet:
+        """Return the fitted model of this moment, its network where it is to compute."""
         self._check_fitted()
+        network = self.network_
+        there = network.to(self.device)
+        if there is not network and self.network_ is network:
+            self.network_ = there  # once for all
+        return self._as_it_is()
+
+    def _read(self, x: Any, y: Any = None) -> Images:
         return read_images(x, y, n_channels=self.n_channels_in_, channel_axis=self.channel_axis_)
 
     def _probabilities(self, images: Images) -> Iterator[NDArray[np.floating]]:
         """Yield those of each image (H, W, K): of many large images, all at once would not fit."""
         pool = Pool()
-        self.network_ = self.network_.to(self.device)
         for image in images.arrays:
             with self._computing(self.network_), pooled(pool):
                 probabilities = predict_proba(self.network_, self.normalizer_(image))
@@ -343,9 +395,17 @@ def load(path: str | os.PathLike[str]) -> UNet:
     network, said = modelfile.load(path, description.check)
     unet = UNet(**said["estimator"])
     description.restore(unet, said)
-    unet._read_history()
+    vars(unet).update(_told(unet.history_))
     unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
     return unet
+
+
+def _told(history: History) -> dict[str, Any]:
+    """Return what a history tells, by the names of attributes."""
+    scores = history.get("val_dice", [])
+    best = int(np.nanargmax(scores)) if not np.isnan(scores).all() else None  # of none, too, all are
+    score = None if best is None else scores[best]
+    return {"history_": history, "n_iter_": len(history.get("loss", ())), "best_epoch_": best, "best_score_": score}
 
 
 _PARAMETERS = tuple(name for name in inspect.signature(UNet.__init__).parameters if name != "self")

@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 
 def printable(text: object) -> str:
@@ -79,7 +79,8 @@ class _Nowhere(io.TextIOBase):
 def guarded() -> Iterator[Stream]:
     """A `with` block of the command line: stdout and stderr are `Stream`s. Give that of stdout."""
     with contextlib.ExitStack() as stack:
-        out, err = (Stream(stream or _Nowhere(), escape=out) for stream, out in ((sys.stdout, True), (sys.stderr, False)))
+        nowhere = cast(TextIO, _Nowhere())
+        out, err = Stream(sys.stdout or nowhere, escape=True), Stream(sys.stderr or nowhere, escape=False)
         stack.enter_context(contextlib.redirect_stdout(out))  # type: ignore[type-var]
         stack.enter_context(contextlib.redirect_stderr(err))  # type: ignore[type-var]
         stack.callback(setattr, warnings, "formatwarning", warnings.formatwarning)

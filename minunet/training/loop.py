@@ -32,13 +32,14 @@ class Loop:
     def __init__(
         self, network: Network, optimizer: Optimizer, loss: Loss, sampler: PatchSampler, schedule: Schedule, *, batch_size: int,
         class_weight: NDArray | None, random_state: int, validate: Callable[[], dict[str, float]],
-        callbacks: Sequence[Any], progress: Progress,
+        callbacks: Sequence[Any], progress: Progress, publish: Callable[[bool], bool],
     ) -> None:  # fmt: skip
+        """publish(whole) is called when an epoch has ended, or was cut short; it returns whether the model is the network now."""
         self.network, self.optimizer, self.loss, self.sampler, self.schedule = network, optimizer, loss, sampler, schedule
         self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
-        self.validate, self.callbacks, self.progress = validate, callbacks, progress
+        self.validate, self.callbacks, self.progress, self.publish = validate, callbacks, progress, publish
         self.history: History = {}
-        self.interrupted = False
+        self.interrupted = self._published = False
         self.n_steps = 0
         self._late = 0 if kernels.place(network.flat) == "cpu" else 1  # a GPU's loss is read when it has its next step to do
         self._unread: deque[tuple[int, Any]] = deque()
@@ -46,17 +47,19 @@ class Loop:
         self._watch = Stopwatch()
 
     def run(self) -> History:
-        """Train until the schedule is spent or Ctrl-C. FloatingPointError, and the last good weights, where it diverges."""
-        good = self.network.flat.copy()
+        """Train until the schedule is spent or Ctrl-C. Where anything is raised, the network has the weights of the last epoch.
+
+        FloatingPointError where the training diverges.
+        """
+        self._good = self.network.flat.copy()
         try:
             with StopOnInterrupt() as interrupt, pooled():
                 for epoch in range(self.schedule.max_epochs):
                     self._epoch(epoch, interrupt)
-                    np.copyto(good, self.network.flat)
                     if interrupt.requested or self._spent() >= 1:
                         break
-        except (FloatingPointError, KeyboardInterrupt) as error:
-            np.copyto(self.network.flat, good)  # what a second Ctrl-C cut into, or a step made infinite
+        except BaseException as error:
+            np.copyto(self.network.flat, self._good)  # what a second Ctrl-C cut into, or a step made infinite
             self.interrupted = isinstance(error, KeyboardInterrupt)
             raise
         finally:
@@ -64,7 +67,8 @@ class Loop:
             forget_graphs(self.network)
         self.interrupted = interrupt.requested
         if self.interrupted:
-            warnings.warn(f"interrupted after {self.n_steps} steps; the model is usable as it is", UserWarning, stacklevel=4)
+            model = "the model is usable as it is" if self._published else "the model is what it was before"
+            warnings.warn(f"interrupted after {self.n_steps} steps; {model}", UserWarning, stacklevel=4)
         return self.history
 
     def _epoch(self, epoch: int, interrupt: StopOnInterrupt) -> None:
@@ -74,16 +78,25 @@ class Loop:
             if interrupt.requested or self._spent() >= 1:
                 break
         self._read(epoch, 0)
-        if not np.isfinite(self.network.flat).all():  # the last update may have overflowed where its loss did not
+        if not self._is_finite():  # the last update may have overflowed where its loss did not
             raise FloatingPointError(self._diverged(epoch, "the weights are not finite", self.n_steps))
         logs = {"loss": float(np.mean(self._losses)), **self.validate()}
         logs |= {"learning_rate": self.optimizer.learning_rate, "seconds": self._seconds(), "steps": self.n_steps}
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
+        np.copyto(self._good, self.network.flat)
+        self._published = self.publish(not interrupt.requested or index + 1 == self.schedule.steps_per_epoch)
         self.progress.on_epoch_end(epoch + 1, self.n_steps, self._seconds(), logs)
         with self._watch.paused():  # a callback's time is not the training's
             for callback in self.callbacks:
                 callback.on_epoch_end(epoch, logs)
+                if not self._is_finite():
+                    name = f"the callback {type(callback).__name__}"
+                    raise FloatingPointError(f"{name} left weights that are not finite; the model has those from before")
+                np.copyto(self._good, self.network.flat)  # it may have changed them
+
+    def _is_finite(self) -> bool:
+        return bool(np.isfinite(self.network.flat).all())
 
     def _step(self, epoch: int, index: int) -> None:
         x, labels, weights = self.sampler.batch(epoch, index, self.batch_size)
@@ -105,9 +118,9 @@ class Loop:
             self.progress.on_step(n, self._seconds(), self._losses[-1])
 
     def _diverged(self, epoch: int, what: str, step: int) -> str:
-        kept = f"the weights from the end of epoch {epoch}" if epoch else "its initial weights"
+        kept = f"keeps the weights from the end of epoch {epoch}" if epoch else "is what it was before"
         return (
-            f"{what} at step {step} (epoch {epoch + 1}): training diverged. The model keeps {kept}. "
+            f"{what} at step {step} (epoch {epoch + 1}): training diverged. The model {kept}. "
             f"A learning_rate below {self.schedule.learning_rate:g} may help."
         )
 
