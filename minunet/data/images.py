@@ -108,6 +108,7 @@ def _open(path: Path) -> BinaryIO:
         raise ImageFileError(f"{shown(path)} may not be read: {error.strerror}") from error
     except OSError as error:
         why = error.strerror or told(str(error).replace(str(path), "it", 1))
+        why = "it is a socket; an ordinary file is taken here" if path.is_socket() else why
         raise ImageFileError(f"{shown(path)} cannot be opened: {why}") from error
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, ImageSequence, JpegImagePlugin, PngImagePlugin
 
-from .refusal import Budget, ImageFileError, shown
+from .refusal import BYTES_PER_PIXEL, Budget, ImageFileError, shown
 
 # Pillow's readers by format, rather than Image.open: that one would try the readers of forty other formats, too
 READERS: dict[str, type[ImageFile.ImageFile]] = {
@@ -21,6 +21,7 @@ READERS: dict[str, type[ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
 }
 MAX_CHUNKS = 4096  # of a PNG, besides those with pixels
+MAX_BLOCKS = 2**16  # of a GIF's comments and the like, of up to 255 bytes each
 MAX_SCANS = 100  # of a JPEG; honest progressive ones have about 10, and each takes the time of a whole picture
 BAND = 2**22  # pixels that are copied at once
 TURNS = {  # an orientation tag's values: which way the array is turned
@@ -32,7 +33,11 @@ TURNS = {  # an orientation tag's values: which way the array is turned
 def read_pillow(file: BinaryIO, path: Path, kind: str, palette_as_index: bool, budget: Budget) -> list[NDArray]:
     """Return the frames of a file, strictly: what is truncated is refused. `kind` is a key of READERS."""
     size = file.seek(0, 2)
-    file.seek(0)
+    if size > BYTES_PER_PIXEL * budget.max_pixels:  # a file may have holes: all of it is looked through below
+        raise ImageFileError(
+            f"{shown(path)} has {size:,} bytes, more than the {budget.max_pixels:,} pixels that are allowed can take; "
+            "max_pixels (--max-pixels) allows more"
+        )
     structure = {"PNG": _require_png, "JPEG": _require_jpeg, "GIF": _require_gif, "BMP": lambda *_: None}[kind]
     structure(file, path, budget)
     file.seek(0)
@@ -94,11 +99,14 @@ def _bytes_per_pixel(image: Image.Image) -> int:
     return {"1": 2, "L": 2, "I;16": 4, "I;16B": 4, "P": 5, "I": 8, "F": 8, "LA": 6}.get(image.mode, 8)
 
 
-def _require_bytes(image: Image.Image, path: Path, kind: str, size: int) -> None:
+def _require_bytes(image: ImageFile.ImageFile, path: Path, kind: str, size: int) -> None:
     """Compare what the header promises with the bytes that are there: no deflate gains more than a factor of 1032."""
     (w, h), bits = image.size, {"1": 1, "P": 1, "L": 1, "I;16": 16}.get(image.mode, 8)
-    promised = w * h * bits // 8
-    if kind == "PNG" and promised > 1100 * size + 4096:
+    promised, has = w * h * bits // 8, 1100 * size + 4096
+    if kind == "BMP" and image.tile and image.tile[0][0] == "raw":  # rows of 4 bytes' multiples, each but for the last whole
+        arguments: Any = image.tile[0][3]
+        promised, has = (h - 1) * int(arguments[1]), size - image.tile[0][2]
+    if kind in ("PNG", "BMP") and promised > has:
         raise ImageFileError(
             f"{shown(path)} is truncated, or lies: it promises {promised:,} bytes of pixels, the file has {size:,} in all"
         )
@@ -121,6 +129,7 @@ def _require_png(file: BinaryIO, path: Path, budget: Budget) -> None:
 
 def _require_jpeg(file: BinaryIO, path: Path, budget: Budget) -> None:
     """Count the scans: a marker does not occur in coded pixels."""
+    file.seek(0)
     n_scans, last = 0, b""
     while block := file.read(2**20):
         n_scans += (last + block).count(b"\xff\xda")
@@ -133,38 +142,44 @@ def _require_jpeg(file: BinaryIO, path: Path, budget: Budget) -> None:
 
 def _require_gif(file: BinaryIO, path: Path, budget: Budget) -> None:
     """Count the frames and the pixels of the canvas, which each of them becomes one of."""
+    file.seek(0)
     data = file.read()
     if len(data) < 13:
         return
     w, h = struct.unpack_from("<HH", data, 6)
-    n_frames = 0
-    for left, top, width, height in _gif_frames(data):
-        n_frames += 1
+    found = _Gif(data, budget.max_pages)
+    budget.require_pages(len(found.frames))
+    if found.n_others > MAX_BLOCKS + 8 * len(found.frames):
+        raise ImageFileError(f"{shown(path)} has comments of more than {MAX_BLOCKS:,} blocks, which no image needs; save it anew")
+    n_frames = len(found.frames)
+    for left, top, width, height in found.frames:
         w, h = max(w, left + width), max(h, top + height)
-        budget.require_pages(n_frames)
     per_frame = 5 if n_frames == 1 else 4
     budget.require(n_frames, n_frames * w * h, w * h * (per_frame * n_frames + (12 if n_frames > 1 else 0)))
 
 
-def _gif_frames(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Give place and size of each frame, to the end of what can be followed."""
-    i = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
-    try:
-        while True:
-            block = data[i]
-            if block == 0x21:
-                i += 2
-            elif block == 0x2C:
-                left, top, width, height, flags = struct.unpack_from("<HHHHB", data, i + 1)
-                yield left, top, width, height
+class _Gif:
+    """The blocks of a GIF, followed as far as they can be: place and size of each frame, and how many others there are."""
+
+    def __init__(self, data: bytes, most: int) -> None:
+        """most : frames to be followed; beyond, there is no need to know how many more there are."""
+        self.most = most
+        self.frames: list[tuple[int, int, int, int]] = []
+        self.n_others = 0
+        with contextlib.suppress(IndexError, struct.error):
+            self._follow(data, 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0))
+
+    def _follow(self, data: bytes, i: int) -> None:
+        while data[i] != 0x3B and len(self.frames) <= self.most and self.n_others <= MAX_BLOCKS + 8 * len(self.frames):
+            if data[i] == 0x2C:
+                *place, flags = struct.unpack_from("<HHHHB", data, i + 1)
+                self.frames.append((place[0], place[1], place[2], place[3]))
                 i += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-            elif block == 0x3B:
-                return
-            else:  # Pillow looks on for a block, too
-                i += 1
-                continue
-            while n := data[i]:
-                i += n + 1
-            i += 1
-    except (IndexError, struct.error):
-        return
+                while n := data[i]:
+                    i += n + 1
+            elif data[i] == 0x21:
+                i += 2
+                while (n := data[i]) and self.n_others <= MAX_BLOCKS + 8 * len(self.frames):
+                    i += n + 1
+                    self.n_others += 1
+            i += 1  # Pillow looks on for a block, too

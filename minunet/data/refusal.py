@@ -8,6 +8,7 @@ from pathlib import Path
 MAX_PIXELS = 2**28  # 16,384 x 16,384, or 1,024 pages of 512 x 512: two gigabytes at most, which any machine that trains has
 BYTES_PER_PIXEL = 8  # what a pixel may take on the way to its array: RGB in 8 bits takes 7, and 4 channels of 16 bits 8
 PAGE_PIXELS = 8192  # a page counts as that many pixels at least: it takes time and memory of its own
+LARGEST = 2**36  # pixels that an honest file may have at all: some 100 slides in one
 LONGEST = 150  # characters of a text that is not ours
 
 
@@ -48,6 +49,8 @@ class Budget:
             )
 
     def _remedy(self, n_pixels: int) -> str:
+        if n_pixels > LARGEST:
+            return "No image is that large: it is damaged, or made to do harm"
         return f"If it is honest, cut it into parts, or raise the limit: max_pixels={n_pixels} (--max-pixels {n_pixels})"
 
 

@@ -80,6 +80,7 @@ class _Reader:
         self.decoders: dict[Any, Any] = {}
 
     def with_tifffile(self) -> list[NDArray]:
+        self._require_same_pages()
         tiff, places = tiffsketch.open_sketch(self.found, self.path)
         with tiff:
             chosen = [s for s in tiff.series if not (s.keyframe.is_reduced or s.dtype is None)]  # the others are previews
@@ -130,20 +131,35 @@ class _Reader:
             )
         return _Series(pages, shape, axes, key, n // len(pages))
 
+    def _require_same_pages(self) -> None:
+        """Refuse a stack that is too much before tifffile makes objects of its pages: those like the first are all read."""
+        first = self.found.pages[0]
+        h, w, depth, samples = _shape(first)
+        bits = first.number(258, 1)
+        if not h * w * depth * samples:
+            raise ImageFileError(f"{shown(self.path)} has no pixels")
+        if not 1 <= bits <= 64:
+            raise ImageFileError(f"{shown(self.path)} holds numbers of {bits} bits; 1 to 64 are taken")
+        n = sum(_shape(page) == (h, w, depth, samples) and not page.number(254, 0) & 1 for page in self.found.pages)
+        self._require_bytes(n * h * w * depth * samples * -(-bits // 8), first)
+        self.budget.require(n, n * h * w * depth, n * h * w * depth * samples * -(-bits // 8))
+
+    def _require_bytes(self, promised: int, page: Directory) -> None:
+        """Compare what the headers promise, a byte or more for each number, with the bytes that are there."""
+        gain = inflate.GAIN.get(_compression(page), 0) * (8 if page.number(258, 1) < 8 else 1)
+        if gain and promised > gain * self.found.size + 4096:
+            raise ImageFileError(
+                f"{shown(self.path)} is truncated, or lies: it promises {promised:,} bytes of pixels, "
+                f"the file has {self.found.size:,} in all"
+            )
+
     def _require_budget(self, series: Sequence[_Series]) -> None:
         """Compare what the headers promise with the bytes that are there, and with what is allowed."""
         n_pixels = n_bytes = n_segment = 0
         for s in series:
             item = s.key.dtype.itemsize
             promised = int(np.prod(s.shape, dtype=object)) * item
-            gain = inflate.GAIN.get(_compression(s.pages[0]))
-            if gain and promised * min(s.key.bitspersample if isinstance(s.key.bitspersample, int) else 8, 8) // 8 > (
-                gain * self.found.size + 4096
-            ):
-                raise ImageFileError(
-                    f"{shown(self.path)} is truncated, or lies: it promises {promised:,} bytes of pixels, "
-                    f"the file has {self.found.size:,} in all"
-                )
+            self._require_bytes(promised, s.pages[0])
             for page in s.pages:
                 h, w, d, _ = _shape(page)
                 n_pixels += h * w * d * s.n_virtual
@@ -159,9 +175,9 @@ class _Reader:
         cut = _cut(page)
         n = cut.number
         self.n_segments += n
-        most = max(MAX_SEGMENTS, self.budget.max_pixels // 256)
-        if self.n_segments > most:
-            raise ImageFileError(f"{shown(self.path)} is cut into more than {most:,} strips or tiles; {DAMAGED}")
+        allowed = max(MAX_SEGMENTS, self.budget.max_pixels // 256)
+        if self.n_segments > allowed:
+            raise ImageFileError(f"{shown(self.path)} is cut into more than {allowed:,} strips or tiles; {DAMAGED}")
         least = cut.least()
         offsets, counts = page.numbers(codes[0]), page.numbers(codes[1])
         kind = "tile" if is_tiled else "strip"
@@ -187,8 +203,12 @@ class _Reader:
         if compression == inflate.NONE and (counts < least).any():
             i = int((counts < least).argmax())
             raise self._missing(page, f"has {counts[i]:,} bytes in {kind} {i + 1} of {n:,}, which must have {least[i]:,}")
+        most = cut.whole if compression == inflate.NONE else 4 * cut.whole + 2**20
+        if compression != inflate.NONE and (counts > most).any():
+            raise self._missing(page, f"has {counts.max():,} bytes in a {kind}, whose pixels take {cut.whole:,}")
+        counts = np.minimum(counts, most)
         order = np.argsort(offsets, kind="stable")
-        ends = (offsets + (least if compression == inflate.NONE else counts))[order]
+        ends = (offsets + counts)[order]
         if (ends[:-1] > offsets[order][1:]).any():
             raise self._missing(page, f"has {kind}s that lie on top of each other")
         return _Segments(offsets, counts, cut.whole, least, (cut.width, cut.length), codes)
@@ -214,7 +234,7 @@ class _Reader:
         template, is_ours = self._template(page, segments, first)
         located = (segments.offsets.tolist(), segments.counts.tolist(), segments.least.tolist())
         for i, (offset, count, least) in enumerate(zip(*located, strict=True)):
-            data = self._read(offset, min(count, segments.whole) if compression == inflate.NONE else count)
+            data = self._read(offset, count)
             try:
                 if is_ours:
                     data = inflate.inflate(compression, data, least, segments.whole)

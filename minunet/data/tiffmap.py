@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ KEPT = {  # what pixels and axes depend on; nothing else is looked at by anyone
     254, 255, 256, 257, 258, 259, 262, 266, 270, 273, 274, 277, 278, 279, 284, 292, 293, 305, 317, 320, 322, 323, 324, 325,
     SUBIFDS, 338, 339, 340, 341, 347, 530, 531, 532, 32997, 32998, UIC2, 34361, 34362, 34386,
 }  # fmt: skip
+MAX_BYTES = 2**28  # of all directories with what they place elsewhere: a file may have holes, and be a terabyte of nothing
+FIRST = "page 1"
+LONG_TEXT = 4096  # bytes; the descriptions of a microscope's later pages may be longer, and are left alone
 DAMAGED = "save it anew from its source"
 
 
@@ -73,8 +76,11 @@ class Directory(NamedTuple):
 
     def number(self, code: int, default: int) -> int:
         """Return a tag's first number, as Python counts: without an end."""
-        found = self.numbers(code)
-        return default if found is None else int(found[0])
+        tag = self.tags.get(code)
+        if tag is None or tag.type not in WHOLE or not tag.n:
+            return default
+        order: Literal["little", "big"] = "little" if self.layout.order == "<" else "big"
+        return int.from_bytes(tag.raw[: SIZES[tag.type]], order, signed=WHOLE[tag.type][0] == "i")
 
 
 class Map(NamedTuple):
@@ -96,9 +102,9 @@ class _Reader:
     def __init__(self, file: BinaryIO, path: Path, budget: Budget) -> None:
         self.file, self.path, self.budget = file, path, budget
         self.size = file.seek(0, 2)
-        self.left = self.size + 2**20  # honest directories share a few small values at most
+        self.left = min(self.size + 2**20, MAX_BYTES)  # honest directories share a few small values at most
         self.seen: set[int] = set()
-        self.known: dict[Tag, Tag] = {}
+        self.known: dict[tuple[int, int, int, bytes], Tag] = {}
         self.layout = Layout("<", False)
 
     def read(self) -> Map:
@@ -152,11 +158,17 @@ class _Reader:
         if len(raw) < n * struct.calcsize(tag_format):
             raise self._damaged(f"the directory of {name} is cut off")
         tags: dict[int, Tag] = {}
+        known = self.known  # a stack's pages have most tags in common
         for code, kind, count, value in struct.iter_unpack(tag_format, raw):
+            if code not in KEPT:
+                continue
             key = code + SECOND if code == DESCRIPTION and code in tags else code
-            if code in KEPT and key not in tags and kind in SIZES:
-                tag = self._tag(code, kind, count, value, name)
-                tags[key] = self.known.setdefault(tag, tag)  # a stack's pages have most of them in common
+            is_long = code in (DESCRIPTION, SOFTWARE) and count > LONG_TEXT and name != FIRST
+            if key not in tags and kind in SIZES and not is_long:
+                found = known.get((code, kind, count, value))
+                if found is None or found.n * SIZES[kind] > len(value):
+                    found = known[code, kind, count, value] = self._tag(code, kind, count, value, name)
+                tags[key] = found
         directory = Directory(name, self.layout, tags, [])
         below = directory.numbers(SUBIFDS)
         if below is not None and not is_below:
@@ -185,7 +197,7 @@ class _Reader:
     def _spend(self, n_bytes: int) -> None:
         self.left -= n_bytes
         if self.left < 0:
-            raise self._damaged("its directories take more bytes than the file has: they lie on top of each other")
+            raise self._damaged("its directories take more bytes than there are: they lie on top of each other, or hold too much")
 
     def _bytes(self, offset: int, n_bytes: int, name: str) -> bytes:
         self.file.seek(offset)
