@@ -31,7 +31,7 @@ HEADS = {  # how files begin, of formats that get an image's name by mistake
     b"PK\x03\x04": "ZIP", b"\x1f\x8b": "gzip", b"\x89HDF": "HDF5", b"\x93NUMPY": "NumPy", b"<!DOCTYPE": "HTML", b"<html": "HTML",
 }  # fmt: skip
 MAX_COLOURS = 8  # listed of a colour-coded mask
-COLOUR_SAMPLES = 2**24  # pixels whose colours are counted; beyond, every k-th
+COLOUR_SAMPLES = 2**22  # pixels whose colours are counted; beyond, every k-th
 BAND = 2**22  # pixels that are compared at once
 
 
@@ -190,10 +190,13 @@ def _colours(page: NDArray) -> tuple[list[tuple[float, ...]], list[float], int]:
     if width <= 8:  # a colour becomes one number, whose sorting is quick
         packed = np.zeros((len(pixels), 8), np.uint8)
         packed[:, width - 1 :: -1] = np.ascontiguousarray(pixels).view(np.uint8).reshape(len(pixels), -1)
-        _, first, counts = np.unique(packed.view(np.uint64).ravel(), return_index=True, return_counts=True)
+        values, counts = np.unique(packed.view(np.uint64).ravel(), return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:MAX_COLOURS]
+        raw = np.ascontiguousarray(values[order, None].view(np.uint8)[:, width - 1 :: -1])
+        colours = raw.view(page.dtype)
     else:
-        pixels = pixels[:: -(-len(pixels) // 2**18)]
-        _, first, counts = np.unique(pixels, axis=0, return_index=True, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:MAX_COLOURS]
-    colours = [tuple(pixels[first[i]].tolist()) for i in order]
-    return colours, (counts[order] / counts.sum()).tolist(), max(0, len(counts) - MAX_COLOURS)
+        values, counts = np.unique(pixels[:: -(-len(pixels) // 2**18)], axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:MAX_COLOURS]
+        colours = values[order]
+    shares = (counts[order] / counts.sum()).tolist()
+    return [tuple(colour) for colour in colours.tolist()], shares, max(0, len(counts) - MAX_COLOURS)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, ImageSequence, JpegImagePlugin, PngImagePlugin
 
-from .refusal import BYTES_PER_PIXEL, Budget, ImageFileError, shown
+from .refusal import Budget, ImageFileError, shown
 
 # Pillow's readers by format, rather than Image.open: that one would try the readers of forty other formats, too
 READERS: dict[str, type[ImageFile.ImageFile]] = {
@@ -33,7 +33,7 @@ TURNS = {  # an orientation tag's values: which way the array is turned
 def read_pillow(file: BinaryIO, path: Path, kind: str, palette_as_index: bool, budget: Budget) -> list[NDArray]:
     """Return the frames of a file, strictly: what is truncated is refused. `kind` is a key of READERS."""
     size = file.seek(0, 2)
-    if size > BYTES_PER_PIXEL * budget.max_pixels:  # a file may have holes: all of it is looked through below
+    if size > budget.max_bytes:  # a file may have holes: all of it is looked through below
         raise ImageFileError(
             f"{shown(path)} has {size:,} bytes, more than the {budget.max_pixels:,} pixels that are allowed can take; "
             "max_pixels (--max-pixels) allows more"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 MAX_PIXELS = 2**28  # 16,384 x 16,384, or 1,024 pages of 512 x 512: two gigabytes at most, which any machine that trains has
 BYTES_PER_PIXEL = 8  # what a pixel may take on the way to its array: RGB in 8 bits takes 7, and 4 channels of 16 bits 8
-PAGE_PIXELS = 8192  # a page counts as that many pixels at least: it takes time and memory of its own
+PAGE_PIXELS = 8192  # a page for so many pixels is allowed, since it takes time and memory of its own; and always ...
+MIN_PAGES, MIN_BYTES = 1024, 2**26  # ... so many, and so much memory
 LARGEST = 2**36  # pixels that an honest file may have at all: some 100 slides in one
 LONGEST = 150  # characters of a text that is not ours
 
@@ -26,19 +27,18 @@ class Budget:
         if not max_pixels >= 1:
             raise ValueError(f"max_pixels is {max_pixels}; it takes a number of pixels, at least 1")
         self.path, self.max_pixels = path, int(max_pixels)
-        self.max_pages = max(1, self.max_pixels // PAGE_PIXELS)
+        self.max_pages = max(MIN_PAGES, self.max_pixels // PAGE_PIXELS)
+        self.max_bytes = max(MIN_BYTES, self.max_pixels * BYTES_PER_PIXEL)
 
     def require(self, n_pages: int, n_pixels: int, n_bytes: int) -> None:
         """Refuse the file if its pages, all pixels of them, or the bytes that those take, are too many."""
         self.require_pages(n_pages)
-        counted = max(n_pixels, n_pages * PAGE_PIXELS if n_pages > 1 else 0)
-        needed = max(counted, -(-n_bytes // BYTES_PER_PIXEL))
-        if needed > self.max_pixels:
+        if n_pixels > self.max_pixels or n_bytes > self.max_bytes:
             pages = f" in {n_pages:,} pages" if n_pages > 1 else ""
             raise ImageFileError(
                 f"{shown(self.path)} would decode to {n_pixels:,} pixels{pages}, {n_bytes:,} bytes with what reading takes; "
-                f"{self.max_pixels:,} pixels and {self.max_pixels * BYTES_PER_PIXEL:,} bytes are allowed, since a small file "
-                f"can pretend to anything. {self._remedy(needed)}"
+                f"{self.max_pixels:,} pixels and {self.max_bytes:,} bytes are allowed, since a small file "
+                f"can pretend to anything. {self._remedy(max(n_pixels, -(-n_bytes // BYTES_PER_PIXEL)))}"
             )
 
     def require_pages(self, n_pages: int) -> None:

@@ -20,6 +20,7 @@ from .tiffmap import DAMAGED, DESCRIPTION, SOFTWARE, UIC2, Directory, Map, Tag, 
 PALETTE = 3
 TILE_OFFSETS, TILE_COUNTS, STRIP_OFFSETS, STRIP_COUNTS = 324, 325, 273, 279
 SCANIMAGE = (117637889).to_bytes(4, "little")  # how its metadata begin, right after the file's header
+JOINED = 2**26  # bytes that are read at once
 MAX_SEGMENTS = 2**20  # strips and tiles of all pages
 
 
@@ -142,7 +143,8 @@ class _Reader:
             raise ImageFileError(f"{shown(self.path)} holds numbers of {bits} bits; 1 to 64 are taken")
         n = sum(_shape(page) == (h, w, depth, samples) and not page.number(254, 0) & 1 for page in self.found.pages)
         self._require_bytes(n * h * w * depth * samples * -(-bits // 8), first)
-        self.budget.require(n, n * h * w * depth, n * h * w * depth * samples * -(-bits // 8))
+        if n * h * w * depth > self.budget.max_pixels:
+            self.budget.require(n, n * h * w * depth, n * h * w * depth * samples * -(-bits // 8))
 
     def _require_bytes(self, promised: int, page: Directory) -> None:
         """Compare what the headers promise, a byte or more for each number, with the bytes that are there."""
@@ -230,6 +232,7 @@ class _Reader:
     def _fill(self, plane: NDArray, page: Directory, segments: _Segments) -> None:
         """Decode the strips or tiles of a page into its place (samples, depth, rows, columns, samples)."""
         compression = _compression(page)
+        page, segments = _joined(page, segments)
         first = self._read(int(segments.offsets[0]), min(int(segments.counts[0]), 64))
         template, is_ours = self._template(page, segments, first)
         located = (segments.offsets.tolist(), segments.counts.tolist(), segments.least.tolist())
@@ -285,6 +288,19 @@ class _Reader:
     def _missing(self, page: Directory, what: str) -> ImageFileError:
         """What is not there is never taken for zeros."""
         return ImageFileError(f"{shown(self.path)} cannot be read, {page.name} {what}; {DAMAGED}, complete")
+
+
+def _joined(page: Directory, segments: _Segments) -> tuple[Directory, _Segments]:
+    """Return a page whose strips follow each other uncompressed as one of one strip: some writers make one of each row."""
+    n_bytes, cut = int(segments.least.sum()), _cut(page)
+    is_one_block = _compression(page) == inflate.NONE and segments.codes[0] == STRIP_OFFSETS and cut.planes * cut.shape[2] == 1
+    follows = segments.offsets[:-1] + segments.least[:-1] == segments.offsets[1:]
+    if not is_one_block or not follows.all() or n_bytes > JOINED or len(follows) == 0:
+        return page, segments
+    whole = np.array([n_bytes])
+    rows = Tag(4, 1, np.array([cut.shape[0]], page.layout.order + "u4").tobytes())
+    joined = segments._replace(offsets=segments.offsets[:1], counts=whole, least=whole, whole=n_bytes)
+    return page._replace(tags={**page.tags, 278: rows}), joined
 
 
 def _compression(page: Directory) -> int:
