@@ -84,7 +84,7 @@ class _Reader:
         self._require_same_pages()
         tiff, places = tiffsketch.open_sketch(self.found, self.path)
         with tiff:
-            chosen = [s for s in tiff.series if not (s.keyframe.is_reduced or s.dtype is None)]  # the others are previews
+            chosen = [s for s in tiff.series if not s.keyframe.is_reduced]  # the others are previews
             series = [self._series(s, places, is_only=len(tiff.series) == 1) for s in chosen]
         self._require_budget(series)
         located = [[self._segments(page) for page in s.pages] for s in series]
@@ -116,6 +116,11 @@ class _Reader:
                 f"{shown(self.path)} lacks {n} of {len(listed)} planes that its description speaks of; {DAMAGED}"
             )
         pages = [places[page.offset] for page in listed]
+        if key.dtype is None:
+            raise ImageFileError(
+                f"{shown(self.path)} holds numbers of {told(key.bitspersample)} bits in format {told(key.sampleformat)}; "
+                "8, 16, 32 and 64 bits are read"
+            )
         plane = int(np.prod(key.shape, dtype=object))
         planes = pages[0].tags.get(UIC2)
         if planes is not None and planes.n > 1 and is_only and len(pages) == 1:  # MetaMorph: planes without directories
