@@ -41,14 +41,18 @@ def open_sketch(found: Map, path: Path) -> tuple[Any, dict[int, Directory]]:
     """Return a TiffFile of the file's directories, and by their places in it which each is."""
     _require_sound_metadata(found, path)
     content, places = write(found.layout, found.pages)
-    flags: dict[str, Any] = {f"is_{kind}": False for kind in tifffile.TIFF.FILE_FLAGS if kind not in KINDS}
-    return tifffile.TiffFile(Sketch(content, found.size), name=path.name, _multifile=False, **flags), places
+    return tifffile.TiffFile(Sketch(content, found.size), name=path.name, _multifile=False, **_denied(KINDS)), places
 
 
 def open_page(file: io.BytesIO) -> Any:
     """Return the TiffPage of a TIFF that `with_pixels` made: for its way to unpack numbers."""
-    flags: dict[str, Any] = {f"is_{kind}": False for kind in tifffile.TIFF.FILE_FLAGS if kind != "uniform"}
-    return tifffile.TiffFile(file, _multifile=False, **flags).pages[0]
+    return tifffile.TiffFile(file, _multifile=False, **_denied({"uniform"})).pages[0]
+
+
+def _denied(kinds: set[str]) -> dict[str, Any]:
+    """Return flags by which tifffile takes a file for none of the others. Some are fixed: those ask for tags we leave out."""
+    others = sorted(set(tifffile.TIFF.FILE_FLAGS) - kinds)
+    return {f"is_{kind}": False for kind in others if not isinstance(getattr(tifffile.TiffFile, f"is_{kind}", None), property)}
 
 
 def with_pixels(directory: Directory, segments: Sequence[bytes], offsets: int, counts: int) -> io.BytesIO:
