@@ -9,7 +9,6 @@ import io
 import json
 import lzma
 import os
-import resource
 import signal
 import struct
 import sys
@@ -245,6 +244,8 @@ FILES = {  # name: what makes it, and what its refusal says
 
 def watched(path: Path, read) -> dict:
     """Return what a process of its own said of the file, with its processor time and memory; it has 8 GiB and 60 s."""
+    import resource  # not on Windows, where files are made and not watched
+
     reader, writer = os.pipe()
     if not (child := os.fork()):
         signal.alarm(60)

@@ -121,13 +121,15 @@ def test_no_other_file_is_ever_opened(tmp_path):
     Image.fromarray(np.full((8, 8), 77, np.uint8)).save(secret)
     (tmp_path / "NDTiff.index").write_bytes(b"secret.tif" * 10)
     opened: list[str] = []
-    sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+    watching = [True]  # a hook stays for ever
+    sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if watching and event == "open" else None)
     path = tmp_path / "a.tif"
     for uuid in ("urn:uuid:a", "urn:uuid:b"):
         for name in (str(secret), "secret.tif", "a.tif"):
             path.write_bytes(ome(elsewhere(name, uuid)))
             with contextlib.suppress(ImageFileError):
                 assert not any((page == 77).any() for page in read_image(path))
+    watching.clear()
     assert str(tmp_path / "a.tif") in opened and not any("secret" in name or "NDTiff" in name for name in opened)
 
 
@@ -157,6 +159,7 @@ def test_a_block_of_planes_with_one_directory(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), stack)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among files here")
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link to nothing", "link to itself", "link to a pipe"])
 def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path, monkeypatch, kind):
     path = tmp_path / "a.png"
