@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import devices, kernels, losses
 from ..data.folders import Matching, Pair, match, names, read_matched
-from ..data.images import shown
+from ..data.images import MAX_PIXELS, shown
 from ..data.labels import resolve_class_weight
 from ..data.sampling import Example, split
 from ..data.survey import LEVELS, Finding, Survey, survey
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     matching = match(
         arguments.images, arguments.masks, image_pattern=arguments.image_pattern, mask_pattern=arguments.mask_pattern
     )
-    pairs, unreadable = read_matched(flags.each(matching.pairs, "reading", arguments.quiet))
+    pairs, unreadable = read_matched(flags.each(matching.pairs, "reading", arguments.quiet), arguments.max_pixels)
     found = survey(pairs, arguments.classes)
     findings = [Finding("error", text) for text in unreadable] + _partners(matching, arguments.skip_unpaired) + found.findings
     plan, refused = (None, []) if _errors(findings) else _plan(unet, pairs, found)
@@ -239,7 +239,8 @@ def _next(arguments: argparse.Namespace, findings: Sequence[Finding], found: Sur
 
 def _command(name: str, arguments: argparse.Namespace, changes: dict[str, Any]) -> str:
     """Return a command line with the same images, masks and flags, but for the changes; defaults are left out."""
-    defaults = {"image_pattern": "*", "mask_pattern": "*", "skip_unpaired": False, "classes": None, **UNet().get_params()}
+    defaults: dict[str, Any] = {"image_pattern": "*", "mask_pattern": "*", "skip_unpaired": False, "classes": None}
+    defaults |= {"max_pixels": MAX_PIXELS, **UNet().get_params()}
     words = ["minunet", name, str(arguments.images), str(arguments.masks)]
     for flag, default in defaults.items():
         value = changes.get(flag, getattr(arguments, flag, default))

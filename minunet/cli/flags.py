@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from tqdm import tqdm
 
+from ..data.images import MAX_PIXELS
 from ..network import outlined
 from ..parameters import CHOICES, check_parameters
 from ..unet import UNet
@@ -32,11 +33,20 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--classes", type=int, nargs="+", metavar="VALUE", help="the mask values that count: each pixel is taken for the nearest"
     )
+    add_pixel_flag(group)
+
+
+def add_pixel_flag(group: argparse._ActionsContainer) -> None:
+    """Add what a file may decode to: its size on disk tells nothing of that."""
+    group.add_argument(
+        "--max-pixels", type=_pixels, default=MAX_PIXELS, metavar="N",
+        help="refuse a file of more pixels, all its pages together, before they take memory (default: %(default)s)",
+    )  # fmt: skip
 
 
 def pairing(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the data flags as `folders.read_pairs` takes them."""
-    return {name: getattr(arguments, name) for name in ("image_pattern", "mask_pattern", "skip_unpaired")}
+    return {name: getattr(arguments, name) for name in ("image_pattern", "mask_pattern", "skip_unpaired", "max_pixels")}
 
 
 def add_output_flags(parser: argparse.ArgumentParser, *, verbose: str) -> None:
@@ -96,6 +106,12 @@ def _descriptions() -> dict[str, str]:
         text = re.sub(r"\s+", " ", text).strip().rstrip(".")
         words |= {name.strip(): text for name in names.split(",")}
     return words
+
+
+def _pixels(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{json.dumps(text)} is no number of pixels, such as {4 * MAX_PIXELS}")
+    return int(text)
 
 
 def _class_weight(text: str) -> Any:

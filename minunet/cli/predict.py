@@ -47,6 +47,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true",
         help="write OUT/<stem>_probabilities.tif too: a page a class, float32, in the order of the classes",
     )  # fmt: skip
+    flags.add_pixel_flag(parser)
     parser.add_argument("--force", action="store_true", help="replace what is in OUT")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
     parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _predict(unet: UNet, path: Path, folder: Folder, arguments: argparse.Namespace) -> None:
     """Predict an image, write what was found, and tell."""
-    pages = read_image(path)
+    pages = read_image(path, max_pixels=arguments.max_pixels)
     with flags.about(shown(path)):
         probabilities = unet.predict_proba(pages)
     labels = [unet.classes_[p.argmax(axis=-1)] for p in probabilities]
@@ -106,7 +107,7 @@ def encode_labels(pages: Sequence[NDArray], classes: NDArray) -> tuple[str, byte
 def _gather(inputs: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for given in inputs:
-        if not given.exists():
+        if not given.exists() and not given.is_symlink():
             raise FileNotFoundError(f"there is no {given}")
         paths += image_files(given)[0] if given.is_dir() else [given]
     return list(dict.fromkeys(paths))

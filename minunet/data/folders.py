@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .images import FORMATS, ImageFileError, is_image, read_image, read_mask, shown
+from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, read_image, read_mask, shown
 from .labels import MAX_CLASSES
 
 PathLike = str | os.PathLike[str]
@@ -54,29 +54,34 @@ class Matching(NamedTuple):
 
 
 def load_folder(
-    images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*", skip_unpaired: bool = False
+    images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*", skip_unpaired: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[NDArray | list[NDArray], NDArray | list[NDArray]]:
     """Return the images x and the masks y of two folders (or one, or two stacks), paired by name, in the order of names.
 
     x : (N, H, W) or (N, H, W, C) where all are alike, else a list; in the files' own numbers. y : the same, less channels.
     image_pattern, mask_pattern : as in "*_manual1.gif": which files count; their `*` is the name that pairs are found by.
     skip_unpaired : leave out what has no partner, instead of refusing.
+    max_pixels : what a file may decode to, over all its pages; at most 8 bytes for each.
 
     PNG, JPEG, GIF, BMP and TIFF are read; a stack's pages are images of their own. ValueError names the files and what is
     wrong with them: no partner, several masks for one image, different sizes, unreadable, masks in colours.
     """
-    pairs = read_pairs(images, masks, image_pattern=image_pattern, mask_pattern=mask_pattern, skip_unpaired=skip_unpaired)
+    pairs = read_pairs(
+        images, masks, image_pattern=image_pattern, mask_pattern=mask_pattern, skip_unpaired=skip_unpaired, max_pixels=max_pixels
+    )
     return _stacked([pair.image for pair in pairs]), _stacked([pair.mask for pair in pairs])
 
 
 def read_pairs(
-    images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*", skip_unpaired: bool = False
+    images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*", skip_unpaired: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Pair]:
     """Return what `load_folder` returns, pair by pair, with names; all files that cannot be read are named."""
     matching = match(images, masks, image_pattern=image_pattern, mask_pattern=mask_pattern)
     if not skip_unpaired:
         require_partners(matching)
-    pairs, refused = read_matched(matching.pairs)
+    pairs, refused = read_matched(matching.pairs, max_pixels)
     if refused:
         raise ImageFileError(listed(refused, "; "))
     n_image, n_mask = len(np.unique(pairs[0].image)), len(np.unique(pairs[0].mask))
@@ -88,13 +93,13 @@ def read_pairs(
     return pairs
 
 
-def read_matched(files: Iterable[Matched]) -> tuple[list[Pair], list[str]]:
+def read_matched(files: Iterable[Matched], max_pixels: int = MAX_PIXELS) -> tuple[list[Pair], list[str]]:
     """Return the pairs that can be read, and what is wrong with each that cannot."""
     pairs: list[Pair] = []
     refused = []
     for matched in files:
         try:
-            pairs += read_pair(matched)
+            pairs += read_pair(matched, max_pixels)
         except ImageFileError as error:
             refused.append(str(error))
     return pairs, refused
@@ -113,9 +118,9 @@ def require_partners(matching: Matching) -> None:
         )
 
 
-def read_pair(matched: Matched) -> list[Pair]:
+def read_pair(matched: Matched, max_pixels: int = MAX_PIXELS) -> list[Pair]:
     """Return a pair for each page of the two files. ImageFileError where they do not fit each other, or cannot be read."""
-    images, masks = read_image(matched.image), read_mask(matched.mask)
+    images, masks = read_image(matched.image, max_pixels=max_pixels), read_mask(matched.mask, max_pixels=max_pixels)
     if len(images) != len(masks):
         raise ImageFileError(
             f"{shown(matched.image)} has {len(images)} pages, but its mask {shown(matched.mask)} {len(masks)}; "
@@ -141,7 +146,7 @@ def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_p
     """
     images, masks = Path(images), Path(masks)
     for path, role in ((images, "images"), (masks, "masks")):
-        if not path.exists():
+        if not path.exists() and not path.is_symlink():  # of a link that leads nowhere its reader tells
             raise FileNotFoundError(f"there is no {path}: {role} takes a folder of {role}, or one file")
     if images.is_dir() != masks.is_dir():
         file, folder = (masks, images) if images.is_dir() else (images, masks)
@@ -152,8 +157,11 @@ def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_p
 
 
 def image_files(folder: Path, pattern: str = "*") -> tuple[list[Path], list[Path]]:
-    """Return a folder's image files that fit the pattern, and what is no image, each in the order of names; hidden ones aside."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "Thumbs.db")))
+    """Return a folder's image files that fit the pattern, and what is no image, each in the order of names; hidden ones aside.
+
+    Links that lead nowhere, pipes and the like are among them by their names, to be refused when they are read.
+    """
+    files = sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith((".", "Thumbs.db")))
     chosen = [path for path in files if is_image(path) and _star(path, pattern) is not None]
     if not chosen:
         others = f"its {len(files)} files are named {names(files)}" if files else "it is empty"

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+
+from ..files import open_regular
+from .pillow import read_pillow
+from .refusal import MAX_PIXELS, Budget, ImageFileError, cause, shown, told
+from .tiff import read_tiff
+
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageFileError", "content", "is_image", "read_image", "read_mask", "shown"]
 
 TIFF = (".tif", ".tiff")
-FORMATS = {  # what Pillow calls the content that a name promises
-    ".png": ("PNG",), ".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".gif": ("GIF",), ".bmp": ("BMP", "DIB"),
-    ".tif": ("TIFF",), ".tiff": ("TIFF",),
+FORMATS = {  # what the content is that a name promises
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+}  # fmt: skip
+HEADS = {  # how files begin, of formats that get an image's name by mistake
+    b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
+    b"II+\0": "TIFF", b"MM\0+": "TIFF", b"RIFF": "WebP", b"%PDF": "PDF", b"8BPS": "Photoshop", b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"PK\x03\x04": "ZIP", b"\x1f\x8b": "gzip", b"\x89HDF": "HDF5", b"\x93NUMPY": "NumPy", b"<!DOCTYPE": "HTML", b"<html": "HTML",
 }  # fmt: skip
 MAX_COLOURS = 8  # listed of a colour-coded mask
-
-
-class ImageFileError(ValueError):
-    """Raised where a file cannot be used as an image or as a mask; the message names the file."""
+COLOUR_SAMPLES = 2**22  # pixels whose colours are counted; beyond, every k-th
+BAND = 2**22  # pixels that are compared at once
 
 
 def is_image(path: Path) -> bool:
     """Tell whether the name is that of an image file: PNG, JPEG, GIF, BMP or TIFF, and not a hidden one."""
     return path.suffix.lower() in FORMATS and not path.name.startswith(".")
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Return the file's name for a message: on one line, whatever is in it."""
-    name = Path(path).name
-    return name if name.isprintable() else repr(name)[1:-1]
 
 
 def content(image: NDArray) -> bytes:
@@ -41,130 +46,102 @@ def content(image: NDArray) -> bytes:
     return hashlib.sha256(kind + np.ascontiguousarray(image).tobytes()).digest()
 
 
-def read_image(path: Path) -> list[NDArray]:
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> list[NDArray]:
     """Return the pages of an image file, each (H, W) or (H, W, C), in the file's own numbers.
 
     A palette becomes colours (grey where all its colours are); an alpha channel without any transparency is dropped, and
     one with is refused. Floats must be finite. A JPEG's orientation tag is obeyed.
+    max_pixels : of all pages; what would decode to more, or to more than 8 bytes for each, is refused before it is decoded.
     """
-    return [_opaque(page, path) for page in _pages(path, palette_as_index=False)]
+    pages, may_have_alpha = _pages(path, palette_as_index=False, max_pixels=max_pixels)
+    return [_opaque(page, path, may_have_alpha) for page in pages]
 
 
-def read_mask(path: Path) -> list[NDArray]:
+def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> list[NDArray]:
     """Return the pages of a mask file, each (H, W), in the file's own numbers.
 
     A palette gives its index, unless all its colours are grey: those are the values then. Colours with equal channels are
-    grey; others are refused, listed.
+    grey; others are refused, listed. max_pixels : as `read_image` takes it.
     """
-    return [_one_channel(_opaque(page, path), path) for page in _pages(path, palette_as_index=True)]
+    pages, may_have_alpha = _pages(path, palette_as_index=True, max_pixels=max_pixels)
+    return [_one_channel(_opaque(page, path, may_have_alpha), path) for page in pages]
 
 
-def _pages(path: Path, palette_as_index: bool) -> list[NDArray]:
-    if path.is_dir():
-        raise ImageFileError(f"{shown(path)} is a folder; an image file is taken here")
-    if path.suffix.lower() not in FORMATS:
+def _pages(path: Path, palette_as_index: bool, max_pixels: int) -> tuple[list[NDArray], bool]:
+    """Return the pages, and whether the last of 2 or 4 channels is one of transparency: in a TIFF, only where it says so."""
+    if path.suffix.lower() not in FORMATS and not path.is_dir():
         raise ImageFileError(f"{shown(path)} has no image's name; {', '.join(FORMATS)} are read")
-    read = _tiff_pages if path.suffix.lower() in TIFF else _pillow_pages
+    budget = Budget(path, max_pixels)
     try:
-        pages = read(path, palette_as_index)
+        with _open(path) as file, _quiet():
+            kind = _kind(file, path)
+            if kind == "TIFF":
+                pages, may_have_alpha = read_tiff(file, path, palette_as_index, budget)
+            else:
+                pages, may_have_alpha = read_pillow(file, path, kind, palette_as_index, budget), True
     except (ImageFileError, FileNotFoundError):
         raise
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(f"{shown(path)} claims a size that may be an attack: {error}") from error
-    except PermissionError as error:
-        raise ImageFileError(f"{shown(path)} may not be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise ImageFileError(
+            f"{shown(path)} takes more memory to read than this machine gives; cut it into parts, or make it smaller"
+        ) from error
     except Exception as error:  # what the libraries raise on a damaged file is any of a dozen types
-        why = str(error).strip().splitlines() or [type(error).__name__]
-        raise ImageFileError(f"{shown(path)} cannot be read, it is damaged or incomplete: {why[0][:150]}") from error
+        raise ImageFileError(f"{shown(path)} cannot be read, it is damaged or incomplete: {cause(error)}") from error
     if not pages:
         raise ImageFileError(f"{shown(path)} holds no image")
-    return pages
+    return pages, may_have_alpha
 
 
-def _pillow_pages(path: Path, palette_as_index: bool) -> list[NDArray]:
-    """Read all frames with Pillow, strictly: what is truncated or not of the format that its name says is refused."""
+def _open(path: Path) -> BinaryIO:
+    """Open an ordinary file, without waiting for anything; what is read is then this file, whatever becomes of its name."""
     try:
-        image = Image.open(path)
-    except UnidentifiedImageError:
-        size = path.stat().st_size
-        what = "is empty" if size == 0 else f"is no {path.suffix[1:].upper()} file, nor any other image"
-        raise ImageFileError(f"{shown(path)} {what}") from None
-    with image:
-        if image.format not in FORMATS[path.suffix.lower()]:
-            raise ImageFileError(f"{shown(path)} is a {image.format} file in truth; give it the name of one, or save it anew")
-        frames = [image] if image.format == "MPO" else ImageSequence.Iterator(image)  # an MPO's others are previews
-        return [_pillow_array(frame, path, palette_as_index) for frame in frames]
-
-
-def _pillow_array(frame: Image.Image, path: Path, palette_as_index: bool) -> NDArray:
-    if frame.mode == "P" and not (palette_as_index and _is_coloured(frame)):
-        frame = frame.convert("RGBA" if "transparency" in frame.info else "RGB")
-        array = np.array(frame)
-        colours, alpha = array[..., :3], array[..., 3:]
-        if (alpha == 255).all() and (colours == colours[..., :1]).all():
-            return colours[..., 0]
-        return array
-    if frame.mode in ("CMYK", "YCbCr", "HSV", "LAB", "PA", "La", "RGBa"):
-        frame = frame.convert("RGBA" if frame.mode in ("PA", "La", "RGBa") else "RGB")
-    if frame.format == "JPEG" or path.suffix.lower() in (".jpg", ".jpeg"):
-        frame = ImageOps.exif_transpose(frame)
-    array = np.array(frame)
-    return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-
-
-def _is_coloured(frame: Image.Image) -> bool:
-    """Tell whether any colour that the palette gives to a pixel's value is not a grey."""
-    palette = np.array(frame.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-    return bool((palette != palette[:, :1]).any())
-
-
-def _tiff_pages(path: Path, palette_as_index: bool) -> list[NDArray]:
-    """Read with tifffile; what it cannot decode (LZW or JPEG without imagecodecs), and palettes, with Pillow."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            if tiff.pages.first.photometric == tifffile.PHOTOMETRIC.PALETTE:
-                return _pillow_pages(path, palette_as_index)
-            _check_tiff_size(tiff, path)
-            images = [s for s in tiff.series if not (s.keyframe.is_reduced or s.dtype is None)]  # the others are previews
-            return [page for series in images for page in _series_pages(series)]
-    except tifffile.TiffFileError as error:
-        what = "is empty" if path.stat().st_size == 0 else f"is no TIFF file, or a damaged one: {error}"
-        raise ImageFileError(f"{shown(path)} {what}") from error
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        try:
-            return _pillow_pages(path, palette_as_index)
-        except ImageFileError as refusal:
-            raise ImageFileError(f"{refusal} (tifffile may read it: pip install imagecodecs)") from error
-
-
-def _check_tiff_size(tiff: tifffile.TiffFile, path: Path) -> None:
-    """Compare what the header promises with the bytes that are there, before memory is taken for it."""
-    n_file = path.stat().st_size
-    for series in tiff.series:
-        n_bytes = int(np.prod(series.shape, dtype=object)) * series.dtype.itemsize if series.dtype else 0
-        # Deflate, the best compressor among TIFF's, never gains more than a factor of 1032.
-        compressed = series.keyframe.compression != tifffile.COMPRESSION.NONE
-        if n_bytes > (1100 if compressed else 1) * n_file + 4096:
+        return open_regular(path)
+    except IsADirectoryError:
+        raise ImageFileError(f"{shown(path)} is a folder; an image file is taken here") from None
+    except FileNotFoundError:
+        if path.is_symlink():
             raise ImageFileError(
-                f"{shown(path)} is truncated, or lies: it promises {n_bytes:,} bytes of pixels, the file has {n_file:,} in all"
-            )
+                f"{shown(path)} is a link to {told(os.readlink(path))}, which is not there; mend the link or take it away"
+            ) from None
+        raise FileNotFoundError(f"there is no {told(path)}") from None
+    except PermissionError as error:
+        raise ImageFileError(f"{shown(path)} may not be read: {error.strerror}") from error
+    except OSError as error:
+        why = error.strerror or told(str(error).replace(str(path), "it", 1))
+        why = "it is a socket; an ordinary file is taken here" if path.is_socket() else why
+        raise ImageFileError(f"{shown(path)} cannot be opened: {why}") from error
 
 
-def _series_pages(series: Any) -> list[NDArray]:
-    """Return the images of a series, channels last: of its axes, Y and X are an image's, S and C its channels."""
-    array, axes = series.asarray(), series.axes
-    channels = [i for i, axis in enumerate(axes) if axis in "SC" and array.shape[i] > 1]
-    rows, cols = axes.index("Y"), axes.index("X")
-    others = [i for i in range(array.ndim) if i not in (*channels, rows, cols)]
-    array = array.transpose(*others, rows, cols, *channels)
-    h, w = array.shape[len(others) : len(others) + 2]
-    n_channels = int(np.prod([series.shape[i] for i in channels], dtype=int))
-    return list(array.reshape(-1, h, w, n_channels) if channels else array.reshape(-1, h, w))
+def _kind(file: BinaryIO, path: Path) -> str:
+    """Return the format, as its first bytes and its name say alike."""
+    head = file.read(16)
+    promised = FORMATS[path.suffix.lower()]
+    if not head:
+        raise ImageFileError(f"{shown(path)} is empty")
+    kind = next((kind for start, kind in HEADS.items() if head.startswith(start)), None)
+    if kind == promised:
+        return kind
+    if kind is None:
+        raise ImageFileError(f"{shown(path)} is no {promised} file, nor any other image")
+    raise ImageFileError(f"{shown(path)} is a {kind} file in truth; give it the name of one, or save it anew as {promised}")
 
 
-def _opaque(page: NDArray, path: Path) -> NDArray:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Pillow and tifffile have to say of a file from the terminal: it quotes the file, and we say it ourselves."""
+    handler, loggers = logging.NullHandler(), [logging.getLogger(name) for name in ("tifffile", "PIL")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+def _opaque(page: NDArray, path: Path, may_have_alpha: bool) -> NDArray:
     """Drop an alpha channel that says nothing; refuse one that does. Refuse floats that are not finite."""
     if page.size == 0:
         raise ImageFileError(f"{shown(path)} has no pixels")
@@ -177,7 +154,7 @@ def _opaque(page: NDArray, path: Path) -> NDArray:
             f"{shown(path)} holds {len(bad)} NaN or infinite values, the first at row {row}, column {column}; "
             "replace them by numbers first"
         )
-    if page.ndim == 3 and page.shape[2] in (2, 4) and page.dtype.kind in "ui" and _has_alpha(path):
+    if page.ndim == 3 and page.shape[2] in (2, 4) and page.dtype.kind in "ui" and may_have_alpha:
         alpha = page[..., -1]
         if (alpha != alpha.flat[0]).any() or alpha.flat[0] == 0:
             raise ImageFileError(
@@ -189,26 +166,37 @@ def _opaque(page: NDArray, path: Path) -> NDArray:
     return page
 
 
-def _has_alpha(path: Path) -> bool:
-    """Tell whether the last of 2 or 4 channels is one of transparency: in a TIFF, only where it says so."""
-    if path.suffix.lower() not in TIFF:
-        return True
-    with tifffile.TiffFile(path) as tiff:
-        extra = tiff.pages.first.extrasamples
-    return any(int(sample) in (1, 2) for sample in extra)
-
-
 def _one_channel(page: NDArray, path: Path) -> NDArray:
     """Return a mask (H, W): colours with equal channels are grey."""
     if page.ndim == 2:
         return page
-    if (page == page[..., :1]).all():
+    rows = max(1, BAND // page.shape[1])
+    if all((band == band[..., :1]).all() for band in (page[i : i + rows] for i in range(0, len(page), rows))):
         return page[..., 0]
-    colours, counts = np.unique(page.reshape(-1, page.shape[2]), axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:MAX_COLOURS]
-    listed = ", ".join(f"{tuple(colours[i].tolist())} {counts[i] / counts.sum():.1%}" for i in order)
-    more = f" and {len(colours) - MAX_COLOURS} more" if len(colours) > MAX_COLOURS else ""
+    colours, shares, n_others = _colours(page)
+    listed = ", ".join(f"{colour} {share:.1%}" for colour, share in zip(colours, shares, strict=True))
+    more = f" and {n_others:,} more" if n_others else ""
     raise ImageFileError(
         f"{shown(path)} is a mask in colours ({listed}{more}); a mask takes one number a pixel: save it in grey or with a "
         "palette, one value a class"
     )
+
+
+def _colours(page: NDArray) -> tuple[list[tuple[float, ...]], list[float], int]:
+    """Return the most frequent colours, their shares, and how many others there are."""
+    step = -(-page.shape[0] * page.shape[1] // COLOUR_SAMPLES)
+    pixels = page.reshape(-1, page.shape[2])[::step]
+    width = page.shape[2] * page.dtype.itemsize
+    if width <= 8:  # a colour becomes one number, whose sorting is quick
+        packed = np.zeros((len(pixels), 8), np.uint8)
+        packed[:, width - 1 :: -1] = np.ascontiguousarray(pixels).view(np.uint8).reshape(len(pixels), -1)
+        values, counts = np.unique(packed.view(np.uint64).ravel(), return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:MAX_COLOURS]
+        raw = np.ascontiguousarray(values[order, None].view(np.uint8)[:, width - 1 :: -1])
+        colours = raw.view(page.dtype)
+    else:
+        values, counts = np.unique(pixels[:: -(-len(pixels) // 2**18)], axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:MAX_COLOURS]
+        colours = values[order]
+    shares = (counts[order] / counts.sum()).tolist()
+    return [tuple(colour) for colour in colours.tolist()], shares, max(0, len(counts) - MAX_COLOURS)

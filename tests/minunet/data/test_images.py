@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
+from minunet.data import pillow
 from minunet.data.images import ImageFileError, is_image, read_image, read_mask
 
 RNG = np.random.default_rng(0)
@@ -205,3 +206,115 @@ def test_a_name_with_a_newline_stays_on_one_line(tmp_path):
         read_image(path)
     assert r"a\nb é.png" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzma"])
+@pytest.mark.parametrize(
+    ("shape", "cut"),
+    [
+        ((37, 53), {"rowsperstrip": 5}), ((37, 53), {"rowsperstrip": 1}), ((37, 53), {"tile": (16, 32)}),
+        ((37, 53, 3), {"photometric": "rgb", "rowsperstrip": 7}), ((37, 53, 3), {"photometric": "rgb", "tile": (16, 16)}),
+        ((3, 37, 53), {"photometric": "rgb", "planarconfig": "separate", "rowsperstrip": 7}),
+        ((3, 37, 53), {"photometric": "rgb", "planarconfig": "separate", "tile": (16, 32)}),
+        ((8, 37, 53), {"photometric": "minisblack", "volumetric": True, "tile": (4, 16, 16)}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_strips_tiles_and_planes_come_back_as_they_are(tmp_path, shape, cut, dtype, compression, byteorder):
+    image = RNG.integers(0, 255, shape).astype(dtype)
+    predictor = bool(compression) and dtype != np.float32
+    tifffile.imwrite(tmp_path / "a.tif", image, byteorder=byteorder, compression=compression, predictor=predictor, **cut)
+    pages = read_image(tmp_path / "a.tif")
+    expected = [np.moveaxis(image, 0, -1)] if "planarconfig" in cut else image if "volumetric" in cut else [image]
+    np.testing.assert_array_equal(pages, expected)
+    assert pages[0].dtype == dtype and pages[0].dtype.isnative
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+def test_stacks_of_microscopes_have_their_axes(tmp_path, kind, compression):
+    stack = RNG.integers(0, 999, (2, 3, 2, 19, 21)).astype(np.uint16)
+    options = {kind: True, "metadata": {"axes": "TZCYX"}, "compression": compression, "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "a.tif", stack, **options)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), np.moveaxis(stack, 2, -1).reshape(6, 19, 21, 2))
+
+
+@pytest.mark.parametrize("is_below", [True, False])
+def test_the_smaller_levels_of_a_pyramid_are_left_out(tmp_path, is_below):
+    image = RNG.integers(0, 256, (64, 64, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(image, photometric="rgb", tile=(16, 16), subifds=2 if is_below else 0, metadata=None)
+        for step in (2, 4):
+            file.write(image[::step, ::step], photometric="rgb", tile=(16, 16), subfiletype=1, metadata=None)
+    np.testing.assert_array_equal(only(read_image(tmp_path / "a.tif")), image)
+
+
+def test_pages_of_several_sizes_are_images_of_their_own(tmp_path):
+    images = [RNG.integers(0, 256, shape, np.uint8) for shape in ((20, 21), (30, 31), (20, 21))]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for image in images:
+            file.write(image, photometric="minisblack", metadata=None)
+    pages = read_image(tmp_path / "a.tif")
+    for page, image in zip(pages, (images[0], images[2], images[1]), strict=True):  # those of one size are one series
+        np.testing.assert_array_equal(page, image)
+
+
+def test_the_channels_of_scanimage_are_channels(tmp_path):
+    """They come page after page; its own metadata lie between the header and the first directory."""
+    frames = RNG.integers(0, 999, (6, 20, 20)).astype(np.int16)
+    path = tmp_path / "a.tif"
+    options = {"photometric": "minisblack", "metadata": None, "software": "SI.hChannels.channelSave = [1;2]\n", "bigtiff": True}
+    tifffile.imwrite(path, frames, **options)
+    assert len(read_image(path)) == 6
+    raw = path.read_bytes().ljust(-(-path.stat().st_size // 8) * 8, b"\0")
+    with tifffile.TiffFile(path) as file:
+        start, n_tags = file.pages[0].offset, len(file.pages[0].tags)
+    moved = bytearray(raw + raw[start : start + 16 + 20 * n_tags])  # the first directory, to the end
+    moved[8:16] = len(raw).to_bytes(8, "little")
+    moved[16:20] = (117637889).to_bytes(4, "little")
+    path.write_bytes(moved)
+    np.testing.assert_array_equal(read_image(path), np.moveaxis(frames.reshape(3, 2, 20, 20), 1, -1))
+
+
+@pytest.mark.parametrize("ending", ["gif", "png"])
+def test_the_frames_of_an_animation_are_pages(tmp_path, ending):
+    frames = [Image.fromarray(RNG.integers(0, 256, (20, 30), np.uint8)) for _ in range(4)]
+    frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:])
+    pages = read_image(tmp_path / f"a.{ending}")
+    assert len(pages) == 4
+    np.testing.assert_array_equal(pages[0], np.array(frames[0]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_is_turned_as_pillow_turns_it(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        expected = np.array(ImageOps.exif_transpose(image))
+    page = only(read_image(tmp_path / "a.jpg"))
+    np.testing.assert_array_equal(page, expected)
+    assert page.flags.c_contiguous
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "packbits", "tiff_adobe_deflate"])
+def test_what_pillow_writes_as_tiff(tmp_path, mode, compression):
+    image = Image.fromarray(RGB).quantize(9) if mode == "P" else Image.fromarray(RGB).convert(mode)
+    image.save(tmp_path / "a.tif", compression=compression)
+    page = only(read_image(tmp_path / "a.tif"))
+    if mode == "CMYK":
+        assert page.shape[2] in (3, 4)  # Pillow's conversion, where Pillow reads it
+    elif mode in ("RGBA", "LA"):
+        np.testing.assert_array_equal(page, np.array(image)[..., :-1].squeeze())
+    else:
+        np.testing.assert_array_equal(page, np.array(image.convert("RGB") if mode == "P" else image))
+
+
+def test_a_large_image_is_copied_in_bands(tmp_path, monkeypatch):
+    monkeypatch.setattr(pillow, "BAND", 40)
+    for ending in ("png", "bmp", "gif"):
+        pixels = GREY if ending == "gif" else RGB
+        Image.fromarray(pixels).save(tmp_path / f"a.{ending}")
+        np.testing.assert_array_equal(only(read_image(tmp_path / f"a.{ending}")), pixels)

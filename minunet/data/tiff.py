@@ -1,0 +1,378 @@
+"""TIFF: which images a file holds, by its axes, and their pixels, strip after strip or tile after tile, or a refusal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import TiffImagePlugin
+
+from . import inflate, tiffsketch
+from .pillow import frame_array
+from .refusal import Budget, ImageFileError, shown, told
+from .tiffmap import DAMAGED, DESCRIPTION, SOFTWARE, UIC2, Directory, Map, Tag, read_map
+
+PALETTE = 3
+TILE_OFFSETS, TILE_COUNTS, STRIP_OFFSETS, STRIP_COUNTS = 324, 325, 273, 279
+SCANIMAGE = (117637889).to_bytes(4, "little")  # how its metadata begin, right after the file's header
+JOINED = 2**26  # bytes that are read at once
+MAX_SEGMENTS = 2**20  # strips and tiles of all pages
+
+
+class _Series(NamedTuple):
+    """Pages that are one array: its shape and axes, and tifffile's first page, which all are like."""
+
+    pages: list[Directory]
+    shape: tuple[int, ...]
+    axes: str
+    key: Any
+    n_virtual: int = 1  # planes that follow each other after the one directory there is
+
+    @property
+    def n_planes(self) -> int:
+        return len(self.pages) * self.n_virtual
+
+
+class _Segments(NamedTuple):
+    """Where the strips or tiles of a page lie, how many bytes a whole one has, and of each how many it must have."""
+
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    whole: int
+    least: NDArray[np.int64]
+    size: tuple[int, int]  # width and length
+    codes: tuple[int, int]  # of the tags with offsets and counts
+
+
+def read_tiff(file: BinaryIO, path: Path, palette_as_index: bool, budget: Budget) -> tuple[list[NDArray], bool]:
+    """Return the images of a TIFF, and whether it says that its last channel is one of transparency."""
+    found = read_map(file, path, budget)
+    if not found.pages:
+        return [], False
+    extra = found.pages[0].numbers(338)
+    is_alpha = extra is not None and bool(np.isin(extra, (1, 2)).any())
+    reader = _Reader(file, path, budget, found)
+    if found.pages[0].number(262, 0) == PALETTE:
+        return reader.with_pillow(palette_as_index), is_alpha
+    try:
+        return reader.with_tifffile(), is_alpha
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+    try:
+        return reader.with_pillow(palette_as_index), is_alpha
+    except (ImageFileError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImageFileError(
+            f"{shown(path)} cannot be read by Pillow: {told(error)} (tifffile may read it: pip install imagecodecs)"
+        ) from error
+
+
+class _Reader:
+    def __init__(self, file: BinaryIO, path: Path, budget: Budget, found: Map) -> None:
+        self.file, self.path, self.budget, self.found = file, path, budget, found
+        self.n_segments = 0
+        self.decoders: dict[Any, Any] = {}
+
+    def with_tifffile(self) -> list[NDArray]:
+        self._require_same_pages()
+        tiff, places = tiffsketch.open_sketch(self.found, self.path)
+        with tiff:
+            chosen = [s for s in tiff.series if not s.keyframe.is_reduced]  # the others are previews
+            series = [self._series(s, places, is_only=len(tiff.series) == 1) for s in chosen]
+        self._require_budget(series)
+        located = [[self._segments(page) for page in s.pages] for s in series]
+        images = []
+        for s, segments in zip(series, located, strict=True):
+            images += _images(self._array(s, segments), s.axes)
+        return images
+
+    def with_pillow(self, palette_as_index: bool) -> list[NDArray]:
+        """Read page after page, each as a file of its own."""
+        shapes = [_shape(page) for page in self.found.pages]
+        n_pixels = sum(h * w for h, w, _, _ in shapes)
+        self.budget.require(len(shapes), n_pixels, 8 * n_pixels)
+        located = [self._segments(page) for page in self.found.pages]
+        images = []
+        for page, segments in zip(self.found.pages, located, strict=True):
+            pixels = [self._read(int(o), int(n)) for o, n in zip(segments.offsets, segments.counts, strict=True)]
+            whole = tiffsketch.with_pixels(page, pixels, *segments.codes)
+            with TiffImagePlugin.TiffImageFile(whole) as frame:
+                images.append(frame_array(frame, palette_as_index))
+        return images
+
+    def _series(self, series: Any, places: dict[int, Directory], is_only: bool) -> _Series:
+        key, shape, axes = series.keyframe, tuple(int(n) for n in series.shape), series.axes
+        listed = list(series._pages)
+        if any(page is None for page in listed):
+            n = sum(page is None for page in listed)
+            raise ImageFileError(
+                f"{shown(self.path)} lacks {n} of {len(listed)} planes that its description speaks of; {DAMAGED}"
+            )
+        pages = [places[page.offset] for page in listed]
+        if key.dtype is None:
+            raise ImageFileError(
+                f"{shown(self.path)} holds numbers of {told(key.bitspersample)} bits in format {told(key.sampleformat)}; "
+                "8, 16, 32 and 64 bits are read"
+            )
+        plane = int(np.prod(key.shape, dtype=object))
+        planes = pages[0].tags.get(UIC2)
+        if planes is not None and planes.n > 1 and is_only and len(pages) == 1:  # MetaMorph: planes without directories
+            shape, axes = (planes.n, *key.shape), "I" + key.axes
+        channels = self._scanimage_channels(pages[0])
+        if series.kind in ("uniform", "generic") and channels > 1 and len(pages) % channels == 0:
+            shape, axes = (len(pages) // channels, channels, *key.shape), "IC" + key.axes
+        n, rest = divmod(int(np.prod(shape, dtype=object)), plane) if plane else (len(pages), 0)
+        is_block = len(pages) == 1 and _compression(pages[0]) == inflate.NONE  # of planes without directories
+        if rest or (n != len(pages) and not is_block):
+            raise ImageFileError(
+                f"{shown(self.path)} has {len(pages)} pages of {' x '.join(map(str, key.shape))}, but its description speaks of "
+                f"{' x '.join(map(str, shape))}; {DAMAGED}"
+            )
+        return _Series(pages, shape, axes, key, n // len(pages))
+
+    def _require_same_pages(self) -> None:
+        """Refuse a stack that is too much before tifffile makes objects of its pages: those like the first are all read."""
+        first = self.found.pages[0]
+        h, w, depth, samples = _shape(first)
+        bits = first.number(258, 1)
+        if not h * w * depth * samples:
+            raise ImageFileError(f"{shown(self.path)} has no pixels")
+        if not 1 <= bits <= 64:
+            raise ImageFileError(f"{shown(self.path)} holds numbers of {bits} bits; 1 to 64 are taken")
+        n = sum(_shape(page) == (h, w, depth, samples) and not page.number(254, 0) & 1 for page in self.found.pages)
+        self._require_bytes(n * h * w * depth * samples * -(-bits // 8), first)
+        if n * h * w * depth > self.budget.max_pixels:
+            self.budget.require(n, n * h * w * depth, n * h * w * depth * samples * -(-bits // 8))
+
+    def _require_bytes(self, promised: int, page: Directory) -> None:
+        """Compare what the headers promise, a byte or more for each number, with the bytes that are there."""
+        gain = inflate.GAIN.get(_compression(page), 0) * (8 if page.number(258, 1) < 8 else 1)
+        if gain and promised > gain * self.found.size + 4096:
+            raise ImageFileError(
+                f"{shown(self.path)} is truncated, or lies: it promises {promised:,} bytes of pixels, "
+                f"the file has {self.found.size:,} in all"
+            )
+
+    def _require_budget(self, series: Sequence[_Series]) -> None:
+        """Compare what the headers promise with the bytes that are there, and with what is allowed."""
+        n_pixels = n_bytes = n_segment = 0
+        for s in series:
+            item = s.key.dtype.itemsize
+            promised = int(np.prod(s.shape, dtype=object)) * item
+            self._require_bytes(promised, s.pages[0])
+            for page in s.pages:
+                h, w, d, _ = _shape(page)
+                n_pixels += h * w * d * s.n_virtual
+                n_segment = max(n_segment, _cut(page).whole * (-(-item * 8 // max(1, page.number(258, 1)))))
+            is_moved = "C" in s.axes or ("S" in s.axes and not s.axes.endswith("S"))  # channels become the last axis
+            n_bytes += promised * (2 if is_moved else 1)
+        self.budget.require(sum(s.n_planes for s in series), n_pixels, n_bytes + n_segment)
+
+    def _segments(self, page: Directory) -> _Segments:
+        """Return the strips or tiles of a page, all there: a missing one would be read as zeros, and be background."""
+        is_tiled, compression = TILE_OFFSETS in page.tags, _compression(page)
+        codes = (TILE_OFFSETS, TILE_COUNTS) if is_tiled else (STRIP_OFFSETS, STRIP_COUNTS)
+        cut = _cut(page)
+        n = cut.number
+        self.n_segments += n
+        allowed = max(MAX_SEGMENTS, self.budget.max_pixels // 256)
+        if self.n_segments > allowed:
+            raise ImageFileError(f"{shown(self.path)} is cut into more than {allowed:,} strips or tiles; {DAMAGED}")
+        least = cut.least()
+        offsets, counts = page.numbers(codes[0]), page.numbers(codes[1])
+        kind = "tile" if is_tiled else "strip"
+        if counts is None and compression == inflate.NONE and offsets is not None and len(offsets) == 1:
+            counts = least  # old writers leave it out where it says nothing
+        if offsets is None or counts is None or min(len(offsets), len(counts)) < n:
+            has = 0 if offsets is None or counts is None else min(len(offsets), len(counts))
+            raise self._missing(page, f"has {has:,} {kind}s and needs {n:,}")
+        offsets, counts = offsets[:n], counts[:n]
+        absent = (offsets == 0) | (counts == 0)
+        if absent.any():
+            raise self._missing(
+                page, f"has no pixels in {kind} {int(absent.argmax()) + 1} of {n:,} ({int(absent.sum()):,} are missing, as in "
+                "a sparse file of GDAL's)"
+            )  # fmt: skip
+        outside = (offsets < 8) | (counts < 0) | (offsets > self.found.size) | (counts > self.found.size - offsets)
+        if outside.any():
+            i = int(outside.argmax())
+            raise self._missing(
+                page, f"has {kind} {i + 1} of {n:,} at byte {offsets[i]:,} with {counts[i]:,} bytes, and the file has "
+                f"{self.found.size:,}: it is truncated"
+            )  # fmt: skip
+        if compression == inflate.NONE and (counts < least).any():
+            i = int((counts < least).argmax())
+            raise self._missing(page, f"has {counts[i]:,} bytes in {kind} {i + 1} of {n:,}, which must have {least[i]:,}")
+        most = cut.whole if compression == inflate.NONE else 4 * cut.whole + 2**20
+        if compression != inflate.NONE and (counts > most).any():
+            raise self._missing(page, f"has {counts.max():,} bytes in a {kind}, whose pixels take {cut.whole:,}")
+        counts = np.minimum(counts, most)
+        order = np.argsort(offsets, kind="stable")
+        ends = (offsets + counts)[order]
+        if (ends[:-1] > offsets[order][1:]).any():
+            raise self._missing(page, f"has {kind}s that lie on top of each other")
+        return _Segments(offsets, counts, cut.whole, least, (cut.width, cut.length), codes)
+
+    def _array(self, series: _Series, located: Sequence[_Segments]) -> NDArray:
+        array = np.empty((series.n_planes, *series.key.shaped), series.key.dtype)
+        plane = array[0].nbytes
+        for i in range(series.n_planes):
+            page, segments = series.pages[i // series.n_virtual], located[i // series.n_virtual]
+            if series.n_virtual > 1:
+                start = int(segments.offsets[0]) + i * plane
+                if start + plane > self.found.size:
+                    raise self._missing(page, f"is followed by fewer planes than the {series.n_virtual} of its description")
+                step = np.cumsum(segments.least) - segments.least
+                segments = segments._replace(offsets=start + step, counts=segments.least)
+            self._fill(array[i], page, segments)
+        return array.reshape(series.shape)
+
+    def _fill(self, plane: NDArray, page: Directory, segments: _Segments) -> None:
+        """Decode the strips or tiles of a page into its place (samples, depth, rows, columns, samples)."""
+        compression = _compression(page)
+        page, segments = _joined(page, segments)
+        first = self._read(int(segments.offsets[0]), min(int(segments.counts[0]), 64))
+        template, is_ours = self._template(page, segments, first)
+        located = (segments.offsets.tolist(), segments.counts.tolist(), segments.least.tolist())
+        for i, (offset, count, least) in enumerate(zip(*located, strict=True)):
+            data = self._read(offset, count)
+            try:
+                if is_ours:
+                    data = inflate.inflate(compression, data, least, segments.whole)
+                elif compression in inflate.PICTURES:
+                    inflate.require_picture(data, *segments.size)
+                part, (s, d, h, w, _), shape = template.decode(data, i, jpegtables=template.jpegtables)
+            except (inflate.SegmentError, tifffile.TiffFileError) as error:
+                kind = "tile" if segments.codes[0] == TILE_OFFSETS else "strip"
+                raise self._missing(page, f"is damaged: its {kind} {i + 1} of {len(segments.offsets):,} {told(error)}") from error
+            depth, length, width = plane.shape[1:4]
+            plane[s, d : d + shape[0], h : h + shape[1], w : w + shape[2]] = part[: depth - d, : length - h, : width - w]
+
+    def _template(self, page: Directory, segments: _Segments, first: bytes) -> tuple[Any, bool]:
+        """Return tifffile's page by which a strip or tile of this one is decoded, and whether we decompress it first.
+
+        first : how the first one begins: a JPEG tells there how its colours are meant.
+        """
+        places = (DESCRIPTION, SOFTWARE, STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS)
+        compression = _compression(page)
+        is_picture = compression in inflate.PICTURES
+        tags = tuple(sorted((code, tag) for code, tag in page.tags.items() if code % 2**16 not in places))
+        key = tags, first if is_picture else b""
+        if key not in self.decoders:
+            is_ours = inflate.is_inflated_here(compression)
+            if not (is_ours or is_picture or compression in inflate.BILEVEL):
+                raise ValueError(f"compression {compression} is not read by minunet without imagecodecs, or not at all")
+            if is_ours:
+                none = Tag(3, 1, np.array([1], page.layout.order + "u2").tobytes())
+                page = page._replace(tags={**page.tags, 259: none})
+            heads = [first, *[b""] * (len(segments.offsets) - 1)]
+            self.decoders[key] = tiffsketch.open_page(tiffsketch.with_pixels(page, heads, *segments.codes)), is_ours
+        return self.decoders[key]
+
+    def _scanimage_channels(self, page: Directory) -> int:
+        """Return how many channels ScanImage saved, which come one after another as pages; 1 where it did not write the file."""
+        if self._read(16, min(4, self.found.size - 16)) != SCANIMAGE or SOFTWARE not in page.tags:
+            return 1
+        found = re.search(rb"SI\.hChannels\.channelSave = \[([0-9; ,]{1,200})\]", page.tags[SOFTWARE].raw)
+        return len(re.findall(rb"[0-9]+", found[1])) if found else 1
+
+    def _read(self, offset: int, count: int) -> bytes:
+        self.file.seek(offset)
+        data = self.file.read(count)
+        if len(data) < count:
+            raise ImageFileError(f"{shown(self.path)} became shorter while it was read")
+        return data
+
+    def _missing(self, page: Directory, what: str) -> ImageFileError:
+        """What is not there is never taken for zeros."""
+        return ImageFileError(f"{shown(self.path)} cannot be read, {page.name} {what}; {DAMAGED}, complete")
+
+
+def _joined(page: Directory, segments: _Segments) -> tuple[Directory, _Segments]:
+    """Return a page whose strips follow each other uncompressed as one of one strip: some writers make one of each row."""
+    n_bytes, cut = int(segments.least.sum()), _cut(page)
+    is_one_block = _compression(page) == inflate.NONE and segments.codes[0] == STRIP_OFFSETS and cut.planes * cut.shape[2] == 1
+    follows = segments.offsets[:-1] + segments.least[:-1] == segments.offsets[1:]
+    if not is_one_block or not follows.all() or n_bytes > JOINED or len(follows) == 0:
+        return page, segments
+    whole = np.array([n_bytes])
+    rows = Tag(4, 1, np.array([cut.shape[0]], page.layout.order + "u4").tobytes())
+    joined = segments._replace(offsets=segments.offsets[:1], counts=whole, least=whole, whole=n_bytes)
+    return page._replace(tags={**page.tags, 278: rows}), joined
+
+
+def _compression(page: Directory) -> int:
+    return page.number(259, inflate.NONE)
+
+
+def _shape(page: Directory) -> tuple[int, int, int, int]:
+    """Return a page's rows, columns, depth and samples."""
+    h, w, d, s = (max(0, page.number(code, default)) for code, default in ((257, 0), (256, 0), (32997, 1), (277, 1)))
+    return h, w, d, s
+
+
+class _Cut(NamedTuple):
+    """How a page is cut into strips or tiles: rows and columns and layers of one, bits of a pixel, planes of samples."""
+
+    length: int
+    width: int
+    layers: int
+    n_bits: int
+    planes: int
+    shape: tuple[int, int, int]  # the page's rows, columns and layers
+
+    @property
+    def whole(self) -> int:
+        """Bytes of a whole one, without compression."""
+        return self.layers * self.length * -(-self.width * self.n_bits // 8)
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """How many there are over layers, rows and columns."""
+        h, w, d = self.shape
+        return -(-d // self.layers), -(-h // self.length), -(-w // self.width)
+
+    @property
+    def number(self) -> int:
+        deep, down, across = self.numbers
+        return deep * down * across * self.planes
+
+    def least(self) -> NDArray[np.int64]:
+        """Return what each must have: a writer may leave out what lies beyond the image."""
+        h, w, d = self.shape
+        deep, down, across = (np.arange(n) for n in self.numbers)
+        rows = np.minimum(self.length, h - self.length * down)
+        columns = -(-np.minimum(self.width, w - self.width * across) * self.n_bits // 8)
+        layers = np.minimum(self.layers, d - self.layers * deep)
+        return np.tile((layers[:, None, None] * rows[:, None] * columns).ravel(), self.planes)
+
+
+def _cut(page: Directory) -> _Cut:
+    h, w, depth, samples = _shape(page)
+    is_planar = page.number(284, 1) == 2 and samples > 1
+    bits = page.numbers(258)
+    n_bits = 1 if bits is None else int(bits[0]) * samples if len(bits) < samples else int(bits[:samples].sum())
+    n_bits, planes = (n_bits // samples, samples) if is_planar else (n_bits, 1)
+    if TILE_OFFSETS in page.tags:
+        width, length, layers = (max(1, page.number(code, 1)) for code in (322, 323, 32998))
+    else:
+        length, width, layers = min(max(1, page.number(278, h)), max(1, h)), max(1, w), 1
+    return _Cut(length, width, layers, n_bits, planes, (h, w, depth))
+
+
+def _images(array: NDArray, axes: str) -> list[NDArray]:
+    """Return the images of a series, channels last: of its axes, Y and X are an image's, S and C its channels."""
+    channels = [i for i, axis in enumerate(axes) if axis in "SC" and array.shape[i] > 1]
+    rows, cols = axes.index("Y"), axes.index("X")
+    others = [i for i in range(array.ndim) if i not in (*channels, rows, cols)]
+    n_channels = int(np.prod([array.shape[i] for i in channels], dtype=int))
+    array = array.transpose(*others, rows, cols, *channels)
+    h, w = array.shape[len(others) : len(others) + 2]
+    return list(array.reshape(-1, h, w, n_channels) if channels else array.reshape(-1, h, w))
