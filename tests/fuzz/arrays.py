@@ -128,4 +128,6 @@ def close(found: Any, expected: Any, tolerance: float = 1e-4) -> bool:
     both = finite & np.isfinite(found)
     # A Winograd tile may spread what is not finite to its neighbours, never lose it.
     spread = not finite.all() or both.all()
-    return bool(spread and not np.isfinite(found[~finite]).any() and (np.abs(found[both] - expected[both]) <= tolerance * scale).all())
+    return bool(
+        spread and not np.isfinite(found[~finite]).any() and (np.abs(found[both] - expected[both]) <= tolerance * scale).all()
+    )

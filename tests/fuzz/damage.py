@@ -45,4 +45,6 @@ def flip(data: bytearray, at: int, source: Source) -> None:
 
 def put_integer(data: bytearray, at: int, width: int, number: int, order: str) -> None:
     """Write an integer of so many bytes, what does not fit cut off, over those that are there."""
-    data[at : at + width] = (number % 2 ** (8 * width)).to_bytes(width, "big" if order == "big" else "little")[: max(0, len(data) - at)]
+    data[at : at + width] = (number % 2 ** (8 * width)).to_bytes(width, "big" if order == "big" else "little")[
+        : max(0, len(data) - at)
+    ]

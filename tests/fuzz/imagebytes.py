@@ -35,7 +35,8 @@ def seeds() -> tuple[Seed, ...]:
     palette = rgb.quantize(7)
     frames = {"save_all": True, "append_images": [Image.fromarray(GREY[::-1].copy())]}
     pillow: list[tuple[str, str, Image.Image, dict[str, Any]]] = [
-        ("png", ".png", grey, {}), ("rgb", ".png", rgb, {}), ("palette", ".png", palette, {}), ("bits", ".png", grey.convert("1"), {}),
+        ("png", ".png", grey, {}), ("rgb", ".png", rgb, {}), ("palette", ".png", palette, {}),
+        ("bits", ".png", grey.convert("1"), {}),
         ("deep", ".png", Image.fromarray(GREY.astype(np.uint16) * 200), {}), ("alpha", ".png", rgb.convert("RGBA"), {}),
         ("apng", ".png", grey, frames), ("jpeg", ".jpg", grey, {}), ("progressive", ".jpg", rgb, {"progressive": True}),
         ("cmyk", ".jpg", rgb.convert("CMYK"), {}), ("gif", ".gif", palette, {}), ("frames", ".gif", grey, frames),
@@ -56,16 +57,17 @@ def _tiffs() -> list[tuple[str, np.ndarray, dict[str, Any]]]:
         ("planes", np.moveaxis(COLOUR, -1, 0), {"planarconfig": "separate", "photometric": "rgb"} | plain),
         ("deflate", deep, {"compression": "zlib", "predictor": True, "rowsperstrip": 8} | plain),
         ("tileddeflate", COLOUR, {"compression": "zlib", "tile": (16, 16), "photometric": "rgb"} | plain),
-        ("big-endian", deep, {"byteorder": ">"} | plain), ("bigtiff", GREY.astype(np.float32) / 7, {"bigtiff": True, "rowsperstrip": 5} | plain),
+        ("big-endian", deep, {"byteorder": ">"} | plain),
+        ("bigtiff", GREY.astype(np.float32) / 7, {"bigtiff": True, "rowsperstrip": 5} | plain),
         ("imagej", stack, {"imagej": True}), ("shaped", stack, {}), ("ome", stack, {"ome": True, "metadata": {"axes": "ZYX"}}),
         ("other file", GREY, {"description": OME_OF_TWO_FILES, "metadata": None}), ("bool", GREY > 128, plain),
     ]  # fmt: skip
 
 
 OME_OF_TWO_FILES = (
-    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:a"><Image ID="Image:0"><Pixels '
-    'ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="18" SizeY="20" SizeZ="2" SizeC="1" SizeT="1"><TiffData IFD="0" FirstZ="0" '
-    'PlaneCount="1"><UUID FileName="fuzz.tif">urn:uuid:a</UUID></TiffData><TiffData IFD="0" FirstZ="1" PlaneCount="1">'
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:a"><Image ID="Image:0">'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="18" SizeY="20" SizeZ="2" SizeC="1" SizeT="1">'
+    '<TiffData IFD="0" FirstZ="0" PlaneCount="1"><UUID FileName="fuzz.tif">urn:uuid:a</UUID></TiffData><TiffData IFD="0" FirstZ="1" PlaneCount="1">'
     '<UUID FileName="secret.tif">urn:uuid:b</UUID></TiffData></Pixels></Image></OME>'
 )
 
@@ -125,7 +127,9 @@ def edited_png(data: bytes, source: Source) -> bytes:
         i, kind = source.below(len(chunks)), source.below(7)
         name, content = chunks[i]
         if kind <= 1:
-            put_integer(chunks[0][1], *source.choice(((0, 4), (4, 4), (8, 1), (9, 1), (10, 1), (11, 1), (12, 1))), source.edge(), "big")
+            put_integer(
+                chunks[0][1], *source.choice(((0, 4), (4, 4), (8, 1), (9, 1), (10, 1), (11, 1), (12, 1))), source.edge(), "big"
+            )
         elif kind == 2 and len(chunks) > 1:
             del chunks[i]
         elif kind == 3:
@@ -136,7 +140,9 @@ def edited_png(data: bytes, source: Source) -> bytes:
             pixels = zlib.compress(bytes(source.choice((0, 1, 10, 379, 380, 381, 5000, 10**6))))
             chunks[i] = (name, bytearray(pixels))
         else:
-            new = source.choice((b"tRNS", b"PLTE", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"gAMA", b"eXIf"))
+            new = source.choice(
+                (b"tRNS", b"PLTE", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"gAMA", b"eXIf")
+            )
             chunks.insert(source.below(len(chunks) + 1), (new, bytearray(source.take(source.below(30)))))
     return data[:8] + b"".join(_chunk(name, bytes(content)) for name, content in chunks)
 
@@ -173,7 +179,13 @@ def edited_gif(data: bytes, source: Source) -> bytes:
     for _ in range(source.between(1, 3)):
         frame, kind = source.choice(frames or [13]), source.below(5)
         if kind <= 2:
-            put_integer(result, source.choice((6, 8, 10, frame + 1, frame + 3, frame + 5, frame + 7, frame + 9)), 2, source.edge(), "little")
+            put_integer(
+                result,
+                source.choice((6, 8, 10, frame + 1, frame + 3, frame + 5, frame + 7, frame + 9)),
+                2,
+                source.edge(),
+                "little",
+            )
         elif kind == 3:
             result[-1:-1] = data[frame:-1] * source.choice((1, 2, 10, 50))
         else:

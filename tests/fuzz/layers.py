@@ -16,7 +16,26 @@ SECONDS = 5.0  # of the processor, that a case may take
 MEMORY = 2**32  # bytes that it may take: more than there are, as honest sizes may take anything
 # Sizes of windows, strides and paddings: those that are served, and those that nothing can serve. None between: it would be slow.
 SMALL = (1, 2, 3, 2, 1, 4)
-ODD = (0, -1, -3, 2**15 + 1, 2**31, 2**63, 2**64 + 1, 10**30, True, 1.5, "2", None, float("nan"), (1,), (1, 2, 3), (1, -1), (2, 1), [1, 2])
+ODD = (
+    0,
+    -1,
+    -3,
+    2**15 + 1,
+    2**31,
+    2**63,
+    2**64 + 1,
+    10**30,
+    True,
+    1.5,
+    "2",
+    None,
+    float("nan"),
+    (1,),
+    (1, 2, 3),
+    (1, -1),
+    (2, 1),
+    [1, 2],
+)
 REFUSALS = (ValueError, MemoryError)
 Case = tuple[Callable[[], Any], Callable[[], Any], tuple[Any, ...]]
 
@@ -154,8 +173,10 @@ def conv_transpose2d(field: Field, source: Source) -> Any:
     options = {"stride": _size(source), "padding": _padding(source), "output_padding": _padding(source)}
     arrays = [field.array((n, h, w, c), dtype), field.array((r, s, k, c), dtype), field.array((k,), dtype)]
     try:
-        sizes = [(a - 1) * options["stride"] - 2 * options["padding"] + b + options["output_padding"] for a, b in ((h, r), (w, s))]
-        fits = 0 < min(sizes) and max(sizes) < 100
+        sizes = [
+            (a - 1) * options["stride"] - 2 * options["padding"] + b + options["output_padding"] for a, b in ((h, r), (w, s))
+        ]
+        fits = min(sizes) > 0 and max(sizes) < 100
         out = _out(field, source, (n, *sizes, k), dtype, arrays) if fits else None
     except (TypeError, ValueError, OverflowError):
         out = None
@@ -194,7 +215,13 @@ def concat_skip(field: Field, source: Source) -> Any:
 def cross_entropy(field: Field, source: Source) -> Any:
     shape, dtype = _image(source), _dtype(source)
     labels = field.array(shape[:3], source.choice(("i8", "i4", "u1")))
-    if isinstance(labels, np.ndarray) and labels.size and labels.dtype.kind == "i" and labels.flags.writeable and source.once_in(2):
+    if (
+        isinstance(labels, np.ndarray)
+        and labels.size
+        and labels.dtype.kind == "i"
+        and labels.flags.writeable
+        and source.once_in(2)
+    ):
         labels[...] %= shape[3]
         if source.once_in(8):
             labels.flat[0] = source.choice((-1, shape[3], 2**31 - 1, -(2**31)))
@@ -203,9 +230,15 @@ def cross_entropy(field: Field, source: Source) -> Any:
     if source.once_in(3):
         options["ignore_index"] = source.choice((0, 1, -1, 255, 2**70, None, "x"))
     if source.once_in(3):
-        options["class_weight"] = source.choice(([1.0] * shape[3], [1.0], [-1.0] * shape[3], [float("nan")] * shape[3], "x", 1e300))
+        options["class_weight"] = source.choice(
+            ([1.0] * shape[3], [1.0], [-1.0] * shape[3], [float("nan")] * shape[3], "x", 1e300)
+        )
     if source.once_in(3):
-        return Op(lambda x, y, w: losses.softmax_cross_entropy(x, y, weights=w, **options), None), [*arrays, field.array(shape[:3], dtype)], None
+        return (
+            Op(lambda x, y, w: losses.softmax_cross_entropy(x, y, weights=w, **options), None),
+            [*arrays, field.array(shape[:3], dtype)],
+            None,
+        )
     return Op(losses.softmax_cross_entropy, None, **options), arrays, None
 
 
@@ -217,15 +250,21 @@ def layer(field: Field, source: Source) -> Any:
     rng = np.random.default_rng(3)
     if kind == 0:
         k = k if not isinstance(k, int) or k < 2**12 else 2**62  # a network of a million channels could be built, slowly
-        made: Any = layers.Conv2d(c, k, source.choice(SMALL), stride=_size(source), padding=_padding(source), rng=rng, dtype=dtype)
+        made: Any = layers.Conv2d(
+            c, k, source.choice(SMALL), stride=_size(source), padding=_padding(source), rng=rng, dtype=dtype
+        )
     elif kind == 1:
-        made = layers.ConvTranspose2d(c, source.choice((1, 3, 8)), source.choice(SMALL), stride=_size(source), rng=rng, dtype=dtype)
+        made = layers.ConvTranspose2d(
+            c, source.choice((1, 3, 8)), source.choice(SMALL), stride=_size(source), rng=rng, dtype=dtype
+        )
     elif kind == 2:
         made = layers.MaxPool2d(_size(source), None if source.once_in(2) else _size(source))
     elif kind == 3:
         made = layers.GroupNorm(c, _size(source), dtype=dtype)
     else:
-        made = layers.Sequential(layers.Conv2d(c, 3, 3, padding=1, rng=rng, dtype=dtype), layers.ReLU(), layers.Conv2d(3, 2, 1, rng=rng, dtype=dtype))
+        made = layers.Sequential(
+            layers.Conv2d(c, 3, 3, padding=1, rng=rng, dtype=dtype), layers.ReLU(), layers.Conv2d(3, 2, 1, rng=rng, dtype=dtype)
+        )
     if source.once_in(8) and made.parameters and kind != 4:
         name = source.choice(list(made.parameters))
         made.parameters[name] = field.array(made.parameters[name].shape, source.choice(("f4", "f8")))

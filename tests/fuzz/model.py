@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
 import zlib
 from functools import cache
@@ -40,9 +39,7 @@ def written(file: bytes) -> Path:
 
 @cache
 def _folder() -> Path:
-    """Return a folder in memory, if there is one: a disk would be asked a thousand times a second."""
-    memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="fuzz-model-", dir=memory if os.access(memory, os.W_OK) else None))
+    return Path(tempfile.mkdtemp(prefix="fuzz-model-"))
 
 
 def judge(path: Path, file: bytes, which: int, may_differ: bool) -> tuple[str, str]:
@@ -62,8 +59,12 @@ def judge(path: Path, file: bytes, which: int, may_differ: bool) -> tuple[str, s
 
 def state(unet: minunet.UNet) -> dict[str, Any]:
     """Return all that a model is, to be compared."""
-    learned = {name: value for name, value in vars(unet).items() if name.endswith("_") and name not in ("network_", "normalizer_")}
-    arrays = {name: (value.tolist(), value.dtype.str) if isinstance(value, np.ndarray) else value for name, value in learned.items()}
+    learned = {
+        name: value for name, value in vars(unet).items() if name.endswith("_") and name not in ("network_", "normalizer_")
+    }
+    arrays = {
+        name: (value.tolist(), value.dtype.str) if isinstance(value, np.ndarray) else value for name, value in learned.items()
+    }
     arrays |= {"parameters": unet.get_params(), "normalizer": unet.normalizer_.to_dict(), "config": unet.network_.config}
     return {name: repr(value) for name, value in arrays.items()} | {"weights": unet.network_.flat.tobytes()}
 
@@ -129,7 +130,9 @@ def demand_sound(unet: minunet.UNet) -> None:
         shapes = (normalizer.low.shape, normalizer.high.shape)
         demand(set(shapes) == {(unet.n_channels_in_,)}, "the normalizer has a number for each channel", shapes)
         finite = np.isfinite(normalizer.low).all() and np.isfinite(normalizer.high).all()
-        demand(finite and (normalizer.low <= normalizer.high).all(), "the normalizer's numbers are finite and ordered", normalizer)
+        demand(
+            finite and (normalizer.low <= normalizer.high).all(), "the normalizer's numbers are finite and ordered", normalizer
+        )
     for name in ("base_channels", "depth", "padding", "dropout", "block", "algorithm"):
         both = unet.get_params()[name], unet.network_.config[name]
         demand(same(*both), f"estimator and network agree on {name}", both)
@@ -147,4 +150,6 @@ def demand_predicts(unet: minunet.UNet) -> None:
         sentence(str(error))
         return
     demand(p.shape == (8, 8, len(unet.classes_)), "there is a probability for each class", p.shape)
-    demand(np.isfinite(p).all() and math.isclose(float(p.sum()), 64, rel_tol=1e-3), "probabilities are finite, and add up to 1", p)
+    demand(
+        np.isfinite(p).all() and math.isclose(float(p.sum()), 64, rel_tol=1e-3), "probabilities are finite, and add up to 1", p
+    )

@@ -16,15 +16,33 @@ from fuzz.source import Source
 
 METADATA = "__metadata__"
 INSIDE = ("network", "model")  # metadata that is JSON inside JSON
-NAMES = ("", "format", "a\nb", "\x1b[31mred", "\u202e", "\ud800", "x" * 300, "__metadata__", "../x", "head.weight", "classes", "é" * 40)
+NAMES = (
+    "",
+    "format",
+    "a\nb",
+    "\x1b[31mred",
+    "\u202e",
+    "\ud800",
+    "x" * 300,
+    "__metadata__",
+    "../x",
+    "head.weight",
+    "classes",
+    "é" * 40,
+)
 HOSTILE: tuple[Any, ...] = (
-    None, True, False, [], {}, [[]], 0, 1, -1, 0.5, -0.0, 1e308, 5e-324, float("nan"), float("inf"), -float("inf"), "", "x", "0", "nan",
-    "float16", "U268435455", "V2147483647", "M8[s]", "(500000000,)i4", "O", "uint8", "F16", "/etc/passwd", "\x1b]0;x\x07", "\x00", "\u2028",
-    "\ud800", "x" * 3000, ["a", 1], {"a": 1}, [0, 0], [255, 0], [1, 0.5], [float("nan")], [[0, 1], [2, 3]], list(range(300)), [2**63],
+    None, True, False, [], {}, [[]], 0, 1, -1, 0.5, -0.0, 1e308, 5e-324, float("nan"), float("inf"), -float("inf"), "", "x", "0",
+    "nan",
+    "float16", "U268435455", "V2147483647", "M8[s]", "(500000000,)i4", "O", "uint8", "F16", "/etc/passwd", "\x1b]0;x\x07",
+    "\x00", "\u2028",
+    "\ud800", "x" * 3000, ["a", 1], {"a": 1}, [0, 0], [255, 0], [1, 0.5], [float("nan")], [[0, 1], [2, 3]], list(range(300)),
+    [2**63],
 )  # fmt: skip
 RAW = (
-    "1" + "0" * 400, "1" + "0" * 5000, "1e999", "-1e999", "1E400", "00", "0x10", "[" * 200 + "]" * 200, "[" * 2000, '{"a":' * 500 + "1" + "}" * 500,
-    "NaN", "-Infinity", '"\\ud800"', '"\\u0000"', "1 2", "", "//", "'x'", "[1,]", '{"a":1,"a":2}', "1.0", "1e2", "-0", '"unclosed',
+    "1" + "0" * 400, "1" + "0" * 5000, "1e999", "-1e999", "1E400", "00", "0x10", "[" * 200 + "]" * 200, "[" * 2000,
+    '{"a":' * 500 + "1" + "}" * 500,
+    "NaN", "-Infinity", '"\\ud800"', '"\\u0000"', "1 2", "", "//", "'x'", "[1,]", '{"a":1,"a":2}', "1.0", "1e2", "-0",
+    '"unclosed',
 )  # fmt: skip
 
 
@@ -222,9 +240,15 @@ def damaged_text(data: bytes, source: Source) -> bytes:
         if kind == 0:
             text[at:at] = source.choice(RAW).encode()
         elif kind == 1:
-            text[at : at + 1] = source.choice((b"\x00", b"\n", b"\x1b", b"\xff", b'"', b"\\", b",", b":", b"{", b"]", b"\xed\xa0\x80", b""))
+            text[at : at + 1] = source.choice(
+                (b"\x00", b"\n", b"\x1b", b"\xff", b'"', b"\\", b",", b":", b"{", b"]", b"\xed\xa0\x80", b"")
+            )
         elif kind == 2:
-            text = text.replace(*source.choice(((b"0", b"-0"), (b"1", b"1.0"), (b"{", b"[", 1), (b",", b" ,\t\r\n"), (b"shape", b"shap\\u0065", 1))))
+            text = text.replace(
+                *source.choice(
+                    ((b"0", b"-0"), (b"1", b"1.0"), (b"{", b"[", 1), (b",", b" ,\t\r\n"), (b"shape", b"shap\\u0065", 1))
+                )
+            )
         elif kind == 3:
             end = at + source.below(200)
             text[at:at] = text[at:end]

@@ -46,6 +46,7 @@ class Tally:
     longest: float = 0.0
     memory: int = 0
     next_case: int = 0
+    cold: bool = False
     messages: set[str] = field(default_factory=set)
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -89,7 +90,9 @@ def main() -> int:
     for tally in tallies.values():
         for kind, record in tally.failures.items():
             print(f"\n{tally.target}: {kind}, {record['count']} times, first in case {record['case']} of seed {options.seed}")
-            print(f"    {record['error'][:600]}\n    again: python -m fuzz.run --target {tally.target} --data {record['data'] or '...'}")
+            print(
+                f"    {record['error'][:600]}\n    again: python -m fuzz.run --target {tally.target} --data {record['data'] or '...'}"
+            )
             if options.traces:
                 print(record["trace"][-1500:])
     return 1 if failed else 0
@@ -110,6 +113,11 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": paths, "MINUNET_NUM_THREADS": "1", "MALLOC_PERTURB_": "165", "PYTHONHASHSEED": "0"}
 
 
+def room() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for a worker, in memory if there is such: a disk would be asked a thousand times a second."""
+    return tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+
+
 def _slice(tally: Tally, seed: str, seconds: float) -> None:
     """Let workers judge cases for so long; where one dies, the next goes on behind the case that killed it."""
     end = time.monotonic() + seconds
@@ -121,11 +129,19 @@ def _slice(tally: Tally, seed: str, seconds: float) -> None:
 
 def work(tally: Tally, arguments: list[str], seed: str) -> bool:
     """Run one worker. Add what it did and found to the tally, and tell whether it came to its end."""
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
+    with room() as place:
         folder = Path(place)
         state = State(folder / "state", fresh=True)
-        state.write(case=tally.next_case)
-        command = [sys.executable, "-m", "fuzz.worker", tally.target, str(folder), *arguments]
+        state.write(case=(first := tally.next_case))
+        command = [
+            sys.executable,
+            "-m",
+            "fuzz.worker",
+            tally.target,
+            str(folder),
+            *arguments,
+            *(["--cold"] if tally.cold else []),
+        ]
         with (folder / "output").open("w") as output:
             started = time.monotonic()
             own = environment() | {"TMPDIR": place}
@@ -139,11 +155,14 @@ def work(tally: Tally, arguments: list[str], seed: str) -> bool:
         what = "hangs beyond Python" if stuck else f"dies of {_signal(process.returncode)}"
         errors = (folder / "errors").read_text(errors="replace") if (folder / "errors").exists() else ""
         trace = (errors or (folder / "output").read_text(errors="replace"))[-3000:]
-        if not numbers["ready"]:
-            raise SystemExit(f"the worker of {tally.target} {what} before its first case:\n{trace}")
         from fuzz.source import by_chance
+        from fuzz.worker import WARM
 
         case = int(numbers["case"])
+        if not numbers["ready"]:
+            if case >= 0 or tally.cold:
+                raise SystemExit(f"the worker of {tally.target} {what} before its first case:\n{trace}")
+            tally.cold, tally.next_case, seed, case = True, first, "warm", case + WARM
         data = by_chance(seed, tally.target, case).hex()
         _found(tally, {"kind": what, "case": case, "data": data, "error": f"the process {what}: {_where(trace)}", "trace": trace})
         return False
@@ -219,7 +238,7 @@ def _again(options: argparse.Namespace, chosen: list[str]) -> int:
     if len(chosen) != 1:
         raise SystemExit("one case is of one target: --target NAME")
     data = options.data if options.data is not None else by_chance(options.seed, chosen[0], options.case).hex()
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
+    with room() as place:
         State(Path(place) / "state", fresh=True)
         command = [sys.executable, "-m", "fuzz.worker", chosen[0], place, "--data", data]
         done = subprocess.run(command, cwd=ROOT, env=environment() | {"TMPDIR": place})

@@ -14,7 +14,8 @@ SIZE = 192  # bytes of a case by chance
 
 # Where integers break: around the powers of two that are limits somewhere, and beyond all of them.
 EDGES = (
-    0, 1, -1, 2, 3, 4, 7, 8, 15, 16, 17, 127, 128, 255, 256, 257, 32767, 32768, 65535, 65536, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1,
+    0, 1, -1, 2, 3, 4, 7, 8, 15, 16, 17, 127, 128, 255, 256, 257, 32767, 32768, 65535, 65536, 2**20, 2**24, 2**31 - 1, 2**31,
+    2**32 - 1,
     2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**30, -2, -128, -(2**15), -(2**31), -(2**31) - 1, -(2**63), -(2**63) - 1,
 )  # fmt: skip
 
@@ -63,14 +64,13 @@ class Source:
 
 def shrink(data: bytes, fails: Callable[[bytes], bool], tries: int = 400) -> bytes:
     """Return a shorter, plainer case that still fails: bytes are cut off at the end, taken out, and set to 0."""
-    size = len(data)
-    while size:
+    before, size = b"", len(data)
+    while size and tries > 0:
         for cut in (lambda d, i, n: d[:i], lambda d, i, n: d[:i] + d[i + n :], lambda d, i, n: d[:i] + bytes(n) + d[i + n :]):
             for start in range(0, len(data), size):
                 plainer = cut(data, start, min(size, len(data) - start))
-                if plainer != data and start < len(data) and tries > 0:
+                if start < len(data) and plainer != data and tries > 0:
                     tries -= 1
-                    if fails(plainer):
-                        data = plainer
-        size //= 2
+                    data = plainer if fails(plainer) else data
+        size, before = (size // 2, data) if size > 1 or data == before else (size, data)
     return data

@@ -1,7 +1,7 @@
 """What is fuzzed: for each target a module with
 
-    test_one_input(data) -> verdict, message    judges one case; raises Broken, or what should not have been raised
-    SECONDS, MEMORY                             of the processor's time, and bytes, that a case may take
+test_one_input(data) -> verdict, message    judges one case; raises Broken, or what should not have been raised
+SECONDS, MEMORY                             of the processor's time, and bytes, that a case may take
 """
 
 from __future__ import annotations

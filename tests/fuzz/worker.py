@@ -17,6 +17,7 @@ from fuzz.state import State
 from fuzz.watch import Hang, Watch, fence
 
 SHRINK_SECONDS = 3
+WARM = 20  # cases that are not judged, before the first that is
 
 
 class Worker:
@@ -53,7 +54,9 @@ class Worker:
             case += 1
 
     def _note(self, case: int) -> None:
-        self.state.write(executions=self.state.read()["executions"] + 1, refused=self.counts[REFUSED], accepted=self.counts[ACCEPTED])
+        self.state.write(
+            executions=self.state.read()["executions"] + 1, refused=self.counts[REFUSED], accepted=self.counts[ACCEPTED]
+        )
         if self.watch.seconds > self.longest:
             self.longest = self.watch.seconds
             self.state.write(longest=self.longest, longest_case=case)
@@ -77,7 +80,10 @@ class Worker:
             data = shrink(data, fails)
         self.counts = counts
         text = "".join(traceback.format_exception(error))[-3000:]
-        print(json.dumps({"case": case, "kind": kind, "data": data.hex(), "error": str(error)[:600] or repr(error), "trace": text}), flush=True)
+        print(
+            json.dumps({"case": case, "kind": kind, "data": data.hex(), "error": str(error)[:600] or repr(error), "trace": text}),
+            flush=True,
+        )
 
 
 def plain(message: str) -> str:
@@ -107,18 +113,25 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--most", type=int)
+    parser.add_argument("--cold", action="store_true", help="judge from the start: a case of the warming up is deadly")
     parser.add_argument("--data", help="this case alone, in hexadecimal digits")
+    parser.add_argument("--record", action="store_true", help="tell of it as of one among others")
     options = parser.parse_args()
     worker = Worker(options.target, options.folder)
     worker.judge(b"")  # which makes the seeds, and compiles
     fence()
-    for number in range(20):  # what is imported and kept at first use is no case's
+    for number in range(0 if options.cold else WARM):  # what is imported and kept at first use is no case's
+        worker.state.write(case=number - WARM)
         worker.judge(by_chance("warm", options.target, number))
     worker.watch.forget()
     worker.counts, worker.messages = dict.fromkeys(worker.counts, 0), set()
     worker.state.write(ready=1)
     if options.data is not None:
         error = worker.judge(data := bytes.fromhex(options.data))
+        if options.record:
+            if error is not None:
+                worker.tell(0, data, error)
+            return 0
         print(worker.counts, worker.messages)
         if error is not None:
             traceback.print_exception(error, file=sys.stdout)
