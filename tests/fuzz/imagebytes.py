@@ -67,8 +67,8 @@ def _tiffs() -> list[tuple[str, np.ndarray, dict[str, Any]]]:
 OME_OF_TWO_FILES = (
     '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:a"><Image ID="Image:0">'
     '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="18" SizeY="20" SizeZ="2" SizeC="1" SizeT="1">'
-    '<TiffData IFD="0" FirstZ="0" PlaneCount="1"><UUID FileName="fuzz.tif">urn:uuid:a</UUID></TiffData><TiffData IFD="0" FirstZ="1" PlaneCount="1">'
-    '<UUID FileName="secret.tif">urn:uuid:b</UUID></TiffData></Pixels></Image></OME>'
+    '<TiffData IFD="0" FirstZ="0" PlaneCount="1"><UUID FileName="fuzz.tif">urn:uuid:a</UUID></TiffData>'
+    '<TiffData IFD="0" FirstZ="1" PlaneCount="1"><UUID FileName="secret.tif">urn:uuid:b</UUID></TiffData></Pixels></Image></OME>'
 )
 
 

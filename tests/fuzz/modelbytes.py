@@ -118,11 +118,13 @@ def seeds() -> tuple[bytes, ...]:
     found = []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         path = Path(folder) / "model.safetensors"
+        other = {"normalize": "dataset", "block": "residual", "optimizer": "sgd"}
+        third = {"depth": 1, "padding": "valid", "class_weight": "balanced", "dropout": 0.25, "validation_fraction": 0.0}
         for x, y, settings in (
             (grey, masks.astype(np.uint8) * 255, {}),
-            (grey[..., None] + np.zeros(2, np.uint8), masks * 9 - 4 + (grey > 100), {"normalize": "dataset", "block": "residual", "optimizer": "sgd"}),
-            (grey, masks > 0, {"depth": 1, "padding": "valid", "class_weight": "balanced", "dropout": 0.25, "validation_fraction": 0.0}),
-        ):  # fmt: skip
+            (grey[..., None] + np.zeros(2, np.uint8), masks * 9 - 4 + (grey > 100), other),
+            (grey, masks > 0, third),
+        ):
             UNet(**tiny | settings).fit(x, y).save(path)
             found.append(path.read_bytes())
     return tuple(found)

@@ -62,8 +62,8 @@ class Tally:
     def row(self) -> str:
         rate = self.executions / self.seconds if self.seconds else 0.0
         return (
-            f"{self.target:10} {self.executions:>10,} {rate:>8,.0f} {self.refused:>10,} {self.accepted:>10,} {len(self.messages):>6} "
-            f"{1000 * self.longest:>9,.0f} {self.memory / 2**20:>8,.1f} {len(self.failures):>8}"
+            f"{self.target:10} {self.executions:>10,} {rate:>8,.0f} {self.refused:>10,} {self.accepted:>10,} "
+            f"{len(self.messages):>6} {1000 * self.longest:>9,.0f} {self.memory / 2**20:>8,.1f} {len(self.failures):>8}"
         )
 
 
@@ -90,9 +90,7 @@ def main() -> int:
     for tally in tallies.values():
         for kind, record in tally.failures.items():
             print(f"\n{tally.target}: {kind}, {record['count']} times, first in case {record['case']} of seed {options.seed}")
-            print(
-                f"    {record['error'][:600]}\n    again: python -m fuzz.run --target {tally.target} --data {record['data'] or '...'}"
-            )
+            print(f"    {record['error'][:600]}\n    again: python -m fuzz.run --target {tally.target} --data {record['data']}")
             if options.traces:
                 print(record["trace"][-1500:])
     return 1 if failed else 0

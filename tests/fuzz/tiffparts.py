@@ -141,7 +141,7 @@ def without_a_part(data: bytes, source: Source) -> bytes:
 
 
 def written(pages: Sequence[dict[int, tuple[int, Sequence[int] | bytes]]], data: bytes = b"", link: int | None = None) -> bytes:
-    """Return a TIFF file: each page's tags as {tag: (type, values)}, the bytes of `data` at offset 8, and the last page's link."""
+    """Return a TIFF file: each page's tags as {tag: (type, values)}, `data` at offset 8, and the last page's link."""
     out = bytearray(b"II*\0" + bytes(4) + data + bytes(len(data) % 2))
     link_at = 4
     for page in pages:
