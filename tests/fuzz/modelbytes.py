@@ -67,14 +67,26 @@ class ModelFile:
         self.raw.append(text)
         return f"@@{len(self.raw) - 1}@@"
 
-    def text(self) -> str:
+    def text(self, seal: bool = False) -> str:
         """Return the header's JSON."""
         header = self.header
         metadata = header.get(METADATA)
         if isinstance(metadata, dict):
             inside = {name: self._dumps(metadata[name]) for name in INSIDE if isinstance(metadata.get(name), (dict, list))}
-            header = header | {METADATA: metadata | inside}
+            metadata = metadata | inside
+            header = header | {METADATA: metadata | (self._sums(metadata) if seal else {})}
         return self._dumps(header)
+
+    def _sums(self, metadata: dict[str, Any]) -> dict[str, str]:
+        """Return digests that are right, as far as the file has any: made as someone would who means harm."""
+        words = [metadata[name] if isinstance(metadata.get(name), str) else "" for name in INSIDE]
+        description = "\0".join(words).encode("utf-8", "surrogatepass")
+        sums = {"sha256_description": hashlib.sha256(description), "sha256_weights": hashlib.sha256()}
+        for name, entry in sorted(self.header.items()):
+            places = entry.get("data_offsets") if isinstance(entry, dict) and name != METADATA else None
+            if isinstance(places, list) and len(places) == 2 and all(isinstance(n, int) for n in places):
+                sums["sha256_weights"].update(name.encode("utf-8", "surrogatepass") + b"\0" + self.body[slice(*places)])
+        return {name: found.hexdigest() for name, found in sums.items() if name in metadata}
 
     def _dumps(self, value: Any) -> str:
         text = json.dumps(value)
@@ -84,9 +96,14 @@ class ModelFile:
 
     def bytes(self, seal: bool = False) -> bytes:
         """Return the file, its header's length set right; `seal`: its digests, too, as far as there are any."""
-        if seal:
-            sealed(self)
-        return joined(self.text(), self.body)
+        return joined(self.text(seal), self.body)
+
+    def unseal(self) -> None:
+        """Take the digests out, and that there were any: the file becomes one of before there were."""
+        metadata = self.header[METADATA]
+        metadata["model"].pop("sealed", None)
+        for name in digests(metadata):
+            del metadata[name]
 
 
 def joined(text: str | bytes, body: bytes, length: int | None = None) -> bytes:
@@ -99,13 +116,6 @@ def joined(text: str | bytes, body: bytes, length: int | None = None) -> bytes:
 def digests(metadata: Any) -> list[str]:
     """Return the names of the metadata that guard against changes."""
     return [name for name in metadata if "sha256" in name] if isinstance(metadata, dict) else []
-
-
-def sealed(file: ModelFile) -> None:
-    """Bring the digests into line with what they are of, as someone would who means harm."""
-    metadata = file.header.get(METADATA)
-    for name in digests(metadata):
-        metadata[name] = hashlib.sha256(file.body).hexdigest()
 
 
 @cache
@@ -144,19 +154,22 @@ def mutated(source: Source) -> tuple[bytes, int, bool]:
     if kind == 7:
         return source.rest(), which, True  # libFuzzer's own bytes, whatever they are
     file = ModelFile.of(data)
+    if source.once_in(6):
+        file.unseal()
     for _ in range(source.between(1, 3)):
         edit_body(file, source) if kind == 3 else edit(file, source)
     seal = kind != 4 and not source.once_in(4)
     result = file.bytes(seal)
     if source.once_in(8):
         result = damaged(result, source, seeds())
-    return result, which, seal or digests_lost(file, which)
+    return result, which, seal or not is_sealed(file)
 
 
-def digests_lost(file: ModelFile, which: int) -> bool:
-    """Tell whether the file has no longer all the digests of its seed: then there is nothing to hold it against."""
-    before = digests(ModelFile.of(seeds()[which]).header[METADATA])
-    return not before or not set(before) <= set(digests(file.header.get(METADATA)))
+def is_sealed(file: ModelFile) -> bool:
+    """Tell whether a file says that it has digests: else there is nothing to hold it against."""
+    metadata = file.header.get(METADATA)
+    model = metadata.get("model") if isinstance(metadata, dict) else None
+    return isinstance(model, dict) and model.get("sealed") is True and bool(digests(metadata))
 
 
 def edit(file: ModelFile, source: Source) -> None:
