@@ -253,10 +253,10 @@ DESCRIPTION = {
     f"{ESTIMATOR}/n_threads": ("x", 0, -1),
     f"{ESTIMATOR}/device": ("cuda", "\x1b", 3),
     f"{ESTIMATOR}/verbose": ("x",),
-    f"{ESTIMATOR}/loss": ("os.system", 3, None),
+    f"{ESTIMATOR}/loss": ("\x1b[31m", 3, None),
     f"{ESTIMATOR}/max_epochs": (-1, "x"),
     f"{ESTIMATOR}/class_weight": ("x", [1], {"0": -1}),
-    f"{ESTIMATOR}/patch_size": (0, 2**70),
+    f"{ESTIMATOR}/patch_size": (0, -8),
     f"{ESTIMATOR}/x" + "y" * 2000: (1,),
 }
 READABLE = {

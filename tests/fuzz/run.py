@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,10 @@ def main() -> int:
         return _again(options, chosen)
     tallies = {target: Tally(target) for target in chosen}
     started = time.monotonic()
-    for target, seconds in turns(chosen, options.seconds):
-        (_guided if options.atheris else _slice)(tallies[target], options.seed, seconds)
+    turn = _guided if options.atheris else _slice
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for seconds in rounds(chosen, options.seconds * min(options.jobs, len(chosen))):
+            list(pool.map(lambda target: turn(tallies[target], options.seed, seconds[target]), seconds))  # noqa: B023
     print("\n".join([HEADINGS, *(tally.row() for tally in tallies.values())]))
     total = sum(tally.executions for tally in tallies.values())
     failed = sum(len(tally.failures) for tally in tallies.values())
@@ -96,13 +99,12 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def turns(chosen: Iterable[str], seconds: float) -> Iterable[tuple[str, float]]:
-    """Give each target its turns, round and round, and its share of the time in all."""
-    shares = {target: targets.SHARES[target] for target in chosen}
-    rounds = max(1, round(seconds / (SLICE * len(shares))))
-    for _ in range(rounds):
-        for target, share in shares.items():
-            yield target, seconds * share / sum(shares.values()) / rounds
+def rounds(chosen: Sequence[str], seconds: float) -> Iterable[dict[str, float]]:
+    """Give the targets' turns, the longest first, round and round: each has its share of the time in all."""
+    shares = dict(sorted(((target, targets.SHARES[target]) for target in chosen), key=lambda item: -item[1]))
+    n = max(1, round(seconds / (SLICE * len(shares))))
+    for _ in range(n):
+        yield {target: seconds * share / sum(shares.values()) / n for target, share in shares.items()}
 
 
 def environment() -> dict[str, str]:
@@ -249,6 +251,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--target", action="append", choices=list(targets.SHARES), help="this one; more than once for more")
     parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="in all (default: 60)")
     parser.add_argument("--seed", default="0", metavar="TEXT", help="chooses the cases: a commit's hash, say")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 2), metavar="N", help="targets at a time")
     parser.add_argument("--case", type=int, metavar="N", help="this case of the seed alone")
     parser.add_argument("--data", metavar="HEX", help="these bytes alone")
     parser.add_argument("--atheris", action="store_true", help="let coverage guide the bytes (pip install atheris)")

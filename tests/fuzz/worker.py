@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fuzz import targets
 from fuzz.judge import ACCEPTED, REFUSED, Broken
+from fuzz.plants import PLANTS
 from fuzz.source import by_chance, shrink
 from fuzz.state import State
 from fuzz.watch import Hang, Watch, fence
@@ -115,8 +116,11 @@ def main() -> int:
     parser.add_argument("--most", type=int)
     parser.add_argument("--cold", action="store_true", help="judge from the start: a case of the warming up is deadly")
     parser.add_argument("--data", help="this case alone, in hexadecimal digits")
+    parser.add_argument("--plant", help="a fault of plants.py, to be found")
     parser.add_argument("--record", action="store_true", help="tell of it as of one among others")
     options = parser.parse_args()
+    if options.plant:
+        PLANTS[options.plant].plant()
     worker = Worker(options.target, options.folder)
     worker.judge(b"")  # which makes the seeds, and compiles
     fence()
