@@ -44,7 +44,8 @@ class Field:
         elif oddity == 4:
             return self._odd(source.choice(ODD))
         elif oddity == 5:  # so many elements as there is no memory for, of which all are one
-            huge = tuple(source.choice((1, 2**7, 2**15)) for _ in shape)  # at most 2^60: NumPy makes none with more
+            n = max(1, len(shape))  # 2^46 to 2^60 elements: with fewer it would take its time, and NumPy makes none with more
+            huge = tuple(2 ** (46 // n + source.below(13 // n)) for _ in shape)
             return self._odd(as_strided(np.ones(1, dtype), huge, (0,) * len(huge), writeable=False))
         array = self.laid_out(shape, np.dtype(dtype), source.below(9) if oddity in (6, 7, 8) else 0)
         self.fill(array, source)

@@ -47,7 +47,7 @@ def _arrays(field: Field, source: Source) -> tuple[Any, Any]:
     size, dtype = source.choice((5, 16, 0, 1, 17, 1000)), source.choice(("f4", "f8"))
     param = field.array((size,), dtype)
     overlap = source.below(12)
-    if overlap >= 9 and isinstance(param, np.ndarray) and param.ndim == 1:
+    if overlap >= 9 and isinstance(param, np.ndarray) and param.ndim == 1 and param.size < 2**20:
         return (param, (param, param[::-1], np.concatenate([param, param[:1]])[1:])[overlap - 9])
     return param, field.array((size,), dtype)
 
@@ -56,7 +56,12 @@ def _meddle(optimizer: Optimizer, field: Field, source: Source, param: Any) -> N
     """Give the optimizer moments that are not its own."""
     moments = list(optimizer.moments)
     i = source.below(len(moments))
-    others = (param, moments[0], moments[i][:-1], field.array(getattr(moments[i], "shape", (1,)), "f4"), moments[i].astype("f2"))
+    own = (
+        moments[i]
+        if isinstance(moments[i], np.ndarray) and moments[i].ndim == 1 and moments[i].size < 2**20
+        else np.zeros(3, np.float32)
+    )
+    others = (param, moments[0], own[:-1], field.array(own.shape, "f4"), own.astype("f2"))
     moments[i] = source.choice(others)
     optimizer.moments = tuple(moments)
 
@@ -69,12 +74,12 @@ def _update(optimizer: Optimizer, param: Any, grad: Any, field: Field, source: S
     n_updates, n_moments = optimizer.n_updates, len(optimizer.moments)
     try:
         optimizer.update(param, grad, loss=loss)
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         field.changed()
         after = [_kept(a) for a in (param, grad, *optimizer.moments[:n_moments])]
         demand(_alike(before, after), "a refusal moves nothing")
         demand(optimizer.n_updates == n_updates, "a refusal does not count", optimizer.n_updates)
-        return REFUSED, sentence(str(error))
+        return REFUSED, sentence(str(error) or type(error).__name__)
     field.changed(param, *optimizer.moments)
     _demand_formula(optimizer, before, param, grad, loss)
     return ACCEPTED, ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-SHARES = {"model": 3, "image": 3, "optimizer": 2, "layers": 2, "cli": 1}  # of the time, by target
+SHARES = {"model": 3, "image": 3, "optimizer": 3, "layers": 2, "cli": 1}  # of the time, by target
 
 
 def load(target: str) -> ModuleType:
