@@ -55,12 +55,21 @@ def room_for(shape, dtype, at_end, beside=0):
 
 
 @contextlib.contextmanager
-def all_allocations_guarded(at_end):
-    """Let what NumPy hands out as empty, and each job's working memory, touch a guard too."""
-    from minunet.kernels.cpu import threads
+def results_guarded(at_end, least=1):
+    """Let what NumPy hands out as empty, from so many bytes up, touch a guard too."""
 
     def empty(shape, dtype=float, *args, **options):
-        return guarded(shape, dtype, at_end=at_end)
+        plain = plain_empty(shape, dtype, *args, **options)
+        return plain if plain.nbytes < least else guarded(shape, dtype, at_end=at_end)
+
+    with mock.patch.object(np, "empty", empty):
+        yield
+
+
+@contextlib.contextmanager
+def all_allocations_guarded(at_end):
+    """Let each job's working memory touch a guard, beside what NumPy hands out as empty."""
+    from minunet.kernels.cpu import threads
 
     kept = []
 
@@ -68,7 +77,7 @@ def all_allocations_guarded(at_end):
         kept.append(guarded(size, np.uint8, at_end=at_end, step=64))
         return kept[-1].__array_interface__["data"][0]
 
-    with mock.patch.object(np, "empty", empty), mock.patch.object(threads, "scratch", scratch):
+    with results_guarded(at_end), mock.patch.object(threads, "scratch", scratch):
         yield
 
 

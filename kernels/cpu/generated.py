@@ -6,11 +6,13 @@ no fast-math flag, and never touches a byte beyond what its arguments name.
     tall, narrow              C = epilogue(C or 0, + sum over taps and depth of A B), C in registers all along
     copy, copy_positive       a run of elements, all of them or those whose mask is > 0
     claim                     the next number of a counter that threads share
+    add, peek, poke, rest     what threads tell each other, in one order for all of them
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -238,6 +240,41 @@ def claim(context: Any, counter: Any) -> Any:
         return builder.atomic_rmw("add", place, number(1), "monotonic")
 
     return types.int64(types.int64), emit
+
+
+@intrinsic
+def add(context: Any, place: Any, value: Any) -> Any:
+    """Add a value to the int64 at this address; return what it was."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        return builder.atomic_rmw("add", builder.inttoptr(arguments[0], INT.as_pointer()), arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def peek(context: Any, place: Any) -> Any:
+    """Return the int64 at this address."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        return builder.load_atomic(builder.inttoptr(arguments[0], INT.as_pointer()), "seq_cst", 8)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def poke(context: Any, place: Any, value: Any) -> Any:
+    """Let the int64 at this address be a value."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Value:
+        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], INT.as_pointer()), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+rest = types.ExternalFunction("SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32())
+
 
 
 @intrinsic

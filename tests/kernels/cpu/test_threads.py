@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,8 +16,9 @@ import trainings
 
 pytest.importorskip("numba")
 
-from minunet import Network, UNet, kernels
+from minunet import Network, UNet, kernels, ops
 from minunet.kernels.cpu import threads
+from minunet.kernels.geometry import address
 
 TESTS = Path(__file__).resolve().parents[2]
 
@@ -149,38 +151,143 @@ def test_a_fitted_model_predicts_from_many_threads():
     assert in_threads([lambda image=image: unet.predict_proba(image).tobytes() for image in images]) == expected
 
 
-def test_what_fails_in_a_thread_is_raised_and_the_next_call_works():
-    """A compiled kernel raises nothing, but memory for a thread's scratch may be short."""
-    claimed, lock, helping = [], threading.Lock(), threading.Event()
+def scratch_of(n_jobs, size):
+    """Return the addresses of the scratch that the threads of a launch had, of two threads where a second one comes in time."""
+    for _ in range(100):
+        found, inside = np.zeros(n_jobs, np.int64), np.zeros(1, np.int64)
+        threads.launch(_notes_its_scratch, n_jobs, size, address(found), address(inside))
+        assert found.all()
+        if len(set(found.tolist())) > 1:
+            break
+    return sorted(set(found.tolist()))
 
-    def kernel(claims, n_jobs, scratch):
-        if threading.current_thread() is not threading.main_thread():
-            helping.set()
-            raise MemoryError("short")
-        helping.wait(60)
 
-    with kernels.threads(2), pytest.raises(MemoryError, match="short"):
-        threads.launch(kernel, 20, 0)
-
-    def whole(claims, n_jobs, scratch):
-        with lock:
-            claimed.append((n_jobs, scratch % 64))
-
-    with kernels.threads(2):
-        threads.launch(whole, 20, 100)
-    assert set(claimed) == {(20, 0)}
-    assert 1 <= len(claimed) <= 2
+@threads.jobs
+def _notes_its_scratch(job, base, found, inside):
+    threads.poke(found + 8 * job, base)
+    threads.add(inside, 1)
+    patience = 100000
+    while threads.peek(inside) < 2 and patience > 0:  # the other thread shall have one, too
+        threads.rest()
+        patience -= 1
 
 
 def test_each_thread_has_scratch_of_its_own_that_is_large_enough():
-    found, all_in = [], threading.Barrier(2)
-
-    def kernel(claims, n_jobs, scratch):
-        found.append(scratch)
-        all_in.wait(60)
-
+    if (os.cpu_count() or 1) == 1:
+        pytest.skip("one core: there is one thread")
     for size in (100, 5000, 200):
-        found.clear()
         with kernels.threads(2):
-            threads.launch(kernel, 2, size)
-        assert abs(found[0] - found[1]) >= size
+            one, other = scratch_of(2, size)
+        assert other - one >= size
+        assert one % 64 == other % 64 == 0
+
+
+def conv_bits():
+    x, w = np.random.default_rng(0).random((1, 64, 64, 16), np.float32), np.ones((3, 3, 16, 16), np.float32)
+    return ops.conv2d(x, w)[0].tobytes()
+
+
+def test_where_a_helper_has_no_memory_the_others_do_its_jobs(monkeypatch):
+    expected, plain = conv_bits(), threads.scratch
+
+    def short(size):
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError("short")
+        return plain(size)
+
+    monkeypatch.setattr(threads, "scratch", short)
+    with kernels.threads(4):
+        assert all(conv_bits() == expected for _ in range(20))
+    monkeypatch.setattr(threads, "scratch", plain)
+    with kernels.threads(2):
+        scratch_of(2, 100)  # and the helpers are there still
+
+
+def test_where_the_caller_has_no_memory_nothing_is_begun(monkeypatch):
+    def short(size):
+        raise MemoryError("short")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threads, "scratch", short)
+        with pytest.raises(MemoryError, match="short"):
+            conv_bits()
+    assert conv_bits() == conv_bits()
+
+
+def test_a_system_that_has_no_thread_to_give(monkeypatch):
+    expected = conv_bits()
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_helpers", [])
+    monkeypatch.setattr(threads, "_most", 4)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with kernels.threads(4):
+        assert conv_bits() == expected
+    assert threads._most == 0  # it is not asked again
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer that interrupts")
+def test_no_thread_writes_after_a_call_that_was_interrupted():
+    said = printed("import interrupts; interrupts.main(400, 0)")
+    assert said[1:] == ["interrupts", "survived"]
+    assert int(said[0]) >= 400
+
+
+WORKER = """
+import threading
+import trainings
+
+def work():
+    threading.main_thread().join()
+    print(trainings.digest())
+
+threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_trains_on_when_the_main_thread_has_ended(digest):
+    assert printed(WORKER) == [digest]
+
+
+DAEMONS = """
+import random, threading, time
+import numpy as np
+from minunet import Network, optim
+from minunet.training import step
+
+network, x = Network(1, 2, 8, 2), np.ones((1, 128, 128, 1), np.float32)
+step(network, optim.Adam(), x, np.zeros((1, 128, 128), int))
+
+def train():
+    while True:
+        step(network, optim.Adam(), x, np.zeros((1, 128, 128), int))
+
+def predict():
+    while True:
+        network(x)
+
+for work in (train, predict):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(random.Random({seed}).uniform(0, 0.05))
+print("over")
+"""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interpreter_ends_in_order_while_threads_train_and_predict(seed):
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run([sys.executable, "-c", DAEMONS.format(seed=seed)], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
+
+
+AT_EXIT = """
+import atexit
+atexit.register(lambda: print(trainings.digest()))  # runs after what the import registers
+import trainings
+"""
+
+
+def test_what_a_program_does_at_its_exit_may_train(digest):
+    assert printed(AT_EXIT) == [digest]
