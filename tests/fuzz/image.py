@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from minunet.data.images import ImageFileError, read_image, read_mask
 
-SECONDS = 1.0  # of the processor, that a case may take
-MEMORY = 2**29  # bytes that it may take
+SECONDS = 2.0  # of the processor, that a case may take
+MEMORY = 2**30  # bytes that it may take
 Read = Callable[[Path], list[NDArray]]
 
 

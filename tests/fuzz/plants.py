@@ -5,6 +5,8 @@ Where a guard got another name, carry the plant over.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,14 +19,15 @@ class Plant(NamedTuple):
 
 
 def _replace(module: str, name: str, value: Any) -> Callable[[], None]:
-    """Return what puts another function in the place of one that is there."""
+    """Return what puts something else in the place of a function, or of a class's method, that is there."""
 
     def plant() -> None:
-        import importlib
-
-        found = importlib.import_module(module)
-        assert hasattr(found, name), f"{module} has no {name} any more"
-        setattr(found, name, value)
+        owner: Any = importlib.import_module(module)
+        *way, last = name.split(".")
+        for part in way:
+            owner = getattr(owner, part)
+        assert hasattr(owner, last), f"{module} has no {name} any more"
+        setattr(owner, last, value)
 
     return plant
 
@@ -33,7 +36,27 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
+class _Anything(str):
+    """A text that is equal to every other."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
 PLANTS = {
-    "overlapping outputs are taken": Plant("layers", _replace("minunet.checks", "overlap", lambda a, b: False)),
-    "dx of a pooling is dy's": Plant("layers", _replace("minunet.checks", "gradient", lambda dy, *_, **__: dy)),
+    "weights are not held to their sum": Plant("model", _replace("minunet.modelfile", "_sum_of_weights", lambda _: _Anything())),
+    "of a name that stands twice the last counts": Plant("model", _replace("minunet.untrusted", "_once", dict)),
+    "classes are not looked at": Plant("model", _replace("minunet.description", "_check_classes", _nothing)),
+    "what libraries say of an image is printed": Plant("image", _replace("minunet.data.images", "_quiet", contextlib.nullcontext)),
+    "a strip need not be whole": Plant("image", _replace("minunet.data.inflate", "_require_end", _nothing)),
+    "a file's name is left out": Plant("image", _replace("minunet.data.images", "shown", lambda path: "it")),
+    "an optimizer's arrays are not looked at": Plant("optimizer", _replace("minunet.optim", "check_updated", _nothing)),
+    "an output may lie in an input": Plant("layers", _replace("minunet.checks", "overlap", lambda a, b: False)),
+    "a gradient may have any shape": Plant("layers", _replace("minunet.checks", "gradient", lambda dy, *_, **__: dy)),
+    "the command line prints what it was given": Plant("cli", _replace("minunet.cli.console", "printable", str)),
 }

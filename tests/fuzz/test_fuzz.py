@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from fuzz import run, targets
+from fuzz.plants import PLANTS
 from fuzz.source import Source, by_chance, shrink
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals are as on Linux")
@@ -39,6 +40,18 @@ def test_what_is_wrong_is_seen():
     assert set(tally.failures) == kinds
     assert len(tally.failures["a promise"]["data"]) <= 4, "what fails is shrunk"
     assert tally.executions > 1400
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_fault_is_found(plant):
+    """In a few hundred cases, where a minute has tens of thousands."""
+    target = PLANTS[plant].target
+    tally = run.Tally(target)
+    while tally.next_case < 2000 and not tally.failures:
+        first = tally.next_case
+        arguments = ["--seed", "plant", "--first", str(first), "--most", "400", "--seconds", "20", "--plant", plant]
+        run.work(tally, arguments, "plant")
+    assert tally.failures, f"{tally.executions} cases, and nothing was found"
 
 
 def test_a_case_is_a_function_of_seed_target_and_number():

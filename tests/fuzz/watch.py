@@ -18,7 +18,7 @@ from typing import Any
 from fuzz.judge import Broken
 
 HANG = 10  # seconds of a clock on the wall, beyond what a case may take
-ADDRESSES = 2**31  # bytes that may be asked for beyond what a started process has
+ADDRESSES = 2**32  # bytes that may be asked for beyond what a started process has
 
 
 class Hang(BaseException):
