@@ -66,15 +66,23 @@ def address(x: NDArray) -> int:
 
 
 def overlap(a: NDArray, b: NDArray) -> bool:
-    """Tell whether two dense activations share memory, without a question to a GPU."""
+    """Tell whether two arrays, dense activations or contiguous, share memory, without a question to a GPU."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return bool(np.shares_memory(a, b))
     first, second = sorted((a, b), key=address)
-    step, apart = pixel_stride(first), address(second) - address(first)
-    if not first.size or not second.size or apart >= step * (first.size // first.shape[3] - 1) + first.shape[3] * first.itemsize:
+    apart = address(second) - address(first)
+    if not first.size or not second.size or apart >= _extent(first):
         return False
-    beside = first.shape[3] * first.itemsize <= apart % step <= step - second.shape[3] * second.itemsize
-    return step != pixel_stride(second) or not beside  # channels of a buffer's pixels, and others of the same
+    if first.flags.c_contiguous or second.flags.c_contiguous or pixel_stride(first) != pixel_stride(second):
+        return True
+    step, c = pixel_stride(first), first.shape[3] * first.itemsize
+    return not c <= apart % step <= step - second.shape[3] * second.itemsize  # or: channels of a buffer's pixels, and others
+
+
+def _extent(x: NDArray) -> int:
+    """Return how many bytes lie from an array's first element to its last one's end."""
+    c = x.shape[-1] * x.itemsize
+    return x.nbytes if x.flags.c_contiguous else pixel_stride(x) * (x.size // x.shape[-1] - 1) + c
 
 
 def joined(left: NDArray, right: NDArray) -> NDArray | None:

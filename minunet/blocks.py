@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels, ops
-from .checks import Array, require
+from .checks import Array, activation, require
 from .kernels import shapes
 from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, named
 
@@ -51,6 +51,7 @@ class Residual(Composite):
         super().__init__(**{"": self.path, "shortcut": self.shortcut})
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        x = activation("x", x)
         tape, (_, h, w, _), e = Tape(training, rng), x.shape, self.edge
         along = tape.run(self.path, x)
         beside = tape.run(self.shortcut, x[:, e : h - e, e : w - e])

@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .kernels import check_algorithm, is_outline, parameter_dtype, place
-from .kernels.geometry import Pair, is_aligned, is_dense, output_size, overlap, transposed_output_size
+from .kernels.geometry import Pair, Shape, is_aligned, is_dense, output_hw, overlap, transposed_output_size
 
 Array = NDArray[np.floating]
 
+MOST = 2**31 - 1  # of a stride or a padding: addresses are counted in 64 bits, by a GPU some in 32
+MOST_BYTES = 2**47  # of an array: what a process can address
 
-def require(holds: bool, name: str, given: object, takes: str) -> None:
+
+def require(holds: bool | np.bool_, name: str, given: object, takes: str) -> None:
     """Raise a ValueError that says what was given and what is taken, unless it holds."""
     if not holds:
-        raise ValueError(f"{name} is {given}; it takes {takes}")
+        raise ValueError(f"{name} is {short(given)}; it takes {takes}")
+
+
+def short(given: object) -> str:
+    """Return what was given as a message tells it: cut where it is long."""
+    try:
+        text = str(given)
+    except ValueError:  # Python writes no whole numbers of thousands of digits
+        text = "a number of very many digits"
+    return text if len(text) < 300 else f"{text[:290]} ..."
+
+
+def is_number(value: object) -> bool:
+    """Tell whether this is one real number, and finite."""
+    kind = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return kind and abs(value) <= sys.float_info.max  # type: ignore[arg-type, operator]
+
+
+def size(name: str, value: Any, least: int) -> int:
+    """Return a whole number that may count something."""
+    whole = isinstance(value, (int, np.integer)) and least <= value <= MOST
+    require(whole, name, value, f"a whole number from {least} to 2^31 - 1")
+    return int(value)
+
+
+def array(name: str, a: Any) -> Any:
+    """Return an array as kernels know it: NumPy's own, or a GPU's. What is more than its numbers, as a mask is, is refused."""
+    if type(a) is np.ndarray or is_outline(a) or place(a) != "cpu":
+        return a
+    require(not isinstance(a, np.ma.MaskedArray), name, "a masked array", "every element: give what is masked a weight of 0")
+    require(isinstance(a, np.ndarray), name, f"of type {type(a).__name__}", "an array of NumPy's, or on a GPU of CuPy's")
+    return a.view(np.ndarray)  # a map of a file, for one
 
 
 def pair(name: str, value: int | Pair, least: int) -> Pair:
     """Return value as (height, width); one number serves both."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    whole = len(both) == 2 and all(isinstance(size, (int, np.integer)) and size >= least for size in both)
+    whole = len(both) == 2 and all(isinstance(side, (int, np.integer)) and side >= least for side in both)
     require(whole, name, value, f"whole numbers from {least} up, one or (height, width)")
+    require(max(both) <= MOST, name, value, "less than 2^31")
     return int(both[0]), int(both[1])
 
 
@@ -32,31 +70,60 @@ def convolution(
 ) -> tuple[Array, Array, Array | None, Pair, Pair]:
     """Return what ops.conv2d was given, in the kernels' layout, if it fits."""
     stride, padding = pair("stride", stride, 1), pair("padding", padding, 0)
-    x, w = activation("x", x), weight(w, x)
+    x = activation("x", x)
+    w = weight(w, x)
     require(x.shape[3] == w.shape[2], "w", w.shape, f"(R, S, {x.shape[3]}, K): x has {x.shape[3]} channels")
-    sizes = [output_size(x.shape[a + 1], w.shape[a], stride[a], padding[a]) for a in (0, 1)]
-    require(min(sizes) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
-    check_out(out, (x.shape[0], *sizes, w.shape[3]), x, w.dtype)
-    return x, w, None if b is None else per_channel("b", b, w.shape[3], x), stride, padding
+    p, q = output_hw(x.shape, w.shape[:2], stride, padding)
+    require(min(p, q) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
+    b = None if b is None else per_channel("b", b, w.shape[3], x)
+    check_result("padding", padding, (x.shape[0], p, q, w.shape[3]), w.dtype)
+    check_out(out, (x.shape[0], p, q, w.shape[3]), (x, w, b), w.dtype)
+    return x, w, b, stride, padding
 
 
 def transposed_convolution(
     x: Array, w: Array, b: Array | None, stride: int | Pair, padding: int | Pair, extra: int | Pair, out: Array | None
-) -> tuple[Array, Array, Array | None, tuple[int, ...], Pair, Pair]:
+) -> tuple[Array, Array, Array | None, Shape, Pair, Pair]:
     """Return what ops.conv_transpose2d was given, in the kernels' layout, and y's shape, if it fits."""
     stride, padding, extra = pair("stride", stride, 1), pair("padding", padding, 0), pair("output_padding", extra, 0)
-    x, w = activation("x", x), weight(w, x)
+    x = activation("x", x)
+    w = weight(w, x)
     require(x.shape[3] == w.shape[3], "w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
     require(extra[0] < stride[0] and extra[1] < stride[1], "output_padding", extra, f"less than the stride {stride}")
     sizes = [transposed_output_size(x.shape[i + 1], w.shape[i], stride[i], padding[i], extra[i]) for i in (0, 1)]
     require(min(sizes) > 0, "padding", padding, f"less: the output would be {sizes[0]} x {sizes[1]}")
     y_shape = (x.shape[0], *sizes, w.shape[2])
-    check_out(out, y_shape, x)
-    return x, w, None if b is None else per_channel("b", b, w.shape[2], x), y_shape, stride, padding
+    b = None if b is None else per_channel("b", b, w.shape[2], x)
+    check_result("stride", stride, y_shape, w.dtype)
+    check_out(out, y_shape, (x, w, b))
+    return x, w, b, y_shape, stride, padding
+
+
+def kept(cache: Any, n: int, op: str) -> Any:
+    """Return a cache if it can be one of an op."""
+    fits = isinstance(cache, tuple) and len(cache) == n
+    require(fits, "cache", f"of type {type(cache).__name__}", f"what {op} returned beside y, as it was")
+    return cache
+
+
+def check_kept(x_shape: Any, w: Any, y_shape: Any, stride: Any, padding: Any, *dense: Any) -> None:
+    """Refuse what a convolution's backward takes of a cache, where that is another op's, or has changed: sizes disagree."""
+    same = isinstance(x_shape, tuple) and isinstance(y_shape, tuple) and len(x_shape) == 4 and getattr(w, "ndim", 0) == 4
+    same = same and y_shape == (x_shape[0], *output_hw(x_shape, w.shape[:2], stride, padding), w.shape[3])
+    same = same and x_shape[3] == w.shape[2] and w.flags.c_contiguous and all(map(is_dense, dense))
+    require(same, "cache", f"of sizes that do not belong together ({x_shape}, {y_shape})", "what forward returned beside y")
+
+
+def check_pooled(x_shape: Any, argmax: Any, window: Any, stride: Any) -> None:
+    """Refuse what max_pool2d_backward takes of a cache, where that is another op's, or has changed."""
+    same = isinstance(x_shape, tuple) and getattr(argmax, "ndim", 0) == 4 and argmax.dtype == np.uint8
+    same = same and argmax.shape == (x_shape[0], *output_hw(x_shape, window, stride, (0, 0)), x_shape[3])
+    require(same, "cache", f"of sizes that do not belong together ({x_shape})", "what forward returned beside y")
 
 
 def activation(name: str, x: Array) -> Array:
     """Return x if it has the kernels' layout (unit channel stride, dense pixels), else one copy that has."""
+    x = array(name, x)
     require(x.ndim == 4, name, f"an array of shape {x.shape}", "shape (N, H, W, C)")
     known = x.dtype in (np.float32, np.float64) or (x.dtype.name == "bfloat16" and place(x) != "cpu")
     require(known, name, f"of dtype {x.dtype}", "float32 or float64; on a GPU bfloat16 too")
@@ -65,7 +132,7 @@ def activation(name: str, x: Array) -> Array:
 
 def weight(w: Array, x: Array) -> Array:
     """Return w, contiguous, if it has 4 axes, none of them empty, and the dtype of parameters beside x."""
-    axes = "4 axes: (R, S, C, K), or transposed (R, S, K out, C in)"
+    w, axes = array("w", w), "4 axes: (R, S, C, K), or transposed (R, S, K out, C in)"
     require(w.ndim == 4, "w", f"an array of shape {w.shape}", axes)
     require(w.size > 0, "w", w.shape, f"{axes}, none empty")
     _require_parameter("w", w, x)
@@ -75,6 +142,7 @@ def weight(w: Array, x: Array) -> Array:
 
 def per_channel(name: str, b: Array, k: int, x: Array) -> Array:
     """Return b, contiguous, if it has one value a channel, as a parameter beside x."""
+    b = array(name, b)
     require(b.shape == (k,), name, f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
     _require_parameter(name, b, x)
     beside(name, b, x)
@@ -98,6 +166,7 @@ def _contiguous(a: Array) -> Array:
 
 def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = None, name: str = "dy") -> Array:
     """Return dy in the kernels' layout if it has the shape and dtype of what it is the gradient of, and lies where x lies."""
+    dy = array(name, dy)
     fits = dy.shape == shape and dy.dtype == dtype
     of = "gave" if name == "dy" else "took"
     require(fits, name, f"a {dy.dtype} array {dy.shape}", f"what the forward pass {of}: {dtype}, {shape}")
@@ -112,16 +181,77 @@ def check_halves(name: str, x: Array) -> None:
     require(even, name, f"{x.shape[1]} x {x.shape[2]} pixels", "sides that halve evenly")
 
 
-def check_out(out: Array | None, shape: tuple[int, ...], x: Array, *dtypes: Any) -> None:
-    """Refuse an `out` that y could not be written into: it is of x's dtype, or one of these."""
+def check_result(name: str, given: Any, shape: Shape, dtype: Any) -> None:
+    """Refuse what would make an array that no machine holds."""
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    require(n_bytes < MOST_BYTES, name, given, f"less: the result, {shape}, would take 2^{n_bytes.bit_length()} bytes")
+
+
+def check_out(out: Array | None, shape: Shape, read: tuple[Array | None, ...], *dtypes: Any) -> None:
+    """Refuse an `out` that y could not be written into: it is of the dtype of x, the first that is read, or one of these."""
     if out is not None:
+        x = read[0]
+        assert x is not None
+        array("out", out)
         allowed = list(dict.fromkeys((x.dtype, *dtypes)))
         right = out.shape == shape and out.dtype in allowed
         fits = right and is_dense(out) and getattr(out.flags, "writeable", True)
         takes = f"a writable {' or '.join(map(str, allowed))} array {shape} with dense pixels"
         beside("out", out, x)
         require(fits, "out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)
-        require(not overlap(out, x), "out", "memory that x lies in", "memory of its own")
+        for name, a in zip("xwb", read, strict=False):
+            require(a is None or not overlap(out, a), "out", f"memory that {name} lies in", "memory of its own")
+
+
+def check_updated(flat: Array, gradient: Array, moments: tuple[Array, ...]) -> None:
+    """Refuse parameters that an update could not write, and a gradient or moments that are not of these parameters.
+
+    The moments are written, too, so none of all these may share memory.
+    """
+    known = flat.dtype in (np.float32, np.float64)
+    require(known, "flat", f"of dtype {flat.dtype}", "float32 or float64, in the byte order of this machine")
+    written = {"flat": flat} | {f"moments[{i}]": m for i, m in enumerate(moments)}
+    arrays = written | {"flat_gradient": gradient}
+    for name, a in arrays.items():
+        given = f"a {a.dtype} array {a.shape}"
+        require(a.dtype == flat.dtype and a.shape == flat.shape, name, given, f"{flat.dtype}, {flat.shape}, like the parameters")
+        beside(name, a, flat)
+    for name, a in written.items():
+        lies = a.flags.c_contiguous and is_aligned(a) and getattr(a.flags, "writeable", True)
+        require(lies, name, f"read-only, or has gaps: strides {a.strides}", "an array that can be written in place")
+    for (one, a), (other, b) in itertools.combinations(arrays.items(), 2):
+        require(not overlap(a, b), other, f"in memory that {one} lies in", "memory of its own")
+
+
+def check_rates(rates: dict[str, float], dtype: Any) -> None:
+    """Refuse the numbers of an update rule that no step can be made with, in the parameters' own precision."""
+    largest = np.finfo(dtype).max
+    for name, value in rates.items():
+        below = 1.0 if name.startswith("beta") else math.inf
+        fits = is_number(value) and 0 <= value <= largest and value < below
+        positive = name not in ("epsilon", "t") or (fits and dtype.type(value) > 0)  # or 0 / 0 would be
+        takes = f"a number from 0 {'to below 1' if below == 1 else 'up, and finite'}{', but not 0' if not positive else ''}"
+        require(fits and positive, name, value, takes)
+
+
+def check_target(logits_shape: Shape, dtype: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
+    """Return the labels and weights of a loss if they are a target for logits (N, P, Q, K) of this dtype.
+
+    On a GPU only their kind is looked at: to read them would be to wait.
+    """
+    takes, k = f"{logits_shape[:3]}, for logits {logits_shape}", logits_shape[3]
+    labels, weights = array("labels", labels), array("weights", weights)
+    require(labels.shape == logits_shape[:3], "labels", f"of shape {labels.shape}", takes)
+    require(weights.shape == logits_shape[:3], "weights", f"of shape {weights.shape}", takes)
+    require(labels.dtype.kind in "iu", "labels", f"of dtype {labels.dtype}", "whole numbers, the index of each pixel's class")
+    require(weights.dtype in (np.float32, np.float64), "weights", f"of dtype {weights.dtype}", "float32 or float64")
+    if type(labels) is np.ndarray and labels.size and (labels.min() < 0 or labels.max() >= k):
+        outside = ((labels < 0) | (labels >= k)) & (weights != 0 if type(weights) is np.ndarray else False)
+        require(not outside.any(), "labels", f"{labels.min()} to {labels.max()}", f"0 to {k - 1}, but where the weight is 0")
+    if type(weights) is np.ndarray and weights.size:
+        good = weights.min() >= 0 and weights.max() <= np.finfo(parameter_dtype(dtype)).max
+        require(bool(good), "weights", f"{weights.min()} to {weights.max()}", "finite numbers from 0 up")
+    return labels, weights
 
 
 def check_config(config: dict[str, Any]) -> None:
@@ -132,8 +262,7 @@ def check_config(config: dict[str, Any]) -> None:
         require(bool(whole), name, repr(value), f"a whole number from {least} up")
     padding, dropout = config["padding"], config["dropout"]
     require(padding in ("same", "valid"), "padding", repr(padding), "'same' (size kept) or 'valid' (the paper's)")
-    share = isinstance(dropout, (int, float, np.number)) and 0 <= dropout < 1
-    require(bool(share), "dropout", repr(dropout), "0 <= dropout < 1")
+    require(is_number(dropout) and 0 <= dropout < 1, "dropout", repr(dropout), "0 <= dropout < 1")
     check_algorithm(config["algorithm"], (3, 3), (1, 1))
 
 

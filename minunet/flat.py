@@ -23,6 +23,8 @@ class ParameterViews(Mapping[str, Array]):
     What is in them is what `empty(shape, dtype)` gave; the gaps between them are 0.
     """
 
+    owners: Mapping[str, tuple[Layer, str]] = {}  # which layer reads each, and by which name
+
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, empty: Callable[..., Array] = np.empty) -> None:
         step = ALIGNMENT // np.dtype(dtype).itemsize
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
@@ -53,6 +55,7 @@ def gathered(layer: Layer, dtype: DTypeLike, backend: Any) -> ParameterViews:
     twice = next((name for name, (leaf, key) in found.items() if owners[id(leaf), key] != name), None)
     require(twice is None, f"the layer of {twice}", "another's, too", "a place of its own in the network")
     views = ParameterViews({name: leaf.parameters[key].shape for name, (leaf, key) in found.items()}, dtype, backend.empty)
+    views.owners = found
     for name, (leaf, key) in found.items():
         views[name][...] = backend.asarray(leaf.parameters[key])
         leaf.parameters[key] = views[name]
@@ -64,9 +67,21 @@ def gathered(layer: Layer, dtype: DTypeLike, backend: Any) -> ParameterViews:
 def filled(like: ParameterViews, found: Mapping[str, Array], empty: Callable[..., Array]) -> ParameterViews:
     """Return gradients by name as views of one fresh flat array. At the end: only then is there memory that nothing needs."""
     views = ParameterViews({name: p.shape for name, p in like.items()}, like.flat.dtype, empty)
+    given = {name: getattr(grad, "shape", None) for name, grad in found.items()}
+    for name in sorted(views.keys() | given.keys()):
+        takes = f"{views[name].shape}, the parameter's" if name in views else "parameters that the network has"
+        fits = name in views and given.get(name) == views[name].shape
+        require(fits, f"the shape of the gradient of {name}", given.get(name), takes)
     for name, grad in found.items():
         views[name][...] = grad
     return views
+
+
+def require_bound(views: ParameterViews) -> None:
+    """Refuse to go on where a layer has other parameters by now than these views: what an update moves would not be its own."""
+    for name, (leaf, key) in views.owners.items():
+        own = leaf.parameters.get(key) is views[name]
+        require(own, name, "an array in the place of the network's", f"new values in it: parameters[{name!r}][...] = ...")
 
 
 def _aligned(size: int, dtype: DTypeLike, empty: Callable[..., Array]) -> Array:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import fusions, kernels, ops
-from .checks import Array, pair, require
+from .checks import Array, is_number, pair, require
 from .kernels.geometry import Pair
 
 Grads = dict[str, Array]
@@ -205,8 +205,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate is {rate}; it takes 0 <= rate < 1")
+        require(is_number(rate) and 0 <= rate < 1, "rate", rate, "0 <= rate < 1")
         self.rate = rate
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
@@ -312,6 +311,12 @@ class Composite(Layer):
 
     def __init__(self, **children: Layer) -> None:
         self.children = children
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = vars(self).get(name)
+        replaced = held is not value and any(held is child for child in self.children.values())
+        require(not replaced, name, "one of the layers that this one is made of", "no other in its place: make a new one of such")
+        super().__setattr__(name, value)
 
     @property
     def parameters(self) -> dict[str, Array]:  # type: ignore[override]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import kernels
-from .checks import Array, activation, require
+from .checks import Array, activation, array, check_target, convolution, require
 from .kernels import composed, reference, run
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class Loss:
 
     def through(self, head: Conv2d, x: Array, target: Target) -> tuple[Array, Array, Grads]:
         """Return the loss of the logits that the head, a 1 x 1 convolution, makes of x; and the gradients of x and the head."""
-        logits = kernels.serving(x).empty((*x.shape[:3], head.out_channels), head.parameters["weight"].dtype)
+        x = activation("x", x)
+        dtype = array("the head's weight", head.parameters["weight"]).dtype
+        logits = kernels.serving(x).empty((*x.shape[:3], head.out_channels), dtype)
         logits, cache = head.forward(x, out=logits)
         value, dlogits = self.value_and_grad(logits, target)
         given = f"a {getattr(dlogits, 'dtype', '?')} array {getattr(dlogits, 'shape', '?')}"
@@ -76,10 +78,14 @@ class CrossEntropy(Loss):
     name = "cross_entropy"
 
     def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
-        return run(reference.softmax_cross_entropy, logits, *target)
+        logits = activation("logits", logits)
+        return run(reference.softmax_cross_entropy, logits, *check_target(logits.shape, logits.dtype, *target))
 
     def through(self, head: Conv2d, x: Array, target: Target) -> tuple[Array, Array, Grads]:
-        loss, dx, dw, db = run(composed.linear_cross_entropy, x, head.parameters["weight"], head.parameters["bias"], *target)
+        x, w, b, _, _ = convolution(x, head.parameters["weight"], head.parameters["bias"], 1, 0, None)
+        require(w.shape[:2] == (1, 1), "the head's weight", w.shape, "(1, 1, C, K): a convolution of 1 x 1")
+        target = Target(*check_target((*x.shape[:3], w.shape[3]), w.dtype, *target))
+        loss, dx, dw, db = run(composed.linear_cross_entropy, x, w, b, *target)
         return loss, dx, {"weight": dw, "bias": db}
 
     def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
@@ -107,7 +113,9 @@ class Dice(Loss):
         self.smooth = smooth
 
     def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
-        labels, w = (kernels.serving(logits).asarray(a)[..., None] for a in target)
+        logits = activation("logits", logits)
+        given = check_target(logits.shape, logits.dtype, *target)
+        labels, w = (kernels.serving(logits).asarray(a)[..., None] for a in given)
         t = np.concatenate([labels == k for k in range(logits.shape[-1])], axis=3).astype(logits.dtype)
         p, w = softmax(logits), w.astype(logits.dtype)
         p = np.where(w > 0, p, 0)  # what has no weight has no part, be it no number
@@ -175,8 +183,8 @@ def softmax_cross_entropy(
     weights: ArrayLike | None = None, ignore_index: int | None = None,
 ) -> tuple[Array, Array]:  # fmt: skip
     """Return CrossEntropy's loss and gradient for logits (N, P, Q, K), with the `target` that the other arguments are."""
-    require(logits.dtype in (np.float32, np.float64), "logits", f"of dtype {logits.dtype}", "float32 or float64")
     logits = activation("logits", logits)
+    require(logits.dtype in (np.float32, np.float64), "logits", f"of dtype {logits.dtype}", "float32 or float64")
     given = target(labels, logits.shape, logits.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index)
     return CrossEntropy().value_and_grad(logits, given)
 
@@ -190,7 +198,7 @@ def target(
     labels (N, P, Q) are whole numbers in 0 .. K-1. A pixel's weight is weights[n, p, q] times class_weight[label], both 1 unless
     given, and 0 where the label is ignore_index. They are looked at on the CPU: NumPy's serve logits on a GPU best.
     """
-    labels = np.ascontiguousarray(kernels.to_host(labels))
+    labels = np.ascontiguousarray(array("labels", kernels.to_host(labels)))
     if labels.shape != shape[:3]:
         raise ValueError(f"labels has shape {labels.shape}; with logits {shape} it takes {shape[:3]}")
     if not np.issubdtype(labels.dtype, np.integer):
@@ -198,8 +206,11 @@ def target(
     k = shape[3]
     w = np.ones(labels.shape, dtype)
     if weights is not None:
-        w *= _non_negative("weights", weights, labels.shape)
+        with np.errstate(over="ignore"):
+            w *= _non_negative("weights", weights, labels.shape)
     if ignore_index is not None:
+        whole = isinstance(ignore_index, (int, np.integer))
+        require(whole, "ignore_index", ignore_index, "a whole number, the label of pixels that do not count, or None")
         w[labels == ignore_index] = 0
     outside = ((labels < 0) | (labels >= k)) & (w != 0)
     if outside.any():
@@ -208,14 +219,19 @@ def target(
             f"labels{list(where)} is {labels[where]}; with {k} logits a pixel it takes 0 to {k - 1}, or ignore_index"
         )
     if class_weight is not None:
-        w *= _non_negative("class_weight", class_weight, (k,)).astype(dtype)[np.where(w != 0, labels, 0)]
+        with np.errstate(over="ignore"):
+            w *= _non_negative("class_weight", class_weight, (k,)).astype(dtype)[np.where(w != 0, labels, 0)]
+    finite = bool(np.isfinite(w).all())
+    require(finite, "weights", f"more than {np.dtype(dtype)} holds", "smaller numbers: they count by their ratios")
     return Target(labels, w)
 
 
 def _non_negative(name: str, given: ArrayLike, shape: tuple[int, ...]) -> NDArray:
-    array = np.asarray(kernels.to_host(given))
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}; it takes {shape}")
-    if not (np.isfinite(array).all() and (array >= 0).all()):
+    values = array(name, np.asanyarray(kernels.to_host(given)))
+    if values.shape != shape:
+        raise ValueError(f"{name} has shape {values.shape}; it takes {shape}")
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{name} is of dtype {values.dtype}; it takes numbers")
+    if not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError(f"{name} holds negative or non-finite values; it takes finite numbers from 0 up")
-    return array
+    return values

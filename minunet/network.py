@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import blocks, devices, fusions, kernels, ops, sizes
-from .checks import Array, beside, check_config, check_halves, float_dtype
-from .flat import ParameterViews, filled, gathered
+from .checks import Array, array, beside, check_config, check_halves, float_dtype
+from .flat import ParameterViews, filled, gathered, require_bound
 from .kernels import shapes
 from .layers import Composite, Conv2d, ConvTranspose2d, Dropout, Grads, Layer, MaxPool2d, Sequential, Tape, forgetting, named
 
@@ -136,8 +136,10 @@ class Network(Composite):
 
     def stored(self, x: Array) -> Array:
         """Return an input as the network keeps activations; ValueError where it is none."""
+        x = array("x", x)
         self.logits_shape(x)
         beside("x", x, self.flat)
+        require_bound(self._views)
         return kernels.cast(x, kernels.stored_dtype(self.dtype, kernels.place(x)))
 
     def gradients(self, found: Grads) -> ParameterViews:

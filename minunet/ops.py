@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from .checks import Array, activation, beside, gradient, pair, per_channel, require
+from .checks import Array, activation, beside, check_kept, gradient, is_number, kept, pair, per_channel, require
 from .kernels import cast, composed, geometry, parameter_dtype, reference, run
 from .kernels.geometry import Pair
 
@@ -34,6 +34,8 @@ def output_size(size: int, kernel: int, *, stride: int = 1, padding: int = 0) ->
 
     The first place starts at -padding, each next one `stride` further, and the last must end within size + padding.
     """
+    size, kernel = checks.size("size", size, 0), checks.size("kernel", kernel, 1)
+    stride, padding = checks.size("stride", stride, 1), checks.size("padding", padding, 0)
     require(size + 2 * padding >= kernel, "size", size, f"{kernel - 2 * padding} or more: the kernel must fit once")
     return geometry.output_size(size, kernel, stride, padding)
 
@@ -43,6 +45,9 @@ def transposed_output_size(size: int, kernel: int, *, stride: int = 1, padding: 
 
     `output_size` rounds down, so up to `stride` input sizes share one output size; output_padding says which is meant.
     """
+    size, kernel = checks.size("size", size, 1), checks.size("kernel", kernel, 1)
+    stride, padding = checks.size("stride", stride, 1), checks.size("padding", padding, 0)
+    output_padding = checks.size("output_padding", output_padding, 0)
     return geometry.transposed_output_size(size, kernel, stride, padding, output_padding)
 
 
@@ -73,7 +78,8 @@ def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tupl
     `input_grad=False` gives None for dx: the first layer needs none.
     Proof: <dx, v> = <dy, conv2d(v, w)>, <dw, u> = <dy, conv2d(x, u)>, <db, a> = <dy, a> for every image v, kernel u, bias a.
     """
-    x, w, y_shape, dtype, stride, padding = cache
+    x, w, y_shape, dtype, stride, padding = kept(cache, 6, "conv2d")
+    check_kept(getattr(x, "shape", None), w, y_shape, stride, padding, x)
     dy = gradient(dy, y_shape, dtype, x)
     return run(reference.conv2d_grads, x, dy, w, stride=stride, padding=padding, input_grad=input_grad)
 
@@ -104,7 +110,8 @@ def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Ar
     Proof: <dx, v> = <dy, conv_transpose2d(v, w)>, <dw, u> = <dy, conv_transpose2d(x, u)>, <db, a> = <dy, a> for every
     v, u, a. And <conv2d(v, w), x> = <v, conv_transpose2d(x, w)>, without b, at the same stride and padding.
     """
-    x, w, y_shape, stride, padding = cache
+    x, w, y_shape, stride, padding = kept(cache, 5, "conv_transpose2d")
+    check_kept(y_shape, w, getattr(x, "shape", None), stride, padding, x)
     dy = gradient(dy, y_shape, x.dtype, x)
     return run(composed.conv_transpose2d_grads, x, dy, w, stride=stride, padding=padding)
 
@@ -132,7 +139,8 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> tuple[Array]:
     Of equal elements the first in row-major order takes all: a choice (the subgradient is not unique), made once.
     Proof: <dx, v> = <dy, max_pool2d(x + v) - max_pool2d(x)> for every v that changes no window's largest element.
     """
-    x_shape, dtype, argmax, window, stride = cache
+    x_shape, dtype, argmax, window, stride = kept(cache, 5, "max_pool2d")
+    checks.check_pooled(x_shape, argmax, window, stride)
     dy = gradient(dy, argmax.shape, dtype, argmax)
     return (run(reference.max_pool2d_grad, dy, argmax, x_shape, window, stride),)
 
@@ -148,7 +156,7 @@ def relu_backward(dy: Array, cache: Cache) -> tuple[Array]:
 
     Proof: <dx, v> = <dy, relu(x + v) - relu(x)> for every v that changes no element's sign.
     """
-    (y,) = cache
+    (y,) = kept(cache, 1, "relu")
     return (run(reference.relu_grad, gradient(dy, y.shape, y.dtype, y), y),)  # dy where y > 0
 
 
@@ -159,7 +167,7 @@ def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cac
     need not be kept, and is the same on every backend. Hinton et al. 2012; scaled in training ("inverted"), so that inference
     does nothing.
     """
-    require(0 <= rate < 1, "rate", rate, "0 <= rate < 1")
+    require(is_number(rate) and 0 <= rate < 1, "rate", rate, "0 <= rate < 1")
     x, rate = activation("x", x), float(rate)
     seed = rng.integers(2**63)
     y = run(reference.dropout, x, rate, seed)  # x * keep(rate, seed)
@@ -171,7 +179,7 @@ def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
 
     Proof: <dx, v> = <dy, v * keep> for every v.
     """
-    shape, dtype, rate, seed = cache
+    shape, dtype, rate, seed = kept(cache, 4, "dropout")
     return (run(reference.dropout, gradient(dy, shape, dtype), rate, seed),)  # dy * keep(rate, seed)
 
 
@@ -188,6 +196,7 @@ def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: flo
     x, wide = activation("x", x), parameter_dtype(x.dtype)
     divides = isinstance(groups, (int, np.integer)) and groups >= 1 and x.shape[3] % groups == 0
     require(divides, "groups", groups, f"a divisor of the {x.shape[3]} channels")
+    require(is_number(epsilon) and epsilon > 0, "epsilon", epsilon, "a number above 0")
     gamma, beta = (per_channel(name, p, x.shape[3], x) for name, p in (("gamma", gamma), ("beta", beta)))
     y, z, scale = run(reference.group_norm, cast(x, wide), gamma, beta, groups, epsilon)
     return cast(y, x.dtype), (z, scale, gamma, x.dtype)
@@ -202,7 +211,7 @@ def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
     for a change of x along 1 only moves the mean, one along z only the variance, and z feels neither: dx lies across both.
     Proof: <dx, v> = <dy, (group_norm(x + t v) - group_norm(x)) / t> for t to 0, and <dx, 1> = 0 in every group.
     """
-    z, scale, gamma, dtype = cache
+    z, scale, gamma, dtype = kept(cache, 4, "group_norm")
     dy = gradient(dy, z.shape, dtype, z)
     dx, dgamma, dbeta = run(reference.group_norm_grad, cast(dy, z.dtype), z, scale, gamma)
     return cast(dx, dtype), dgamma, dbeta
@@ -229,7 +238,7 @@ def concat_skip_backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
 
     Proof: <dskip, s> + <dup, u> = <dy, concat_skip(s, u)> for every s and u.
     """
-    skip_shape, y_shape, dtype, top, left = cache
+    skip_shape, y_shape, dtype, top, left = kept(cache, 5, "concat_skip")
     dy = gradient(dy, y_shape, dtype)
     _, p, q, _ = y_shape
     dcropped, dup = dy[..., : skip_shape[3]], dy[..., skip_shape[3] :]

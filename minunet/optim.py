@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import array, beside, check_rates, check_updated, require, size
 from .kernels import composed, run, updates
+from .kernels.geometry import address
 
 Array = NDArray[np.floating]
 
@@ -19,20 +21,41 @@ class Optimizer:
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.n_updates = 0
         self.moments: tuple[Array, ...] = ()
+        self._flat: Array | None = None  # whose moments these are
 
     def update(self, flat: Array, flat_gradient: Array, *, loss: Array | None = None) -> None:
-        """Move flat, in place, one step down the gradient; not at all where a loss is given and is not finite."""
-        if flat_gradient.shape != flat.shape or flat_gradient.dtype != flat.dtype:
-            given = f"a {flat_gradient.dtype} array {flat_gradient.shape}"
-            raise ValueError(f"flat_gradient is {given}; it takes {flat.dtype}, {flat.shape}, like the parameters")
-        if not self.moments:
-            self.moments = tuple(np.zeros_like(flat) for _ in range(self._n_moments))
-        self.n_updates += 1
+        """Move flat, in place, one step down the gradient; not at all where a loss is given and is not finite.
+
+        An optimizer serves the parameters that it was first given, all along: its moments are theirs. ValueError where flat is
+        another array, cannot be written in place, or shares memory with what is read; `moments = ()` lets it begin anew.
+        """
+        flat, gradient, moments = self._checked(flat, flat_gradient)
         rule, guarded, rates = self._rule()
+        check_rates(rates, flat.dtype)
+        if loss is not None:
+            beside("loss", loss, flat)
+            require(np.ndim(loss) == 0, "loss", f"of shape {np.shape(loss)}", "one number, 0-d")
+        self.moments, self._flat, self.n_updates = moments, flat, self.n_updates + 1
         if loss is None:
-            run(rule, flat, flat_gradient, *self.moments, **rates)
+            run(rule, flat, gradient, *moments, **rates)
         else:
-            run(guarded, flat, flat_gradient, *self.moments, loss, **rates)
+            run(guarded, flat, gradient, *moments, loss, **rates)
+
+    def _checked(self, flat: Array, flat_gradient: Array) -> tuple[Array, Array, tuple[Array, ...]]:
+        """Return the parameters, their gradient and their moments, if they belong together."""
+        flat, gradient = array("flat", flat), array("flat_gradient", flat_gradient)
+        size("n_updates", self.n_updates, 0)
+        moments = tuple(array("moments", m) for m in self.moments) or tuple(np.zeros_like(flat) for _ in range(self._n_moments))
+        takes = f"{self._n_moments}, as {type(self).__name__} has, or none to begin anew: ()"
+        require(len(moments) == self._n_moments, "moments", f"{len(moments)} arrays", takes)
+        check_updated(flat, gradient, moments)
+        served = self._flat is None or not self.moments or address(self._flat) == address(flat)
+        takes = "those whose moments this optimizer has: make one for each network, or set its moments to ()"
+        require(served, "flat", "other parameters, in memory of their own", takes)
+        return flat, gradient, moments
+
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | {"_flat": None}  # a copy serves a copy of the parameters
 
     _n_moments = 0
 
@@ -77,5 +100,5 @@ class Adam(Optimizer):
 
     def _rule(self) -> tuple[Callable[..., None], Callable[..., None], dict[str, float]]:
         names = ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay")
-        rates = {name: getattr(self, name) for name in names} | {"t": self.n_updates}
+        rates = {name: getattr(self, name) for name in names} | {"t": self.n_updates + 1}
         return updates.adam_update, composed.guarded_adam_update, rates

@@ -6,13 +6,12 @@ import inspect
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import devices, kernels, losses, modelfile
+from . import description, devices, kernels, losses, modelfile
 from .blocks import Block
 from .data import labels as label_codes
 from .data.inputs import Images, read_images, read_masks, read_weights
@@ -225,18 +224,7 @@ class UNet:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all. `minunet.load` reads it."""
         self._check_fitted()
-        metadata = {
-            "estimator": self._plain_params(),
-            "classes": {"values": self.classes_.tolist(), "dtype": self.classes_.dtype.name},
-            "normalizer": self.normalizer_.to_dict(),
-            "channel_axis": self.channel_axis_,
-            "random_state": self.random_state_,
-            "history": self.history_,
-            "interrupted": self.interrupted_,
-            "class_frequencies": self.class_frequencies_.tolist(),
-            "snap": self.snap_,
-        }
-        modelfile.save(path, self.network_, metadata)
+        modelfile.save(path, self.network_, description.described(self), description.check)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's parameters by name."""
@@ -352,19 +340,10 @@ class UNet:
 
 def load(path: str | os.PathLike[str]) -> UNet:
     """Return the model that `UNet.save` wrote; ModelFileError where the file is not one, or damaged."""
-    network, metadata = modelfile.load(path)
-    try:
-        unet = UNet(**metadata["estimator"])
-        unet.classes_ = np.array(metadata["classes"]["values"], metadata["classes"]["dtype"])
-        unet.normalizer_ = Normalizer.from_dict(metadata["normalizer"])
-        unet.channel_axis_, unet.random_state_ = bool(metadata["channel_axis"]), int(metadata["random_state"])
-        unet.history_, unet.interrupted_ = dict(metadata["history"]), bool(metadata["interrupted"])
-        unet.class_frequencies_, unet.snap_ = np.array(metadata["class_frequencies"], float), bool(metadata["snap"])
-        unet._read_history()
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise modelfile.ModelFileError(f"{Path(path)}: the model's description is damaged: {error!r}") from error
-    if len(unet.classes_) != network.out_channels:
-        raise modelfile.ModelFileError(f"{Path(path)}: {len(unet.classes_)} classes, but the network has {network.out_channels}")
+    network, said = modelfile.load(path, description.check)
+    unet = UNet(**said["estimator"])
+    description.restore(unet, said)
+    unet._read_history()
     unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
     return unet
 

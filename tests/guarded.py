@@ -26,7 +26,7 @@ plain_empty = np.empty
 def guarded(shape, dtype=float, *, at_end=True, step=1):
     """Return an array of 0xFF bytes that touches a page without any right: behind it, or before it."""
     dtype, shape = np.dtype(dtype), (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    size = math.prod(shape) * dtype.itemsize
+    size = int(math.prod(shape)) * dtype.itemsize
     room = -(-size // PAGE) * PAGE
     region = mmap.mmap(-1, room + 2 * PAGE)
     whole = np.frombuffer(region, np.uint8)  # keeps the region for as long as there are views
@@ -60,7 +60,7 @@ def results_guarded(at_end, least=1):
 
     def empty(shape, dtype=float, *args, **options):
         plain = plain_empty(shape, dtype, *args, **options)
-        return plain if plain.nbytes < least else guarded(shape, dtype, at_end=at_end)
+        return plain if plain.nbytes < least or plain.dtype.hasobject else guarded(shape, dtype, at_end=at_end)
 
     with mock.patch.object(np, "empty", empty):
         yield

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each part of minunet imports from its own line and from those above it, never from one below.
 ORDER = (
     "kernels",
-    "_version files checks devices",
+    "_version files checks devices untrusted",
     "data losses optim",
     "ops",
     "fusions",
@@ -29,7 +29,7 @@ ORDER = (
     "flat blocks sizes",
     "network",
     "training evaluation modelfile summary drawing plot testing datasets",
-    "unet parameters",
+    "unet parameters description",
     "cli",
     "__main__",
 )

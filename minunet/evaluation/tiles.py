@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import devices, kernels, losses, sizes
-from ..checks import require
+from ..checks import array, require
 from ..data.mirror import mirror
 from ..kernels.buffers import pooled
 from ..network import Network
@@ -30,7 +30,9 @@ def predict_proba(network: Network, image: NDArray[np.floating], *, max_bytes: f
     max_bytes : the memory that one run of the network may take, by its estimate; a quarter of what is free unless given.
         The largest tiles that fit are taken, but never smaller than LEAST_SIDE and the halo.
     """
+    image = array("image", image)
     require(image.ndim == 3 and image.size > 0, "image", f"an array of shape {image.shape}", "(H, W, C), none of them 0")
+    require(image.dtype.kind in "buif", "image", f"of dtype {image.dtype}", "numbers")
     h, w, _ = image.shape
     side = tile_side(network, h, w, free_memory(network) / 4 if max_bytes is None else max_bytes)
     out = np.empty((h, w, network.out_channels), network.dtype)

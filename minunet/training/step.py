@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import devices, kernels, losses
+from ..checks import array
 from ..kernels.buffers import Pool, pooled
 from ..layers import Tape, named
 from ..losses import Loss, Target
@@ -35,9 +36,9 @@ def step(
     """
     loss, place = losses.resolve(loss), kernels.place(network.flat)
     with pooled(_pools.setdefault(network, Pool())), devices.using(place):
-        target = losses.target(
-            labels, network.logits_shape(x), network.dtype, class_weight=class_weight, weights=weights, ignore_index=ignore_index
-        )
+        x = array("x", x)
+        options: Any = {"class_weight": class_weight, "weights": weights, "ignore_index": ignore_index}
+        target = losses.target(labels, network.logits_shape(x), network.dtype, **options)
         if place == "cpu":
             value, gradient = passes(network, loss, kernels.for_array(network.flat).asarray(x), target, rng)
         else:

@@ -43,7 +43,9 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("minunet/sizes.py", [*NUMBERLESS, *MATHEMATICS[1:]]),
     ("minunet/blocks.py", [*NUMBERLESS, *MATHEMATICS[1:]]),
     ("minunet/losses.py", ["tests/proof/test_proof_loss.py", *MATHEMATICS[1:]]),
-    ("minunet/modelfile.py", ["tests/minunet/test_blocks.py", "tests/minunet/test_unet.py"]),
+    ("minunet/modelfile.py", ["tests/minunet/test_description.py", "tests/minunet/test_blocks.py", "tests/minunet/test_unet.py"]),
+    ("minunet/description.py", ["tests/minunet/test_losses.py", "tests/minunet/test_unet.py"]),
+    ("minunet/untrusted.py", ["tests/minunet/test_description.py", "tests/minunet/test_modelfile.py"]),
     ("minunet/", ["tests/minunet/test_blocks.py", *MATHEMATICS[1:]]),
 ]
 

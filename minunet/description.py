@@ -1,0 +1,180 @@
+"""What a model file says of a model besides its weights: written from a fitted UNet, and checked whole before one is made."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import losses
+from .data.labels import resolve_class_weight
+from .data.normalize import Normalizer
+from .parameters import CHOICES, check_parameters
+from .untrusted import BOOL, LIST, OBJECT, WHOLE, Field, RefusedError, check_fields, check_names, is_number, line, one_of, require
+
+if TYPE_CHECKING:
+    from .unet import UNet
+
+DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))  # those that masks have
+LATER = ("algorithm", "block", "precision")  # parameters that files from before there was a choice lack
+OF_NETWORK = ("base_channels", "depth", "padding", "dropout", "algorithm", "block")  # parameters that its config states, too
+FINITE = ("loss", "learning_rate", "seconds", "steps")  # series without NaN; what is held out may have no Dice, or no loss
+MAX_NUMBERS = 600_000  # of a history in a file: six series of 100,000 epochs. Many more would not fit a header
+MAX_NAME = 100  # characters of a series' name
+MAX_LOSS = 10_000  # characters of what a loss of the user's calls itself
+MAX_THREADS = 4096  # what is estimated of memory grows with them
+
+DESCRIPTION: dict[str, Field] = {
+    "estimator": OBJECT, "classes": OBJECT, "normalizer": OBJECT, "channel_axis": BOOL, "random_state": WHOLE,
+    "history": OBJECT, "interrupted": BOOL, "class_frequencies": LIST, "snap": BOOL,
+}  # fmt: skip
+CLASSES: dict[str, Field] = {"values": LIST, "dtype": one_of(DTYPES)}
+_LIST_OR_NONE: Field = (lambda value: value is None or isinstance(value, list), "null or a list")
+NORMALIZER: dict[str, Field] = {"mode": one_of(CHOICES["normalize"]), "low": _LIST_OR_NONE, "high": _LIST_OR_NONE}
+ESTIMATOR: dict[str, Field] = {  # of the estimator's parameters, what fit does not ask, or asks of the machine
+    "device": one_of(("auto", "cpu")),
+    "precision": one_of(("auto",)),
+    "n_threads": (
+        lambda value: value is None or (type(value) is int and 1 <= value <= MAX_THREADS),
+        f"null or a whole number from 1 to {MAX_THREADS}",
+    ),
+    "loss": (
+        lambda value: isinstance(value, str) and len(value) <= MAX_LOSS and value.replace("\n", "").isprintable(),
+        f"a loss's name, up to {MAX_LOSS} printable characters",
+    ),
+}  # fmt: skip
+
+
+def described(unet: UNet) -> dict[str, Any]:
+    """Return what JSON can hold of a fitted UNet, but for its weights."""
+    parameters = unet._plain_params()
+    return {
+        "estimator": parameters | {"loss": line(parameters["loss"])},  # a loss of the user's may call itself anything
+        "classes": {"values": unet.classes_.tolist(), "dtype": unet.classes_.dtype.name},
+        "normalizer": unet.normalizer_.to_dict(),
+        "channel_axis": unet.channel_axis_,
+        "random_state": unet.random_state_,
+        "history": _recent(unet.history_),
+        "interrupted": unet.interrupted_,
+        "class_frequencies": unet.class_frequencies_.tolist(),
+        "snap": unet.snap_,
+    }
+
+
+def restore(unet: UNet, said: dict[str, Any]) -> None:
+    """Give a UNet the attributes that fit had given to the one described; `check` has passed what is said."""
+    unet.classes_ = np.array(said["classes"]["values"], said["classes"]["dtype"])
+    unet.normalizer_ = Normalizer.from_dict(said["normalizer"])
+    unet.channel_axis_, unet.random_state_ = said["channel_axis"], said["random_state"]
+    unet.history_, unet.interrupted_ = said["history"], said["interrupted"]
+    unet.class_frequencies_, unet.snap_ = np.array(said["class_frequencies"], float), said["snap"]
+
+
+def check(said: dict[str, Any], config: dict[str, Any]) -> None:
+    """Refuse a description that contradicts itself or its network's config, by the name of the field."""
+    check_fields("", said, DESCRIPTION)
+    _check_classes(said["classes"], config["out_channels"])
+    _check_normalizer(said["normalizer"], config["in_channels"])
+    _check_frequencies(said["class_frequencies"], config["out_channels"])
+    _check_history(said["history"])
+    seed = config["random_state"]
+    require(said["random_state"] == seed, "random_state", said["random_state"], f"the network's, {seed}")
+    _check_estimator(said["estimator"], said, config)
+
+
+def _check_classes(classes: dict[str, Any], k: int) -> None:
+    """Hold mask values against their type, one of a few: of what NumPy calls a type, some take 4 GB for a value."""
+    check_fields("classes", classes, CLASSES)
+    values, dtype = classes["values"], classes["dtype"]
+    require(len(values) == k >= 2, "classes.values", values, f"one value for each of the network's {k} classes, two at least")
+    kind = bool if dtype == "bool" else int
+    low, high = (0, 1) if kind is bool else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    for value in values:
+        takes = "false and true" if kind is bool else f"whole numbers from {low} to {high}, those of {dtype}"
+        require(type(value) is kind and low <= value <= high, "a value of classes.values", value, takes)
+    rising = all(a < b for a, b in itertools.pairwise(values))
+    require(rising, "classes.values", values, "different values in rising order")
+
+
+def _check_normalizer(normalizer: dict[str, Any], channels: int) -> None:
+    check_fields("normalizer", normalizer, NORMALIZER)
+    low, high = normalizer["low"], normalizer["high"]
+    if normalizer["mode"] == "image":
+        for name, given in (("low", low), ("high", high)):
+            require(given is None, f"normalizer.{name}", given, "null, as each image has its own")
+        return
+    takes = f"a finite number for each of the network's {channels} channels"
+    for name, given in (("low", low), ("high", high)):
+        fits = given is not None and len(given) == channels and all(is_number(v) and math.isfinite(v) for v in given)
+        require(fits, f"normalizer.{name}", given, takes)
+    require(all(a <= b for a, b in zip(low, high, strict=True)), "normalizer.low", low, f"at most normalizer.high, {high[:6]}")
+
+
+def _check_frequencies(shares: list[Any], k: int) -> None:
+    fits = len(shares) == k and all(is_number(v) and 0 <= v <= 1 for v in shares) and abs(sum(shares) - 1) < 1e-6
+    require(fits, "class_frequencies", shares, f"a share of all pixels for each of the network's {k} classes, 1 in all")
+
+
+def _check_history(history: dict[str, Any]) -> None:
+    lengths = {}
+    for name, series in history.items():
+        require(len(name) <= MAX_NAME and name.isprintable(), "a name in history", name, "a short one of printable characters")
+        where = f"history.{name}"
+        require(isinstance(series, list) and all(map(is_number, series)), where, series, "a list of numbers")
+        require(name not in FINITE or all(map(math.isfinite, series)), where, series, "finite numbers")
+        lengths[name] = len(series)
+    equal = len(set(lengths.values())) <= 1
+    require(equal, "history", lengths, "lists of one length, with a number for each epoch")
+    dice = history.get("val_dice", [])
+    require(not dice or not all(map(math.isnan, dice)), "history.val_dice", dice, "a number in one epoch at least")
+
+
+def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[str, Any]) -> None:
+    """Ask of the parameters what fit asks, and that they are those with which the network was made."""
+    from .unet import UNet  # which is made of modules that import this one
+
+    defaults = {name: p.default for name, p in inspect.signature(UNet).parameters.items()}
+    check_names("estimator", given, defaults, optional=LATER)
+    given = {name: defaults[name] for name in LATER} | given
+    for name in given.keys() - {"class_weight", "loss"}:  # before anything large is compared with, or told at length
+        value = given[name]
+        plain = isinstance(value, (bool, int, float, type(None))) or (isinstance(value, str) and len(value) <= MAX_NAME)
+        require(plain, f"estimator.{name}", value, "a number, true, false, null or a short text")
+    for name, (holds, takes) in ESTIMATOR.items():
+        require(holds(given[name]), f"estimator.{name}", given[name], takes)
+    for name in OF_NETWORK:
+        require(given[name] == config[name], f"estimator.{name}", given[name], f"what the network has, {config[name]!r}")
+    seed, mode = said["random_state"], said["normalizer"]["mode"]
+    require(given["random_state"] in (None, seed), "estimator.random_state", given["random_state"], f"null or {seed}")
+    require(given["normalize"] == mode, "estimator.normalize", given["normalize"], f"the normalizer's mode, {mode!r}")
+    _check_class_weight(given["class_weight"], said)
+    known = given["loss"] if given["loss"] in losses.LOSSES else "cross_entropy"  # another's is fit's to refuse: it has no code
+    try:
+        check_parameters(UNet(**given | {"loss": known, "device": "cpu"}))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RefusedError(f"estimator.{error}") from None
+
+
+def _check_class_weight(weight: Any, said: dict[str, Any]) -> None:
+    k = len(said["class_frequencies"])
+    numbers = isinstance(weight, list) and len(weight) == k and all(map(is_number, weight))  # NumPy takes texts for numbers
+    takes = f"null, 'balanced' or a list of {k} numbers"
+    require(numbers or weight in (None, "balanced"), "estimator.class_weight", weight, takes)
+    try:
+        resolve_class_weight(weight, np.array(said["classes"]["values"]), np.array(said["class_frequencies"]))
+    except ValueError as error:
+        raise RefusedError(f"estimator.{error}") from None
+
+
+def _recent(history: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Return a history as it goes into a file: of a very long one the last epochs, for the model is worth more than its curve."""
+    n_epochs = max(map(len, history.values()), default=0)
+    kept = MAX_NUMBERS // max(len(history), 1)
+    if n_epochs <= kept:
+        return history
+    warnings.warn(f"the history has {n_epochs} epochs; the model file keeps the last {kept}", UserWarning, stacklevel=4)
+    return {name: values[-kept:] for name, values in history.items()}
