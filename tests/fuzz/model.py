@@ -31,6 +31,12 @@ def test_one_input(data: bytes) -> tuple[str, str]:
     return judge(written(file), file, which, may_differ)
 
 
+def warm_up() -> None:
+    """Compile what predicting takes: that is no case's time."""
+    for which in range(len(seeds())):
+        demand_predicts(minunet.load(written(seeds()[which])))
+
+
 def written(file: bytes) -> Path:
     """Write the bytes where the last ones stood."""
     path, descriptor = _place()

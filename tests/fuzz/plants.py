@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 
 class Plant(NamedTuple):
-    """A fault in what a target fuzzes: `plant` makes it, in this process."""
+    """A fault in what a target fuzzes: `plant` makes it, in this process. `finds`: the kind of failure that shows it."""
 
+    finds: str
     target: str
     plant: Callable[[], Any]
 
@@ -49,14 +50,30 @@ class _Anything(str):
 
 
 PLANTS = {
-    "weights are not held to their sum": Plant("model", _replace("minunet.modelfile", "_sum_of_weights", lambda _: _Anything())),
-    "of a name that stands twice the last counts": Plant("model", _replace("minunet.untrusted", "_once", dict)),
-    "classes are not looked at": Plant("model", _replace("minunet.description", "_check_classes", _nothing)),
-    "what libraries say of an image is printed": Plant("image", _replace("minunet.data.images", "_quiet", contextlib.nullcontext)),
-    "a strip need not be whole": Plant("image", _replace("minunet.data.inflate", "_require_end", _nothing)),
-    "a file's name is left out": Plant("image", _replace("minunet.data.images", "shown", lambda path: "it")),
-    "an optimizer's arrays are not looked at": Plant("optimizer", _replace("minunet.optim", "check_updated", _nothing)),
-    "an output may lie in an input": Plant("layers", _replace("minunet.checks", "overlap", lambda a, b: False)),
-    "a gradient may have any shape": Plant("layers", _replace("minunet.checks", "gradient", lambda dy, *_, **__: dy)),
-    "the command line prints what it was given": Plant("cli", _replace("minunet.cli.console", "printable", str)),
+    "weights are not held to their sum": Plant(
+        "what was damaged is refused", "model", _replace("minunet.modelfile", "_sum_of_weights", lambda _: _Anything())
+    ),
+    "of a name that stands twice the last counts": Plant(
+        "of a name that stands twice", "model", _replace("minunet.untrusted", "_once", dict)
+    ),
+    "classes are not looked at": Plant("classes_", "model", _replace("minunet.description", "_check_classes", _nothing)),
+    "what libraries say of an image is printed": Plant(
+        "nothing is printed", "image", _replace("minunet.data.images", "_quiet", contextlib.nullcontext)
+    ),
+    "numbers need not be finite": Plant(
+        "a page has pixels, all finite", "image", _replace("minunet.data.images", "_opaque", lambda page, *_: page)
+    ),
+    "a file's name is left out": Plant("names the file", "image", _replace("minunet.data.images", "shown", lambda path: "it")),
+    "an optimizer's arrays are not looked at": Plant(
+        "dies of", "optimizer", _replace("minunet.optim", "check_updated", _nothing)
+    ),
+    "an output may lie in an input": Plant(
+        "results are those of the definition", "layers", _replace("minunet.checks", "overlap", lambda a, b: False)
+    ),
+    "a gradient may have any shape": Plant(
+        "gradients are those of the definition", "layers", _replace("minunet.checks", "gradient", lambda dy, *_, **__: dy)
+    ),
+    "the command line prints what it was given": Plant(
+        "what is printed can be shown", "cli", _replace("minunet.cli.console", "printable", str)
+    ),
 }
