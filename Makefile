@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test mutants fuzz lint bench clean
+.PHONY: demo test mutants fuzz faults lint bench clean
 demo: $(VENV)/.installed
-	$(BIN)/python -m minunet demo
+	$(BIN)/python -m minunet demo --force
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n 2
@@ -19,6 +19,10 @@ FUZZ := --seconds 1200
 fuzz: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m fuzz.corpus
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run $(FUZZ)
+
+# Kills, full disks, limits and clocks that jump, for ten minutes: FAULTS="--only kill", "--list", ...
+faults: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m faults.run --seconds 600 $(FAULTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ minunet's and as long of PyTorch's: a machine's speed wanders, and both share th
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from PIL import Image
 
 from minunet import UNet
 from minunet.evaluation.metrics import adapted_rand_error, iou, pixel_error, segments
-from minunet.files import require_writable
+from minunet.files import atomic_write, require_writable
 
 THRESHOLDS = (*np.linspace(0.2, 0.95, 16), 0.97, 0.98, 0.99)
 MOMENTS = 6  # scores along the way
@@ -59,7 +60,8 @@ def main() -> None:
         curves["PyTorch"] = peer.judge.curve
     report(curves)
     if arguments.output:
-        (arguments.output / "isbi.json").write_text(json.dumps({"machine": machine, "curves": curves}, indent=1))
+        figures = json.dumps({"machine": machine, "curves": curves}, indent=1)
+        atomic_write(arguments.output / "isbi.json", figures.encode())
         draw_curves(curves, arguments.output / "isbi.png")
         p, threshold = probability_inside(unet)(x[test]), curves["minunet"][-1]["Rand threshold"]
         draw_predictions(x[test], y[test], p, threshold, arguments.output / "isbi_predictions.png")
@@ -231,7 +233,9 @@ def draw_curves(curves: dict[str, list[Scores]], path: Path) -> None:
         ax.set(xlabel="minutes", title=name)
         ax.grid(alpha=0.3)
     axes[0].legend()
-    figure.savefig(path, dpi=110)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110)
+    atomic_write(path, content.getvalue())
 
 
 def draw_predictions(x: np.ndarray, y: np.ndarray, p: np.ndarray, threshold: float, path: Path) -> None:
@@ -240,7 +244,9 @@ def draw_predictions(x: np.ndarray, y: np.ndarray, p: np.ndarray, threshold: flo
         np.hstack([_grey(image), _grey(truth), _grey(255 * q), _coloured(segments(_mask(q, threshold)))])
         for image, truth, q in zip(x, y, p, strict=True)
     ]
-    Image.fromarray(np.vstack(rows)).save(path)
+    content = io.BytesIO()
+    Image.fromarray(np.vstack(rows)).save(content, path.suffix[1:])
+    atomic_write(path, content.getvalue())
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from machine import Others, describe
 
 from minunet import kernels
-from minunet.files import require_writable
+from minunet.files import atomic_write, require_writable
 
 Run = Callable[[], object]
 Config = tuple[int, int, int]  # batch, side, base channels
@@ -147,7 +147,7 @@ class Report:
             return
         command = " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *_without_json(sys.argv[1:])])
         kept = {"question": self.question, "command": command, "machine": self.machine, "tables": self.tables}
-        self.path.write_text(json.dumps(kept | values, indent=1), encoding="utf-8")
+        atomic_write(self.path, json.dumps(kept | values, indent=1).encode())
 
 
 def _without_json(options: list[str]) -> list[str]:

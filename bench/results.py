@@ -9,6 +9,7 @@ page says of each what was run and on which machine. The figure needs matplotlib
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 
 import measure
 import numpy as np
+
+from minunet.files import atomic_write
 
 ORDER = ("train_step", "train_step_avx2", "inference", "conv", "accuracy", "memory", "startup", "scaling", "tile", "roofline")
 SUMS = "sum over"  # conv.py's short table: it goes first, for the long one is for those who look a layer up
@@ -37,7 +40,7 @@ def main() -> None:
         parser.error(f"{arguments.folder} holds no file that a script wrote with --json")
     page = markdown(results)
     if arguments.markdown:
-        arguments.markdown.write_text(page, encoding="utf-8")
+        atomic_write(arguments.markdown, page.encode())
     else:
         print(page)
     if arguments.figure and measure.installed("matplotlib", "matplotlib"):
@@ -89,7 +92,9 @@ def draw(results: Results, path: Path) -> None:
                 panel(ax, results[name])
         if "conv" in results:
             draw_convolutions(parts["conv"].subplots(), results["conv"])
-        figure.savefig(path, dpi=110)
+        content = io.BytesIO()
+        figure.savefig(content, dpi=110, format=Path(path).suffix[1:] or "png")
+        atomic_write(path, content.getvalue())
 
 
 def draw_steps(ax: Any, content: dict[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """`python -m minunet` is the command `minunet`."""
 
-import sys
+from .cli import program
 
-from .cli import main
-
-sys.exit(main())
+program()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
-import secrets
+import shutil
 import stat
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from .writing import Folder
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -28,68 +30,77 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         raise
 
 
+@dataclass(frozen=True)
+class Output(os.PathLike[str]):
+    """A path that says how `atomic_write` is to write there: through no link, and over nothing unless `replace` allows it."""
+
+    path: str | os.PathLike[str]
+    replace: bool = False
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return os.fspath(self.path)
+
+
 def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file at path by data: whoever looks, at any time or after a crash, sees the old file or the new one.
 
-    As with open(), a link is followed, an old file's permissions stay, and the umask decides about a new one's.
+    As with open(), a link is followed, an old file's owner and permissions stay, and the umask decides about a new one's;
+    an `Output` follows none, and may be for a new file only. OSError names the file and the cause.
     """
-    target, mode = _target(path)
-    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
+    target, replace = _target(path)
+    with Folder(target.parent, follow=False) as folder:
+        folder.write(target.name, data, replace=replace)
+
+
+def require_writable(path: str | os.PathLike[str], n_bytes: int = 0) -> None:
+    """Raise an OSError that says why, if n_bytes could not be written to path: to be asked before long work, not after."""
+    target, replace = _target(path)
+    with Folder(target.parent, follow=False) as folder:
+        folder.require(target.name, replace=replace)
+        folder.probe()
+        free = _free_bytes(folder.path)
+        if free is not None and free < n_bytes:
+            error = OSError(f"{target} takes about {n_bytes:,} bytes, but only {free:,} are free there")
+            error.errno = errno.ENOSPC
+            raise error
+
+
+def taken(path: str | os.PathLike[str]) -> bool:
+    """Return whether anything stands at path: a link does, wherever it leads. OSError if no such name can be."""
     try:
-        with open(temporary, "xb") as file:
-            if mode is not None:  # before anything is in it: a private file is private all the time
-                os.chmod(temporary, mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(target.parent)
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
-def require_writable(path: str | os.PathLike[str]) -> None:
-    """Raise an OSError that says why, if a file at path could not be written: to be asked before long work, not after."""
-    folder = _target(path)[0].parent
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise PermissionError(f"nothing can be written into {folder}: {error.strerror}") from error
-
-
-def _target(path: str | os.PathLike[str]) -> tuple[Path, int | None]:
-    """Return the file that path leads to, links followed, and its permissions if it is there; OSError if it must stay."""
-    target = Path(os.path.realpath(path))
+def _target(path: str | os.PathLike[str]) -> tuple[Path, bool]:
+    """Return the file that is to be written, in a folder that is there, and whether it may replace one."""
+    given = Path(path)
+    if isinstance(path, Output):
+        target, replace = Path(os.path.realpath(given.parent)) / given.name, path.replace
+    else:
+        target, replace = Path(os.path.realpath(given)), True
     folder = target.parent
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder; give the name of a file in it, such as {target / 'model.safetensors'}")
+    if target == folder or not given.name:
+        raise IsADirectoryError(f"{given} is a folder; give the name of a file in it, such as {given / 'model.safetensors'}")
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {folder} to write {target.name} into; make it first")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file, so that {target.name} cannot be written into it; give another folder")
+    return target, replace
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """Return what this user may still write there; None where the file system does not say."""
     try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        return target, None
-    if not stat.S_ISREG(mode):  # a device or a pipe would be gone for everybody
-        raise FileExistsError(f"{target} is no ordinary file and will not be replaced; give another name")
-    if not os.access(target, os.W_OK):
-        raise PermissionError(f"{target} is there and may not be written; give another name, or make it writable")
-    return target, stat.S_IMODE(mode)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable, where a folder can be opened (not on Windows) and synchronised.
-
-    Some network file systems refuse; the file is whole all the same, so that is no failure.
-    """
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if hasattr(os, "statvfs"):
+            status = os.statvfs(folder)
+            blocks = status.f_bfree if os.geteuid() == 0 else status.f_bavail
+            return blocks * status.f_frsize if status.f_blocks else None
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None

@@ -9,7 +9,8 @@
     packing.py              how a block of pixels is laid out: im2col as addressing
     tiles.py                the product of many pixels with one panel of weights
     generated.py            the generated code: the tile, and runs of elements; isa.py says for which vectors
-    threads.py              jobs cut by shape, claimed by threads; jit.py compiles, and keeps what it compiled
+    threads.py              jobs cut by shape, claimed by threads; jit.py compiles
+    cache.py                what is kept of that for the next process, and when it is used; trust.py says whose files are read
     columns.py, pointwise.py, pooling.py, loss.py, updates.py       what is not a product
 
 Read direct.py first. Each kernel is one compiled call a thread, on addresses and strides; a job is a fixed piece of the

@@ -3,37 +3,78 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from .. import __version__
-from . import check, demo, evaluate, predict, summary, train
+from ..signals import ENDING, Signals
+from . import console
 
-COMMANDS = (check, train, predict, evaluate, summary, demo)
+
+def program() -> NoReturn:
+    """Be the program `minunet`: a signal that comes when all is done is not to be told as a failure."""
+    try:
+        code: Any = main()
+    except SystemExit as stop:
+        code = stop.code
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Return 0, or 1 for a failure told in one line, or 130 after Ctrl-C; wrong use exits with 2."""
-    arguments = _parser().parse_args(argv)
+    """Run the command line. Return 0, or 1 for a failure told in one line; wrong use exits with 2.
+
+    130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP: each ends in order, with nothing half written.
+    """
+    console.fill_standard_descriptors()
+    with console.guarded() as out, Signals() as signals:
+        try:
+            code = _run(argv, signals)
+        except KeyboardInterrupt:  # one more, while the first was told
+            code = signals.exit_code
+        if problem := console.lost(out):
+            console.complain(problem)
+            code = code or 1
+        return code
+
+
+def _run(argv: Sequence[str] | None, signals: Signals) -> int:
     try:
-        return arguments.run(arguments)
+        arguments = _parser().parse_args(argv)
+        signals.release()
+        code = arguments.run(arguments)
+        signals.hold()
+        return code or (signals.exit_code if signals.number else 0)
     except KeyboardInterrupt:
-        print("minunet: interrupted", file=sys.stderr)
-        return 130
+        signals.hold()
+        console.complain("interrupted" if signals.exit_code == 130 else "asked to end")
+        return signals.exit_code
     except (ValueError, OSError, ArithmeticError, MemoryError, ImportError) as error:
-        print(f"minunet: {error}", file=sys.stderr)
+        console.complain(console.told(error))
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells of wrong use on one line: the words may be names of files."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(console.printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    from . import check, demo, evaluate, predict, summary, train  # here, where a signal finds its handler: they take a second
+
+    parser = _Parser(
         prog="minunet",
         description="A U-Net with no deep-learning framework under it: segments images from few examples.",
         epilog="In Python: from minunet import UNet; labels = UNet().fit(images, masks).predict(new_images)",
     )
     parser.add_argument("--version", action="version", version=f"minunet {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
+    for command in (check, train, predict, evaluate, summary, demo):
         added = subparsers.add_parser(
             command.__name__.rpartition(".")[2],
             help=command.HELP,

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from ..data.images import shown
 from ..data.labels import resolve_class_weight
 from ..data.sampling import Example, split
 from ..data.survey import LEVELS, Finding, Survey, survey
+from ..files import taken
 from ..network import Network
 from ..summary import size_text
 from ..training.memory import free_memory, training_bytes
@@ -233,7 +233,7 @@ def _next(arguments: argparse.Namespace, findings: Sequence[Finding], found: Sur
     if plan and plan.fitting_batch:
         changes["batch_size"] = plan.fitting_batch
     outputs = itertools.chain(["model.safetensors"], (f"model-{number}.safetensors" for number in itertools.count(2)))
-    free = next(output for output in outputs if not Path(output).exists())
+    free = next(output for output in outputs if not taken(output))
     return f"\nNext: {_command('train', arguments, changes)} -o {free}"
 
 

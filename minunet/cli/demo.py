@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from .. import files, signals
+from . import outputs
+from .console import printable
 
 HELP = "train on synthetic tissue for two to three minutes and draw the result"
 DESCRIPTION = (
@@ -20,14 +22,17 @@ EXAMPLES = "example: minunet demo --output results"
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("."), metavar="DIR", help="where to write (default: here)")
+    parser.add_argument("--force", action="store_true", help="replace a demo that is there")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    demo(arguments.output)
+    demo(arguments.output, arguments.force)
     return 0
 
 
-def demo(output: Path, *, n_train: int = 16, n_test: int = 8, size: int = 256, **settings: Any) -> dict[str, float]:
+def demo(
+    output: Path, force: bool = False, *, n_train: int = 16, n_test: int = 8, size: int = 256, **settings: Any
+) -> dict[str, float]:
     """Train, score, and write the picture and the model into the folder `output`; settings go to UNet. Return the scores."""
     from .. import UNet  # here, so that `minunet --help` loads no compiler
     from ..data.datasets import cells
@@ -36,8 +41,9 @@ def demo(output: Path, *, n_train: int = 16, n_test: int = 8, size: int = 256, *
     from . import picture
 
     paths = output / "demo.png", output / "demo.safetensors"
+    outputs.require_free(paths, force)
     for path in paths:
-        files.require_writable(path)
+        files.require_writable(files.Output(path, force))
     print(f"Synthetic tissue: {n_train} images of {size} x {size} to learn from, {n_test} others to be judged on.", flush=True)
     x, y = cells(n_train + n_test, size)
     baseline = BlurThreshold().fit(x[:n_train], y[:n_train])
@@ -50,9 +56,13 @@ def demo(output: Path, *, n_train: int = 16, n_test: int = 8, size: int = 256, *
     unet.fit(x[:n_train], y[:n_train])
     seconds = time.perf_counter() - start
 
+    unet.save(files.Output(paths[1], force))  # first: no picture is worth a model
+    if unet.interrupted_:
+        raise KeyboardInterrupt
+    if running := signals.of_command_line():
+        running.release()
     predicted, probability = unet.predict(x[n_train:]), unet.predict_proba(x[n_train:])
     error, dice = pixel_error(y[n_train:], predicted), unet.score(x[n_train:], y[n_train:])
-    unet.save(paths[1])  # first: no picture is worth a model
     drawn = picture.draw(
         x[n_train:][:2], y[n_train:][:2], predicted[:2], probability[:2, ..., 0], unet.history_,
         f"{unet.n_parameters_:,} parameters, {n_train} training images, {seconds:.0f} s. On {n_test} unseen images: "
@@ -60,10 +70,11 @@ def demo(output: Path, *, n_train: int = 16, n_test: int = 8, size: int = 256, *
     )  # fmt: skip
     content = io.BytesIO()
     drawn.save(content, "PNG")
-    files.atomic_write(paths[0], content.getvalue())
+    with signals.held():
+        files.atomic_write(files.Output(paths[0], force), content.getvalue())
     print(f"{unet.n_parameters_:,} parameters, trained in {seconds:.0f} s. On unseen images:")
     print(f"  pixel error, U-Net                      {error:.4f}   (mean Dice {dice:.3f})")
     print(f"  pixel error, blur + threshold (tuned)   {baseline_error:.4f}   (sigma {baseline.sigma_})")
     print(f"  ratio                                   {error / baseline_error:.2f}")
-    print(f"Wrote {paths[0]} (look at it) and {paths[1]} (minunet.load reads it).")
+    print(f"Wrote {printable(paths[0])} (look at it) and {printable(paths[1])} (minunet.load reads it).")
     return {"pixel_error": error, "baseline_error": baseline_error, "dice": dice, "seconds": seconds}

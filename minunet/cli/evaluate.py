@@ -16,8 +16,9 @@ from .. import files
 from ..data import labels as label_codes
 from ..data.folders import Pair, read_pairs
 from ..evaluation import metrics
+from ..signals import held
 from ..unet import UNet, load
-from . import flags
+from . import flags, outputs
 
 HELP = "score a model on images with masks"
 DESCRIPTION = (
@@ -49,9 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.csv:
-        if arguments.csv.is_file() and not arguments.force:
-            raise FileExistsError(f"{arguments.csv} is there already; --force replaces it")
-        files.require_writable(arguments.csv)
+        _require_csv(arguments)
     unet = load(arguments.model).set_params(n_threads=arguments.n_threads, device=arguments.device)
     pairs = read_pairs(arguments.images, arguments.masks, **flags.pairing(arguments))
     truths = _truths(unet, pairs, arguments.classes)
@@ -62,12 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [score(pair.name, [t], [p], unet.classes_) for pair, t, p in zip(pairs, truths, predictions, strict=True)]
     total = score("all", truths, predictions, unet.classes_)
     total = total._replace(adapted_rand=_mean([row.adapted_rand for row in rows]))
-    if arguments.csv:
-        files.atomic_write(arguments.csv, table([*rows, total], unet.classes_.tolist()).encode())
-    if not arguments.quiet:
+    if not arguments.quiet:  # before they are written: a full disk would take them along
         print(text(total, unet.classes_.tolist(), len(pairs)))
         if arguments.verbose:
-            print("\n" + table(rows, unet.classes_.tolist()).strip())
+            print("\n" + table(rows, unet.classes_.tolist()).strip(), flush=True)
+    if arguments.csv:
+        content = table([*rows, total], unet.classes_.tolist()).encode("utf-8", "backslashreplace")
+        with held():
+            files.atomic_write(outputs.named(arguments.csv, arguments.force), content)
     return 0
 
 
@@ -100,6 +101,15 @@ def text(total: Row, classes: Sequence[int], n_images: int) -> str:
     lines += [f"adapted Rand error   {_number(total.adapted_rand)}", f"{'class':>{width}}    Dice     IoU"]
     lines += [f"{c!s:>{width}}  {_number(d)}  {_number(i)}" for c, d, i in zip(classes, total.dice, total.iou, strict=True)]
     return "\n".join([*lines, f"{'mean':>{width}}  {_number(_mean(total.dice))}  {_number(_mean(total.iou))}"])
+
+
+def _require_csv(arguments: argparse.Namespace) -> None:
+    """Refuse scores that could not be written, or would replace what they are of."""
+    for given in (arguments.model, arguments.images, arguments.masks):
+        if outputs.is_same(arguments.csv, given):
+            arguments.parser.error(f"--csv {arguments.csv} is {given}, which is read")
+    outputs.require_free([arguments.csv], arguments.force)
+    files.require_writable(outputs.named(arguments.csv, arguments.force))
 
 
 def _truths(unet: UNet, pairs: Sequence[Pair], classes: Sequence[int] | None) -> list[NDArray]:

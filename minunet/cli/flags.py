@@ -7,12 +7,13 @@ import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from tqdm import tqdm
 
+from ..network import outlined
 from ..parameters import CHOICES, check_parameters
 from ..unet import UNet
 
@@ -75,6 +76,15 @@ def estimator(arguments: argparse.Namespace) -> UNet:
         name, _, rest = str(error).partition(" ")
         arguments.parser.error(f"--{name.replace('_', '-')} {rest}")
     return unet
+
+
+def model_bytes(unet: UNet) -> int:
+    """Return about how many bytes a model of these parameters takes in a file, at least; 0 where `fit` would refuse them."""
+    own = {name: getattr(unet, name) for name in ("base_channels", "depth", "padding", "dropout", "algorithm", "block")}
+    config = {"in_channels": 1, "out_channels": 2, "random_state": 0, "dtype": "float32", **own}
+    with suppress(ValueError):
+        return 4 * outlined(config).n_parameters
+    return 0
 
 
 def _descriptions() -> dict[str, str]:

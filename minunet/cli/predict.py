@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +18,11 @@ from .. import files
 from ..data.folders import image_files
 from ..data.images import read_image, shown
 from ..data.labels import MAX_CLASSES
+from ..signals import held
 from ..unet import UNet, load
-from . import flags
+from ..writing import Folder
+from . import flags, outputs
+from .console import complain, printable
 from .overlay import overlay
 
 HELP = "segment images with a model"
@@ -31,6 +34,9 @@ EXAMPLES = """examples:
   minunet predict model.safetensors new-images -o out
   minunet predict model.safetensors a.tif b.png -o out --probabilities
 """
+
+
+PROBABILITIES = "_probabilities.tif"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -52,27 +58,36 @@ def run(arguments: argparse.Namespace) -> int:
     unet = load(arguments.model).set_params(n_threads=arguments.n_threads, device=arguments.device)
     paths = _gather(arguments.inputs)
     _require_output(arguments.output, arguments.inputs)
-    targets = _targets(paths, arguments)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    _require_targets(paths, arguments)
+    outputs.make_folder(arguments.output)
     n_failed = 0
-    for path in flags.each(paths, "predicting", arguments.quiet):
-        try:
-            pages = read_image(path)
-            with flags.about(shown(path)):
-                probabilities = unet.predict_proba(pages)
-        except ValueError as error:
-            n_failed += 1
-            print(f"minunet: {error}", file=sys.stderr)
-            continue
-        labels = [unet.classes_[p.argmax(axis=-1)] for p in probabilities]
-        _warn(path, pages, labels)
-        written = _write(targets[path], pages, labels, probabilities, unet.classes_, arguments.probabilities)
-        if not arguments.quiet:
-            shares = f"  ({_shares(labels, unet)})" if arguments.verbose else ""
-            print(f"{shown(path)} -> {written}{shares}", flush=True)
+    with Folder(arguments.output) as folder:
+        folder.probe()
+        for path in flags.each(paths, "predicting", arguments.quiet):
+            try:
+                _predict(unet, path, folder, arguments)
+            except (ValueError, FileExistsError) as error:
+                n_failed += 1
+                complain(error)
     if n_failed:
-        print(f"minunet: {n_failed} of {len(paths)} images could not be predicted", file=sys.stderr)
+        complain(f"{n_failed} of {len(paths)} images could not be predicted")
     return 1 if n_failed else 0
+
+
+def _predict(unet: UNet, path: Path, folder: Folder, arguments: argparse.Namespace) -> None:
+    """Predict an image, write what was found, and tell."""
+    pages = read_image(path)
+    with flags.about(shown(path)):
+        probabilities = unet.predict_proba(pages)
+    labels = [unet.classes_[p.argmax(axis=-1)] for p in probabilities]
+    _warn(path, pages, labels)
+    made = _encoded(path.stem, pages, labels, probabilities, unet.classes_, arguments.probabilities)
+    with held():
+        for name, content in made.items():
+            folder.write(name, content, replace=arguments.force)
+    if not arguments.quiet:
+        shares = f"  ({_shares(labels, unet)})" if arguments.verbose else ""
+        print(f"{shown(path)} -> {printable(arguments.output / next(iter(made)))}{shares}", flush=True)
 
 
 def encode_labels(pages: Sequence[NDArray], classes: NDArray) -> tuple[str, bytes]:
@@ -109,41 +124,63 @@ def _require_output(output: Path, inputs: Sequence[Path]) -> None:
         raise PermissionError(f"nothing can be written into {existing}; give another -o")
 
 
-def _targets(paths: Sequence[Path], arguments: argparse.Namespace) -> dict[Path, Path]:
-    """Return for each image its output, without an ending; refuse two images with one, and what is there already."""
+def _require_targets(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
+    """Refuse names that two outputs would have, that cannot be, that are there already, or that are read."""
     owner: dict[str, Path] = {}
     for path in paths:
-        first = owner.setdefault(path.stem.casefold(), path)
-        if first is not path:
-            raise ValueError(f"{first} and {path} would both be written as {path.stem}; predict them into two folders")
-    targets = {path: arguments.output / path.stem for path in paths}
-    if not arguments.force:
-        endings = (".png", ".tif", "_overlay.png", "_overlay.tif", "_probabilities.tif")
-        for path in (target.with_name(target.name + ending) for target in targets.values() for ending in endings):
-            if path.exists():
-                raise FileExistsError(f"{path} is there already; --force replaces it")
-    return targets
+        for name in _names(path.stem, arguments.probabilities):
+            first = owner.setdefault(unicodedata.normalize("NFC", name.casefold()), path)
+            if first is not path:
+                raise ValueError(f"{first} and {path} would both be written as {name}; predict them into two folders")
+    read = {(status.st_dev, status.st_ino): path for path in (arguments.model, *paths) if (status := os.stat(path)).st_ino}
+    longest = _longest_name(arguments.output)
+    for path in paths:
+        for name in _names(path.stem, True):  # probabilities of another run would be taken for those of these labels
+            target = arguments.output / name
+            if len(os.fsencode(name)) > longest:
+                if arguments.probabilities or not name.endswith(PROBABILITIES):
+                    raise ValueError(f"{shown(path)}: its prediction's name, {name}, is longer than {longest} bytes; rename it")
+                continue
+            if not files.taken(target):
+                continue
+            outputs.require_free([target], arguments.force)
+            status = os.lstat(target)
+            if given := read.get((status.st_dev, status.st_ino)):
+                raise ValueError(f"{target} would be replaced, but it is {given}, which is read; give another -o")
 
 
-def _write(
-    target: Path, pages: Sequence[NDArray], labels: Sequence[NDArray], probabilities: Sequence[NDArray], classes: NDArray,
+def _names(stem: str, with_probabilities: bool) -> list[str]:
+    """Return the names that the files of an image may get; how many pages it has will tell which."""
+    endings = [".png", ".tif", "_overlay.png", "_overlay.tif", *([PROBABILITIES] if with_probabilities else [])]
+    return [stem + ending for ending in endings]
+
+
+def _longest_name(folder: Path) -> int:
+    """Return how many bytes a name may have in the folder, or where it will be made."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    try:
+        return os.pathconf(existing, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows has 255 characters
+        return 255
+
+
+def _encoded(
+    stem: str, pages: Sequence[NDArray], labels: Sequence[NDArray], probabilities: Sequence[NDArray], classes: NDArray,
     with_probabilities: bool,
-) -> Path:  # fmt: skip
-    """Write the files of one image. Return that of the labels."""
+) -> dict[str, bytes]:  # fmt: skip
+    """Return the files of one image by name, that of the labels first."""
     ending, content = encode_labels(labels, classes)
-    written = target.with_name(target.name + ending)
-    files.atomic_write(written, content)
+    made = {stem + ending: content}
     pictures = [overlay(page, label, classes) for page, label in zip(pages, labels, strict=True)]
     buffer = io.BytesIO()
     if len(pictures) == 1:
         pictures[0].save(buffer, "PNG")
     else:
         pictures[0].save(buffer, "TIFF", save_all=True, append_images=pictures[1:], compression="tiff_deflate")
-    files.atomic_write(target.with_name(f"{target.name}_overlay{'.png' if len(pictures) == 1 else '.tif'}"), buffer.getvalue())
+    made[f"{stem}_overlay{'.png' if len(pictures) == 1 else '.tif'}"] = buffer.getvalue()
     if with_probabilities:
-        content = _tiff([np.moveaxis(p, -1, 0) for p in probabilities], "CYX")
-        files.atomic_write(target.with_name(f"{target.name}_probabilities.tif"), content)
-    return written
+        made[stem + PROBABILITIES] = _tiff([np.moveaxis(p, -1, 0) for p in probabilities], "CYX")
+    return made
 
 
 def _tiff(pages: Sequence[NDArray], axes: str) -> bytes:
@@ -162,10 +199,10 @@ def _warn(path: Path, pages: Sequence[NDArray], labels: Sequence[NDArray]) -> No
     for i, (page, label) in enumerate(zip(pages, labels, strict=True), 1):
         name = shown(path) + (f", page {i}" if len(pages) > 1 else "")
         if label.size > 1 and (label == label.flat[0]).all():
-            print(f"minunet: warning: {name}: every pixel was given the class {label.flat[0]}", file=sys.stderr)
+            complain(f"warning: {name}: every pixel was given the class {label.flat[0]}")
         values = len(np.unique(page))
         if values <= MAX_CLASSES and page.size > 1000:
-            print(f"minunet: warning: {name} holds only {values} different values: is it a mask?", file=sys.stderr)
+            complain(f"warning: {name} holds only {values} different values: is it a mask?")
 
 
 def _shares(labels: Sequence[NDArray], unet: UNet) -> str:

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from .. import __version__, files, plot
 from ..evaluation import metrics
+from ..signals import held
 from ..unet import UNet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PAGE = "report.html"
 SHOWN = 3  # predictions among the best, and among the worst
 DPI = 160
 
@@ -76,12 +78,14 @@ class Judged(NamedTuple):
 
 
 def write_report(
-    folder: Path, unet: UNet, *, command: str, data: Sequence[tuple[str, str]], judged: Sequence[Judged], note: str = ""
-) -> Path:
+    folder: Path, unet: UNet, *, command: str, data: Sequence[tuple[str, str]], judged: Sequence[Judged], note: str = "",
+    replace: bool = True,
+) -> Path:  # fmt: skip
     """Write report.html into the folder: what was trained on what, how it went, and how well it does. Return its path.
 
     command : what to run for the same model. data : a table about the training data, as rows of a name and a text.
     judged : what to judge the model by, if anything; `note` says what that is, as in "held-out images".
+    replace : whether to replace a report that is there.
 
     ImportError without matplotlib; OSError where the file cannot be written.
     """
@@ -95,9 +99,11 @@ def write_report(
         _settings(unet),
         _reproduction(unet, command),
     ]
-    path = folder / "report.html"
+    path = folder / PAGE
     # A name that is no text (bytes of another encoding) is shown with its escapes.
-    files.atomic_write(path, _page("".join(sections)).encode("utf-8", "backslashreplace"))
+    content = _page("".join(sections)).encode("utf-8", "backslashreplace")
+    with held():
+        files.atomic_write(files.Output(path, replace), content)
     return path
 
 

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import files
+from .. import files, signals
 from ..data import labels as label_codes
 from ..data.folders import Pair, listed, read_pairs
 from ..data.images import content
 from ..data.sampling import FEW, Example, split
 from ..plot import require_matplotlib
 from ..unet import UNet
-from . import flags
-from .report import Judged, write_report
+from . import flags, outputs
+from .console import complain, printable
+from .report import PAGE, Judged, write_report
+from .rescue import keep
 
 HELP = "learn from images and their masks, and write a model file"
 DESCRIPTION = (
@@ -47,7 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     unet = flags.estimator(arguments)
-    _require_outputs(arguments)
+    _require_outputs(arguments, unet)
     pairs = _read(arguments, arguments.images, arguments.masks)
     held_out = _read(arguments, *arguments.validation) if arguments.validation else []
     warn_of_shared_images(pairs, held_out)
@@ -55,25 +57,36 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
     validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
     x, y = [pair.image for pair in pairs], [pair.mask for pair in pairs]
+    output = arguments.output.absolute()  # the current folder may vanish
     try:
         unet.fit(x, y, validation_data=validation, classes=arguments.classes)
-    except FloatingPointError:
-        if unet.n_iter_:  # hours may lie in the epochs before
-            unet.save(arguments.output)
-            print(f"minunet: {arguments.output} holds the model of the last good epoch", file=sys.stderr)
+    except BaseException as error:  # it diverged, or was interrupted once more, or memory ran out
+        kept = _keep_last_good(unet, output, arguments.force)
+        if isinstance(error, KeyboardInterrupt):
+            if kept is None:
+                complain("no epoch was finished, so there is no model")
+            if kept is False:
+                return 1
         raise
-    unet.save(arguments.output)
-    if not arguments.quiet:
+    kept = keep(unet, output, force=arguments.force)
+    if running := signals.of_command_line():
+        running.release()
+    if kept and not arguments.quiet:
         score = "" if unet.best_score_ is None else f" (validation Dice {unet.history_['val_dice'][-1]:.3f})"
         following = shlex.join(["minunet", "predict", str(arguments.output), "NEW-IMAGES", "-o", "OUT"])
-        print(f"Wrote {arguments.output}{score}. Next: {following}", flush=True)
+        print(f"Wrote {printable(arguments.output)}{score}. Next: {printable(following)}", flush=True)
     if arguments.report:
         judged, note = judge(unet, pairs, held_out)
         command = shlex.join(["minunet", *sys.argv[1:]])
-        page = write_report(arguments.report, unet, command=command, data=describe(pairs, held_out), judged=judged, note=note)
+        page = write_report(
+            arguments.report, unet, command=command, data=describe(pairs, held_out), judged=judged, note=note,
+            replace=arguments.force,
+        )  # fmt: skip
         if not arguments.quiet:
-            print(f"Wrote {page}: open it in a browser.", flush=True)
-    return 130 if unet.interrupted_ else 0
+            print(f"Wrote {printable(page)}: open it in a browser.", flush=True)
+    if not kept:
+        return 1
+    return (running or signals.Signals()).exit_code if unet.interrupted_ else 0
 
 
 def describe(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[tuple[str, str]]:
@@ -96,7 +109,7 @@ def warn_of_shared_images(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> No
     seen = {content(pair.image): pair.name for pair in pairs}
     for pair in held_out:
         if name := seen.get(content(pair.image)):
-            print(f"minunet: warning: {pair.name} is in the training ({name}) and in the validation", file=sys.stderr)
+            complain(f"warning: {pair.name} is in the training ({name}) and in the validation")
 
 
 def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[list[Judged], str]:
@@ -117,17 +130,36 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
     return judged, note
 
 
-def _require_outputs(arguments: argparse.Namespace) -> None:
+def _keep_last_good(unet: UNet, output: Path, force: bool) -> bool | None:
+    """Save what the epochs before a failure taught, which may have taken hours; return as `keep` does, None without any."""
+    if not getattr(unet, "n_iter_", 0):
+        return None
+    kept = keep(unet, output, force=force)
+    if kept:
+        complain(f"{output} holds the model of the last good epoch")
+    return kept
+
+
+def _require_outputs(arguments: argparse.Namespace, unet: UNet) -> None:
     """Refuse what could not be written, or would replace something, before any work."""
-    page = arguments.report / "report.html" if arguments.report else None
+    model, page = arguments.output, arguments.report / PAGE if arguments.report else None
+    for given in (arguments.images, arguments.masks, *(arguments.validation or ())):
+        if outputs.is_same(model, given):
+            arguments.parser.error(f"--output {model} is {given}, which is read")
     if page:
         require_matplotlib()
-    for path in filter(None, (arguments.output, page)):
-        if path.is_file() and not arguments.force:
-            raise FileExistsError(f"{path} is there already; --force replaces it")
-    files.require_writable(arguments.output)
-    if arguments.report:
-        arguments.report.mkdir(parents=True, exist_ok=True)
+        _require_apart(arguments, page)
+    outputs.require_free(filter(None, (model, page)), arguments.force)
+    files.require_writable(outputs.named(model, arguments.force), flags.model_bytes(unet))
+    if page:
+        outputs.make_folder(arguments.report)
+        files.require_writable(files.Output(page, arguments.force))
+
+
+def _require_apart(arguments: argparse.Namespace, page: Path) -> None:
+    """Refuse a model that would stand where the report, or a folder on its way, does."""
+    if any(outputs.is_same(arguments.output, place) for place in (page, *page.absolute().parents)):
+        arguments.parser.error(f"--output {arguments.output} and --report {arguments.report} would be one file; give two")
 
 
 def _read(arguments: argparse.Namespace, images: Path, masks: Path) -> list[Pair]:

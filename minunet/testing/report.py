@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from ..files import atomic_write
 
 Index = tuple[int, ...]
 Path = str | os.PathLike[str]
@@ -113,8 +116,9 @@ def _saved(path: Path | None, arrays: Mapping[str, np.ndarray]) -> str:
         return ""
     name = os.fspath(path)
     name = name if name.endswith(".npz") else f"{name}.npz"  # as np.savez would name it
-    with open(name, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    atomic_write(name, content.getvalue())
     return f" The arrays are in {name}: {', '.join(arrays)}."
 
 

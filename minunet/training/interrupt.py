@@ -5,28 +5,42 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
+from typing import Any
+
+from .. import signals
 
 
 class StopOnInterrupt:
-    """A `with` block in which the first Ctrl-C only sets `requested`; the second one raises KeyboardInterrupt.
+    """A `with` block in which the first Ctrl-C only sets `requested`; another one raises KeyboardInterrupt.
 
-    Only the main thread receives signals; elsewhere this does nothing.
+    Where the command line runs, SIGTERM and SIGHUP set it too; and from here on it holds its signals, so that nothing cuts
+    into saving the model, until it releases them. Only the main thread receives signals; elsewhere this does nothing.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self._raises = False, True
+        self._owner = signals.of_command_line()
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnInterrupt:
-        self._in_main_thread = threading.current_thread() is threading.main_thread()
-        if self._in_main_thread:
-            self._previous = signal.signal(signal.SIGINT, self._handle)
+        if threading.current_thread() is threading.main_thread():
+            try:
+                signals.install(self._handle, signals.ENDING if self._owner else (signal.SIGINT,), self._previous)
+                if self._owner:
+                    self._owner.hold()
+            except BaseException:
+                signals.restore(self._previous)
+                raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._in_main_thread:
-            signal.signal(signal.SIGINT, self._previous or signal.SIG_DFL)
+        self._raises = False
+        signals.restore(self._previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self._owner:
+            self._owner.note(number)
+        if self.requested and self._raises and number == signal.SIGINT:
+            self._raises = self._owner is None  # a program that is ending is not to be cut into once more
             raise KeyboardInterrupt
         self.requested = True

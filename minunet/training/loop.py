@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from .interrupt import StopOnInterrupt
 from .progress import Progress
 from .schedule import Schedule
 from .step import forget_graphs, step
+from .stopwatch import Stopwatch
 
 History = dict[str, list[float]]
 
@@ -43,8 +43,7 @@ class Loop:
         self._late = 0 if kernels.place(network.flat) == "cpu" else 1  # a GPU's loss is read when it has its next step to do
         self._unread: deque[tuple[int, Any]] = deque()
         self._losses: list[float] = []
-        self._started = time.perf_counter()
-        self._paused = 0.0
+        self._watch = Stopwatch()
 
     def run(self) -> History:
         """Train until the schedule is spent or Ctrl-C. FloatingPointError, and the last good weights, where it diverges."""
@@ -82,10 +81,9 @@ class Loop:
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
         self.progress.on_epoch_end(epoch + 1, self.n_steps, self._seconds(), logs)
-        paused = time.perf_counter()
-        for callback in self.callbacks:
-            callback.on_epoch_end(epoch, logs)
-        self._paused += time.perf_counter() - paused  # a callback's time is not the training's
+        with self._watch.paused():  # a callback's time is not the training's
+            for callback in self.callbacks:
+                callback.on_epoch_end(epoch, logs)
 
     def _step(self, epoch: int, index: int) -> None:
         x, labels, weights = self.sampler.batch(epoch, index, self.batch_size)
@@ -114,7 +112,7 @@ class Loop:
         )
 
     def _seconds(self) -> float:
-        return time.perf_counter() - self._started - self._paused
+        return self._watch.read()
 
     def _spent(self) -> float:
         return self.schedule.spent(self.n_steps, self._seconds())

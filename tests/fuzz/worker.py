@@ -104,7 +104,7 @@ def kind_of(error: BaseException) -> str:
 
 
 def late(error: BaseException) -> bool:
-    return isinstance(error, Hang) or (isinstance(error, Broken) and " s of the processor" in error.promise)
+    return isinstance(error, Broken) and " s of the processor" in error.promise
 
 
 def slow(error: BaseException) -> bool:

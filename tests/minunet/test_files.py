@@ -70,7 +70,7 @@ def test_ctrl_c_at_any_step_leaves_the_old_file_and_nothing_else(tmp_path, monke
     path = tmp_path / "model.bin"
     path.write_bytes(b"old")
 
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(step, interrupt)
@@ -84,7 +84,7 @@ def test_data_is_durable_before_it_takes_the_name(tmp_path, monkeypatch):
     calls = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr("os.fsync", lambda fd: (calls.append("fsync"), fsync(fd))[1])
-    monkeypatch.setattr("os.replace", lambda a, b: (calls.append("replace"), replace(a, b))[1])
+    monkeypatch.setattr("os.replace", lambda a, b, **ends: (calls.append("replace"), replace(a, b, **ends))[1])
     files.atomic_write(tmp_path / "model.bin", b"data")
     assert calls == ["fsync", "replace", "fsync"]  # the file, its name, its folder
 
@@ -128,7 +128,7 @@ def test_a_file_that_is_read_only(tmp_path, monkeypatch):
     path.write_bytes(b"old")
     path.chmod(0o444)
     if os.access(path, os.W_OK):  # the superuser may write all
-        monkeypatch.setattr("os.access", lambda *_: False)
+        monkeypatch.setattr("os.access", lambda *_, **__: False)
     for ask in (files.require_writable, lambda path: files.atomic_write(path, b"new")):
         with pytest.raises(PermissionError, match="may not be written"):
             ask(path)
@@ -136,11 +136,13 @@ def test_a_file_that_is_read_only(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_refuses_writing(tmp_path, monkeypatch):
-    def refuse(**_):
-        raise OSError(30, "Read-only file system")
+    def refuse(*_, _open=os.open, **options):
+        if _[1] & os.O_CREAT:
+            raise OSError(30, "Read-only file system")
+        return _open(*_, **options)
 
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(PermissionError, match="Read-only file system"):
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(OSError, match=f"nothing can be written into {tmp_path}: Read-only file system"):
         files.require_writable(tmp_path / "new.bin")
 
 

@@ -64,6 +64,110 @@ def test_where_no_folder_is_writable_kernels_compile_in_each_process_and_say_so(
     assert len(said) == 1 and "in each process: no folder is writable" in said[0] and "NUMBA_CACHE_DIR" in said[0]
 
 
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners and modes here")
+
+
+@posix
+def test_a_folder_that_others_may_write_is_not_used_and_that_is_said_in_one_line(tree):
+    cache = tree / "cache"
+    run(tree, NUMBA_CACHE_DIR=cache)
+    cache.chmod(0o777)
+    result, said = run(tree, NUMBA_CACHE_DIR=cache)
+    assert result == "0.0 2.0"
+    assert len(said) == 1 and "compiling" in said[0]
+    assert f"in each process: no folder is safe for them: others may write {cache} (mode 0777)" in said[0]
+
+
+@posix
+def test_beside_the_sources_either_the_users_own_folder_is_taken_then_and_nothing_is_said(tree):
+    beside = tree / "kernels" / "cpu" / "__pycache__"
+    beside.mkdir()
+    beside.chmod(0o777)
+    users = tree / "users"
+    _, said = run(tree, XDG_CACHE_HOME=users)
+    assert len(said) == 1 and "once ..." in said[0]
+    assert list((users / "minunet").rglob("*.nbi")) and not list(beside.rglob("*.nb?"))
+    assert run(tree, XDG_CACHE_HOME=users) == ("0.0 2.0", [])
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_a_cut_file_is_said_in_the_line_that_announces_the_compilation_and_is_mended(tree, ending):
+    cache = tree / "cache"
+    run(tree, NUMBA_CACHE_DIR=cache)
+    (path,) = cache.rglob(f"*.{ending}")
+    os.truncate(path, path.stat().st_size // 2)
+    result, said = run(tree, NUMBA_CACHE_DIR=cache)
+    assert result == "0.0 2.0"
+    assert len(said) == 1 and f"once, anew: {path} is damaged" in said[0]
+    assert run(tree, NUMBA_CACHE_DIR=cache) == ("0.0 2.0", [])
+
+
+def test_no_home_at_all_is_no_folder_called_tilde(here, monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where there is neither HOME nor an entry of the user
+    monkeypatch.chdir(tmp_path)
+    (here / "__pycache__").write_text("in the way")
+    assert cache_folder() is None
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_folder_named_from_here_stays_the_same_where_the_process_goes(here, monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "told")
+    monkeypatch.chdir(tmp_path)
+    assert cache_folder().parent == tmp_path / "told"
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cache_folder() is None
+
+
+def test_what_cannot_be_written_or_read_is_said_once_and_a_stderr_that_is_closed_stops_nothing(monkeypatch, capsys):
+    said = jit._Said()
+    for _ in range(2):
+        said.unkept("the disk is full")
+    said.compiling = True
+    for why in ("a is damaged", "b is damaged"):
+        said.lost(why)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "the disk is full" in lines[0] and "a is damaged" in lines[1]
+    with open(os.devnull) as not_for_writing:
+        for stream in (None, not_for_writing):
+            monkeypatch.setattr(sys, "stderr", stream)
+            jit._Said().unkept("the disk is full")
+    jit._Said().unkept("the disk is full")  # a closed one
+    assert capsys.readouterr().out == ""
+
+
+def test_a_numba_with_another_cache_inside_compiles_in_each_process(monkeypatch, capsys, tmp_path):
+    def kernel(x):
+        return x + x
+
+    kernel.__module__ = "minunet.kernels.cpu.of_a_test"
+    monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(jit, "_said", jit._Said())
+    monkeypatch.setattr("minunet.kernels.cpu.cache.KernelCache.__abstractmethods__", frozenset({"more"}))
+    assert jit.jit(kernel)(3) == 6
+    assert "this Numba's cache is made otherwise" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_minunets_kernels_are_kept_for_only_their_sources_name_the_folder(monkeypatch, tmp_path):
+    def kernel(x):
+        return x + x
+
+    monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
+    assert jit.jit(kernel)(3) == 6 and not list(tmp_path.iterdir())
+    kernel.__module__ = "minunet.kernels.cpu.of_a_test"
+    assert jit.jit(kernel)(3) == 6 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_numbas_own_cache_of_others_functions_is_left_alone(tmp_path):
+    program = "import numba, minunet.kernels.cpu; from numba.core.caching import FunctionCache, NullCache\n"
+    program += "f = numba.njit(cache=True)(minunet.kernels.cpu.jit.part)\nassert type(f._cache) is FunctionCache"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """Kernels whose sources are one file in a folder of their own, and no cache chosen yet."""
