@@ -101,7 +101,7 @@ def judge_all(chosen: Sequence[int]) -> dict[int, dict[str, Any]]:
     while left:
         with room() as place:
             command = [sys.executable, "-m", "fuzz.corpus", "--worker", place, *map(str, left)]
-            own = environment() | {"TMPDIR": place}
+            own = environment("corpus") | {"TMPDIR": place}
             with (Path(place) / "output").open("w+") as output:
                 process = subprocess.Popen(
                     command, cwd=ROOT, env=own, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL

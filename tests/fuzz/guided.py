@@ -42,7 +42,7 @@ def run(tally: Tally, seed: str, seconds: float) -> None:
             flags = [f"-max_total_time={left}", f"-seed={number}", f"-max_len={WIDTH}", "-timeout=15", "-rss_limit_mb=4096"]
             flags += [f"-artifact_prefix={place}/", "-print_final_stats=1", "-len_control=0"]
             command = [sys.executable, "-m", "fuzz.guided", tally.target, str(kept), *flags]
-            own = environment() | {"TMPDIR": place}
+            own = environment(tally.target) | {"TMPDIR": place}
             done = subprocess.run(
                 command, cwd=ROOT, env=own, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL
             )

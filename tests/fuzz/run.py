@@ -107,10 +107,11 @@ def rounds(chosen: Sequence[str], seconds: float) -> Iterable[dict[str, float]]:
         yield {target: seconds * share / sum(shares.values()) / n for target, share in shares.items()}
 
 
-def environment() -> dict[str, str]:
-    """Return a worker's: one thread, and memory from malloc that is never zero by chance."""
+def environment(target: str) -> dict[str, str]:
+    """Return a worker's: one thread; of images, memory from malloc that is never zero by chance (LLVM does not stand it)."""
     paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    return os.environ | {"PYTHONPATH": paths, "MINUNET_NUM_THREADS": "1", "MALLOC_PERTURB_": "165", "PYTHONHASHSEED": "0"}
+    perturbed = {"MALLOC_PERTURB_": "165"} if target == "image" else {}
+    return os.environ | {"PYTHONPATH": paths, "MINUNET_NUM_THREADS": "1", "PYTHONHASHSEED": "0"} | perturbed
 
 
 def room() -> tempfile.TemporaryDirectory[str]:
@@ -144,7 +145,7 @@ def work(tally: Tally, arguments: list[str], seed: str) -> bool:
         ]
         with (folder / "output").open("w") as output:
             started = time.monotonic()
-            own = environment() | {"TMPDIR": place}
+            own = environment(tally.target) | {"TMPDIR": place}
             process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
             stuck = _waited(process, state)
         numbers = state.read()
@@ -241,7 +242,7 @@ def _again(options: argparse.Namespace, chosen: list[str]) -> int:
     with room() as place:
         State(Path(place) / "state", fresh=True)
         command = [sys.executable, "-m", "fuzz.worker", chosen[0], place, "--data", data]
-        done = subprocess.run(command, cwd=ROOT, env=environment() | {"TMPDIR": place})
+        done = subprocess.run(command, cwd=ROOT, env=environment(chosen[0]) | {"TMPDIR": place})
         print((Path(place) / "errors").read_text(errors="replace")[-3000:])
     return 1 if done.returncode else 0
 
