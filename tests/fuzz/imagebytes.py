@@ -59,7 +59,9 @@ def _tiffs() -> list[tuple[str, np.ndarray, dict[str, Any]]]:
         ("tileddeflate", COLOUR, {"compression": "zlib", "tile": (16, 16), "photometric": "rgb"} | plain),
         ("big-endian", deep, {"byteorder": ">"} | plain),
         ("bigtiff", GREY.astype(np.float32) / 7, {"bigtiff": True, "rowsperstrip": 5} | plain),
-        ("imagej", stack, {"imagej": True, "photometric": "minisblack"}), ("shaped", stack, {"photometric": "minisblack"}), ("ome", stack, {"ome": True, "photometric": "minisblack", "metadata": {"axes": "ZYX"}}),
+        ("imagej", stack, {"imagej": True, "photometric": "minisblack"}),
+        ("shaped", stack, {"photometric": "minisblack"}),
+        ("ome", stack, {"ome": True, "photometric": "minisblack", "metadata": {"axes": "ZYX"}}),
         ("other file", GREY, {"description": OME_OF_TWO_FILES, "metadata": None}), ("bool", GREY > 128, plain),
     ]  # fmt: skip
 

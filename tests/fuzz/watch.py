@@ -17,6 +17,7 @@ from typing import Any
 
 from fuzz.judge import Broken
 
+COMPILING = "minunet: compiling its kernels"  # what is said at first use, and rightly
 HANG = 10  # seconds of a clock on the wall, beyond what a case may take
 ADDRESSES = 2**32  # bytes that may be asked for beyond what a started process has
 
@@ -81,7 +82,7 @@ class Watch:
         size = os.fstat(self._errors).st_size
         said = os.pread(self._errors, size - self._said, self._said).decode(errors="replace") if size > self._said else ""
         self._said = size
-        return said
+        return "".join(line for line in said.splitlines(keepends=True) if not line.startswith(COMPILING))
 
 
 def _peak() -> int:
