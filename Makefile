@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test mutants faults lint bench clean
+.PHONY: demo test mutants fuzz faults lint bench clean
 demo: $(VENV)/.installed
 	$(BIN)/python -m minunet demo --force
 
@@ -13,6 +13,12 @@ test: $(VENV)/.test
 # Plant errors in copies of the tree, and see that the tests find each: MUTANTS="--only pool", "--list", ...
 mutants: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m mutants.run $(MUTANTS)
+
+# Hostile files, and a million cases that nobody thought of: FUZZ="--seconds 60 --target model", "--atheris", ...
+FUZZ := --seconds 1200
+fuzz: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m fuzz.corpus
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run $(FUZZ)
 
 # Kills, full disks, limits and clocks that jump, for ten minutes: FAULTS="--only kill", "--list", ...
 faults: $(VENV)/.test
