@@ -133,7 +133,8 @@ def _require_targets(paths: Sequence[Path], arguments: argparse.Namespace) -> No
             first = owner.setdefault(unicodedata.normalize("NFC", name.casefold()), path)
             if first is not path:
                 raise ValueError(f"{first} and {path} would both be written as {name}; predict them into two folders")
-    read = {(status.st_dev, status.st_ino): path for path in (arguments.model, *paths) if (status := os.stat(path)).st_ino}
+    there = [path for path in (arguments.model, *paths) if os.path.exists(path)]  # a link to nothing is told when it is read
+    read = {(status.st_dev, status.st_ino): path for path in there if (status := os.stat(path)).st_ino}
     longest = _longest_name(arguments.output)
     for path in paths:
         for name in _names(path.stem, True):  # probabilities of another run would be taken for those of these labels
