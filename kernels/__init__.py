@@ -60,6 +60,7 @@ from .shapes import Outline
 T = TypeVar("T")
 ALGORITHMS = ("auto", "direct", "winograd2x2", "winograd4x4", "im2col")
 PRECISIONS = ("float32", "tf32", "bf16")
+MOST_THREADS = max(64, os.cpu_count() or 1)  # that are counted with: more than cores never run
 _BACKENDS = ("reference", "cpu")  # those that take NumPy arrays
 
 _backend: ContextVar[str | None] = ContextVar("backend", default=None)
@@ -216,13 +217,13 @@ def threads(n: int | None) -> AbstractContextManager[None]:
 
 
 def n_threads() -> int:
-    """Return how many threads kernels use: that of `threads`, else MINUNET_NUM_THREADS, else one a core."""
+    """Return how many threads kernels use: that of `threads`, else MINUNET_NUM_THREADS, up to MOST_THREADS; else one a core."""
     chosen = _n_threads.get() or os.environ.get("MINUNET_NUM_THREADS")
     if not chosen:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not str(chosen).isdecimal() or int(chosen) < 1:
-        raise ValueError(f"MINUNET_NUM_THREADS is {chosen!r}; it takes a whole number from 1 up")
-    return int(chosen)
+    if not (str(chosen).isascii() and str(chosen).isdecimal()) or not str(chosen).strip("0"):
+        raise ValueError(f"MINUNET_NUM_THREADS is {str(chosen)[:40]!r}; it takes a whole number from 1 up")
+    return MOST_THREADS if len(str(chosen)) > 9 else min(int(chosen), MOST_THREADS)
 
 
 @contextmanager

@@ -50,6 +50,13 @@ def size(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def groups(given: Any, channels: int) -> int:
+    """Return into how many groups channels are cut, if they can be cut evenly."""
+    whole = isinstance(given, (int, np.integer)) and not isinstance(given, bool) and given >= 1
+    require(whole and channels % given == 0, "groups", given, f"a divisor of the {channels} channels")
+    return int(given)
+
+
 def array(name: str, a: Any) -> Any:
     """Return an array as kernels know it: NumPy's own, or a GPU's. What is more than its numbers, as a mask is, is refused."""
     if type(a) is np.ndarray or is_outline(a) or place(a) != "cpu":
@@ -94,34 +101,13 @@ def transposed_convolution(
     require(x.shape[3] == w.shape[3], "w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
     require(extra[0] < stride[0] and extra[1] < stride[1], "output_padding", extra, f"less than the stride {stride}")
     sizes = [transposed_output_size(x.shape[i + 1], w.shape[i], stride[i], padding[i], extra[i]) for i in (0, 1)]
+    require(min(x.shape[1:3]) > 0, "x", x.shape, "images of one pixel at least: of none nothing can be painted")
     require(min(sizes) > 0, "padding", padding, f"less: the output would be {sizes[0]} x {sizes[1]}")
     y_shape = (x.shape[0], *sizes, w.shape[2])
     b = None if b is None else per_channel("b", b, w.shape[2], x)
     check_result("stride", stride, y_shape, w.dtype)
     check_out(out, y_shape, (x, w, b))
     return x, w, b, y_shape, stride, padding
-
-
-def kept(cache: Any, n: int, op: str) -> Any:
-    """Return a cache if it can be one of an op."""
-    fits = isinstance(cache, tuple) and len(cache) == n
-    require(fits, "cache", f"of type {type(cache).__name__}", f"what {op} returned beside y, as it was")
-    return cache
-
-
-def check_kept(x_shape: Any, w: Any, y_shape: Any, stride: Any, padding: Any, *dense: Any) -> None:
-    """Refuse what a convolution's backward takes of a cache, where that is another op's, or has changed: sizes disagree."""
-    same = isinstance(x_shape, tuple) and isinstance(y_shape, tuple) and len(x_shape) == 4 and getattr(w, "ndim", 0) == 4
-    same = same and y_shape == (x_shape[0], *output_hw(x_shape, w.shape[:2], stride, padding), w.shape[3])
-    same = same and x_shape[3] == w.shape[2] and w.flags.c_contiguous and all(map(is_dense, dense))
-    require(same, "cache", f"of sizes that do not belong together ({x_shape}, {y_shape})", "what forward returned beside y")
-
-
-def check_pooled(x_shape: Any, argmax: Any, window: Any, stride: Any) -> None:
-    """Refuse what max_pool2d_backward takes of a cache, where that is another op's, or has changed."""
-    same = isinstance(x_shape, tuple) and getattr(argmax, "ndim", 0) == 4 and argmax.dtype == np.uint8
-    same = same and argmax.shape == (x_shape[0], *output_hw(x_shape, window, stride, (0, 0)), x_shape[3])
-    require(same, "cache", f"of sizes that do not belong together ({x_shape})", "what forward returned beside y")
 
 
 def activation(name: str, x: Array) -> Array:

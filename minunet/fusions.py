@@ -5,8 +5,8 @@ Nothing here is new mathematics. `layers.fused` and network.Level, which know wh
 
 from __future__ import annotations
 
-from . import checks
-from .checks import Array, check_kept, check_pooled, gradient, kept
+from . import caches, checks
+from .checks import Array, gradient
 from .kernels import composed, run
 from .kernels.geometry import Pair
 from .ops import Cache
@@ -23,15 +23,13 @@ def conv2d_relu(
 
 def conv2d_relu_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
     """Return dx, dw, db: ops.relu_backward, then ops.conv2d_backward. dy counts where y > 0."""
-    x, w, y, stride, padding = kept(cache, 5, "conv2d_relu")
-    check_kept(getattr(x, "shape", None), w, getattr(y, "shape", None), stride, padding, x, y)
+    x, w, y, stride, padding = caches.conv2d_relu(cache)
     dy = gradient(dy, y.shape, y.dtype, x)
     return run(composed.conv2d_relu_grads, x, dy, w, y, stride=stride, padding=padding, input_grad=input_grad)
 
 
 def max_pool2d_backward_plus(dskip: Array, dy: Array, cache: Cache) -> Array:
     """Return dskip + ops.max_pool2d_backward(dy): the gradient of an x that went two ways, on as it was, and pooled."""
-    x_shape, dtype, argmax, window, stride = kept(cache, 5, "max_pool2d")
-    check_pooled(x_shape, argmax, window, stride)
+    x_shape, dtype, argmax, window, stride = caches.max_pool2d(cache)
     dy, dskip = gradient(dy, argmax.shape, dtype, argmax), gradient(dskip, x_shape, dtype, argmax, name="dskip")
     return run(composed.max_pool2d_grad_plus, dy, argmax, x_shape, window, stride, dskip)

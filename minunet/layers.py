@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import fusions, kernels, ops
-from .checks import Array, is_number, pair, require
+from . import checks, fusions, kernels, ops
+from .checks import Array, is_number, pair, require, size
 from .kernels.geometry import Pair
 
 Grads = dict[str, Array]
@@ -226,8 +226,8 @@ class GroupNorm(Layer):
     """ops.group_norm with a weight (gamma) and a bias (beta), (C,), which start at 1 and 0."""
 
     def __init__(self, channels: int, groups: int = 8, *, epsilon: float = 1e-5, dtype: DTypeLike = "float32") -> None:
-        require(groups >= 1 and channels % groups == 0, "groups", groups, f"a divisor of the {channels} channels")
-        self.groups, self.epsilon = groups, epsilon
+        channels = size("channels", channels, 1)
+        self.groups, self.epsilon = checks.groups(groups, channels), epsilon
         self.parameters = {"weight": np.ones(channels, dtype), "bias": np.zeros(channels, dtype)}
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
-from .checks import Array, activation, beside, check_kept, gradient, is_number, kept, pair, per_channel, require
+from . import caches, checks
+from .checks import Array, activation, beside, gradient, is_number, pair, per_channel, require
 from .kernels import cast, composed, geometry, parameter_dtype, reference, run
 from .kernels.geometry import Pair
 
@@ -78,8 +78,7 @@ def conv2d_backward(dy: Array, cache: Cache, *, input_grad: bool = True) -> tupl
     `input_grad=False` gives None for dx: the first layer needs none.
     Proof: <dx, v> = <dy, conv2d(v, w)>, <dw, u> = <dy, conv2d(x, u)>, <db, a> = <dy, a> for every image v, kernel u, bias a.
     """
-    x, w, y_shape, dtype, stride, padding = kept(cache, 6, "conv2d")
-    check_kept(getattr(x, "shape", None), w, y_shape, stride, padding, x)
+    x, w, y_shape, dtype, stride, padding = caches.conv2d(cache)
     dy = gradient(dy, y_shape, dtype, x)
     return run(reference.conv2d_grads, x, dy, w, stride=stride, padding=padding, input_grad=input_grad)
 
@@ -110,8 +109,7 @@ def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Ar
     Proof: <dx, v> = <dy, conv_transpose2d(v, w)>, <dw, u> = <dy, conv_transpose2d(x, u)>, <db, a> = <dy, a> for every
     v, u, a. And <conv2d(v, w), x> = <v, conv_transpose2d(x, w)>, without b, at the same stride and padding.
     """
-    x, w, y_shape, stride, padding = kept(cache, 5, "conv_transpose2d")
-    check_kept(y_shape, w, getattr(x, "shape", None), stride, padding, x)
+    x, w, y_shape, stride, padding = caches.conv_transpose2d(cache)
     dy = gradient(dy, y_shape, x.dtype, x)
     return run(composed.conv_transpose2d_grads, x, dy, w, stride=stride, padding=padding)
 
@@ -139,8 +137,7 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> tuple[Array]:
     Of equal elements the first in row-major order takes all: a choice (the subgradient is not unique), made once.
     Proof: <dx, v> = <dy, max_pool2d(x + v) - max_pool2d(x)> for every v that changes no window's largest element.
     """
-    x_shape, dtype, argmax, window, stride = kept(cache, 5, "max_pool2d")
-    checks.check_pooled(x_shape, argmax, window, stride)
+    x_shape, dtype, argmax, window, stride = caches.max_pool2d(cache)
     dy = gradient(dy, argmax.shape, dtype, argmax)
     return (run(reference.max_pool2d_grad, dy, argmax, x_shape, window, stride),)
 
@@ -156,7 +153,7 @@ def relu_backward(dy: Array, cache: Cache) -> tuple[Array]:
 
     Proof: <dx, v> = <dy, relu(x + v) - relu(x)> for every v that changes no element's sign.
     """
-    (y,) = kept(cache, 1, "relu")
+    (y,) = caches.of("relu", 1, cache)
     return (run(reference.relu_grad, gradient(dy, y.shape, y.dtype, y), y),)  # dy where y > 0
 
 
@@ -179,7 +176,7 @@ def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
 
     Proof: <dx, v> = <dy, v * keep> for every v.
     """
-    shape, dtype, rate, seed = kept(cache, 4, "dropout")
+    shape, dtype, rate, seed = caches.of("dropout", 4, cache)
     return (run(reference.dropout, gradient(dy, shape, dtype), rate, seed),)  # dy * keep(rate, seed)
 
 
@@ -194,9 +191,9 @@ def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: flo
     x (N, H, W, C), gamma (C,), beta (C,) -> y (N, H, W, C). Wu and He 2018, equations 1, 2 and 7.
     """
     x, wide = activation("x", x), parameter_dtype(x.dtype)
-    divides = isinstance(groups, (int, np.integer)) and groups >= 1 and x.shape[3] % groups == 0
-    require(divides, "groups", groups, f"a divisor of the {x.shape[3]} channels")
-    require(is_number(epsilon) and epsilon > 0, "epsilon", epsilon, "a number above 0")
+    groups = checks.groups(groups, x.shape[3])
+    require(is_number(epsilon) and epsilon >= 0, "epsilon", epsilon, "a number from 0 up")
+    require(x.shape[1] * x.shape[2] > 0, "x", x.shape, "images of one pixel at least: of none there is no mean")
     gamma, beta = (per_channel(name, p, x.shape[3], x) for name, p in (("gamma", gamma), ("beta", beta)))
     y, z, scale = run(reference.group_norm, cast(x, wide), gamma, beta, groups, epsilon)
     return cast(y, x.dtype), (z, scale, gamma, x.dtype)
@@ -211,7 +208,7 @@ def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
     for a change of x along 1 only moves the mean, one along z only the variance, and z feels neither: dx lies across both.
     Proof: <dx, v> = <dy, (group_norm(x + t v) - group_norm(x)) / t> for t to 0, and <dx, 1> = 0 in every group.
     """
-    z, scale, gamma, dtype = kept(cache, 4, "group_norm")
+    z, scale, gamma, dtype = caches.of("group_norm", 4, cache)
     dy = gradient(dy, z.shape, dtype, z)
     dx, dgamma, dbeta = run(reference.group_norm_grad, cast(dy, z.dtype), z, scale, gamma)
     return cast(dx, dtype), dgamma, dbeta
@@ -238,7 +235,7 @@ def concat_skip_backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
 
     Proof: <dskip, s> + <dup, u> = <dy, concat_skip(s, u)> for every s and u.
     """
-    skip_shape, y_shape, dtype, top, left = kept(cache, 5, "concat_skip")
+    skip_shape, y_shape, dtype, top, left = caches.of("concat_skip", 5, cache)
     dy = gradient(dy, y_shape, dtype)
     _, p, q, _ = y_shape
     dcropped, dup = dy[..., : skip_shape[3]], dy[..., skip_shape[3] :]

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     "kernels",
     "_version leftovers writing files signals checks devices untrusted",
-    "data losses optim",
+    "data losses optim caches",
     "ops",
     "fusions",
     "layers",

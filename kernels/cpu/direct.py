@@ -58,11 +58,21 @@ def conv2d_input_grad(
 ) -> Array:  # fmt: skip
     """dx: each pixel gathers the dy it reached, times the weight of the tap that reached it."""
     dx = empty(x_shape, dy.dtype) if out is None else out
-    _run(_phases(dy, w, dx, stride, padding, mask), b, relu, dx)
+    starts = [_reached(dx.shape[a + 1], w.shape[a], stride[a], padding[a]) for a in (0, 1)]
+    if any(len(reached) < min(stride[a], dx.shape[a + 1]) for a, reached in enumerate(starts)):  # some pixels no tap reaches
+        dx[...] = 0 if b is None else np.maximum(b, 0) if relu else b
+    _run(_phases(dy, w, dx, starts, stride, padding, mask), b, relu, dx)
     return dx
 
 
-def _phases(dy: Array, w: Array, dx: Array, stride: Pair, padding: Pair, mask: Array | None) -> list[Plan]:
+def _reached(size: int, kernel: int, stride: int, padding: int) -> list[int]:
+    """Return the phases of the stride that some tap reaches: however large the stride is, no more than there are taps."""
+    return sorted({start for tap in range(kernel) if (start := (tap - padding) % stride) < size})
+
+
+def _phases(
+    dy: Array, w: Array, dx: Array, starts: list[list[int]], stride: Pair, padding: Pair, mask: Array | None
+) -> list[Plan]:  # fmt: skip
     """Return dx as products.
 
     Pixel h meets output row p through tap r where p stride - padding + r = h. With h = start + i stride, one phase of the
@@ -70,7 +80,7 @@ def _phases(dy: Array, w: Array, dx: Array, stride: Pair, padding: Pair, mask: A
     a phase of dx is a plain convolution, of stride 1, of dy with those taps in reverse. No product with a zero is made.
     """
     phases = []
-    for start in itertools.product(range(min(stride[0], dx.shape[1])), range(min(stride[1], dx.shape[2]))):
+    for start in itertools.product(starts[0], starts[1]):
         (r_taps, top), (s_taps, left) = (_phase_taps(w.shape[a], start[a] + padding[a], stride[a]) for a in (0, 1))
         x = source(dy, mask, (len(r_taps), len(s_taps)), (1, 1), (top, left))
         taps = np.array([r * w.strides[0] + s * w.strides[1] for r in r_taps for s in s_taps], np.int64)
@@ -81,12 +91,12 @@ def _phases(dy: Array, w: Array, dx: Array, stride: Pair, padding: Pair, mask: A
 def _phase_taps(kernel: int, place: int, stride: int) -> tuple[list[int], int]:
     """Return the taps through which a phase is reached, in the order of the dy they meet, and the padding of dy."""
     taps = [tap for tap in reversed(range(kernel)) if (place - tap) % stride == 0]
-    return taps, (taps[0] - place) // stride if taps else 0
+    return taps, (taps[0] - place) // stride
 
 
 def _run(phases: list[Plan], b: Array | None, relu: bool, y: Array) -> None:
     """Cut each phase into blocks, and compute them all."""
-    if not y.size:
+    if not y.size or not phases:
         return
     plans = [_plan(phase) | {"b": 0 if b is None else address(b), "relu": int(relu)} for phase in phases]
     panels = -(-y.shape[3] * y.itemsize // PANEL)

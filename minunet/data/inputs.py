@@ -100,6 +100,12 @@ def _numbers(array: Any, name: str) -> NDArray:
     if array.dtype.kind not in "buif":
         hint = " (images of different sizes go in a list, not in an object array)" if array.dtype == object else ""
         raise ValueError(f"{name} is of dtype {array.dtype}; it takes numbers: bool, whole numbers or floats{hint}")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # all else is computed in doubles
+        with np.errstate(over="ignore"):
+            doubles = array.astype(np.float64)
+        if (np.isinf(doubles) & np.isfinite(array)).any():
+            raise ValueError(f"{name} holds numbers beyond {np.finfo(np.float64).max:.1e}; it takes what a double can hold")
+        return doubles
     return array
 
 

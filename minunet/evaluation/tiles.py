@@ -25,7 +25,7 @@ Span = tuple[int, int]
 
 
 def predict_proba(network: Network, image: NDArray[np.floating], *, max_bytes: float | None = None) -> NDArray[np.floating]:
-    """Return the probabilities (H, W, K) of an image (H, W, C) from 1 x 1 up, its borders mirrored.
+    """Return the probabilities (H, W, K) of an image (H, W, C) from 1 x 1 up, its borders mirrored; all finite, or it raises.
 
     max_bytes : the memory that one run of the network may take, by its estimate; a quarter of what is free unless given.
         The largest tiles that fit are taken, but never smaller than LEAST_SIDE and the halo.
@@ -39,6 +39,12 @@ def predict_proba(network: Network, image: NDArray[np.floating], *, max_bytes: f
     with pooled(), devices.using(kernels.place(network.flat)):
         for (p0, p1), (q0, q1) in itertools.product(_spans(network, h, side), _spans(network, w, side)):
             out[p0:p1, q0:q1] = _predict_tile(network, image, (p0, p1), (q0, q1))
+    if not np.isfinite(out).all():
+        n_lost = int((~np.isfinite(out)).any(axis=-1).sum())
+        raise FloatingPointError(
+            f"the network has no finite answer at {n_lost} of {h * w} pixels: its weights overflow, or the image "
+            "holds numbers beyond what it can compute with; a class there would mean nothing"
+        )
     return out
 
 
@@ -87,7 +93,8 @@ def _predict_tile(network: Network, image: NDArray[np.floating], rows: Span, col
     (top, above), (left, before) = _input_indices(network, rows, h), _input_indices(network, cols, w)
     tile = image[np.ix_(mirror(top, h), mirror(left, w))][None].astype(network.dtype, copy=False)
     logits = network(kernels.for_array(network.flat).asarray(tile))
-    return losses.softmax(kernels.to_host(logits[0, above : above + rows[1] - rows[0], before : before + cols[1] - cols[0]]))
+    with np.errstate(invalid="ignore"):  # of logits that are not finite; predict_proba looks
+        return losses.softmax(kernels.to_host(logits[0, above : above + rows[1] - rows[0], before : before + cols[1] - cols[0]]))
 
 
 def _input_indices(network: Network, span: Span, size: int) -> tuple[NDArray[np.intp], int]:

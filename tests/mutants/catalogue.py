@@ -211,8 +211,8 @@ THOUGHTFUL: list[Row] = [
     (
         "Adam counts from the update before",
         "minunet/optim.py",
-        '"t": self.n_updates}',
-        '"t": max(self.n_updates - 1, 1)}',
+        '"t": self.n_updates + 1}',
+        '"t": max(self.n_updates, 1)}',
         ("adam",),
     ),
     ("momentum backwards", UPDATES, "velocity[i] = momentum * velocity[i]", "velocity[i] = -momentum * velocity[i]", ("sgd",)),

@@ -14,7 +14,7 @@ pytest.importorskip("numba")
 
 from fused import cpu, reference
 
-from minunet.kernels.cpu import columns, direct, direct_weight_grad, plans, pooling
+from minunet.kernels.cpu import columns, direct, direct_weight_grad, plans, pooling, threads
 from minunet.kernels.cpu.threads import address
 
 STEP = 64
@@ -46,9 +46,10 @@ def last_jobs(monkeypatch):
 
     def limit(module, most):
         def launch(kernel, n_jobs, scratch_bytes, *arguments):
-            counter, scratch = np.array([max(0, n_jobs - most)]), bytearray(scratch_bytes + STEP)
+            launched, scratch = np.zeros(24, np.int64), bytearray(scratch_bytes + STEP)
+            launched[0] = max(0, n_jobs - most)
             place = address(np.frombuffer(scratch, np.uint8))
-            kernel(address(counter), n_jobs, place + -place % STEP, *arguments)
+            assert kernel(address(launched), address(threads._process), threads.CALLER, n_jobs, place + -place % STEP, *arguments)
 
         monkeypatch.setattr(module, "launch", launch)
 
