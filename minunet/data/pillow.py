@@ -127,9 +127,11 @@ def _require_bytes(image: ImageFile.ImageFile, path: Path, kind: str, size: int)
 
 
 def _require_png(file: BinaryIO, path: Path, budget: Budget) -> None:
-    """Count the chunks that hold no pixels, by their heads alone; a palette stands where pixels are numbers of one."""
+    """Follow the chunks to the last, by their heads alone: count those that hold no pixels, and see that a palette stands where
+    pixels are numbers of one, and that all chunks are there: Pillow makes room for what a head promises."""
+    size = file.seek(0, 2)
     file.seek(8)
-    n_others, position, is_palette, n_colours = 0, 8, False, 0
+    n_others, position, is_palette, n_colours, name = 0, 8, False, 0, b""
     while len(head := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
         if name == b"IHDR":
@@ -143,7 +145,11 @@ def _require_png(file: BinaryIO, path: Path, budget: Budget) -> None:
                 f"{shown(path)} has more than {MAX_CHUNKS:,} parts that are no pixels, which no image needs; save it anew"
             )
         position += length + 12
+        if name == b"IEND" or position > size:
+            break
         file.seek(position)
+    if position > size or name != b"IEND":
+        raise ImageFileError(f"{shown(path)} is truncated, or lies: it has {size:,} bytes, and its end is not among them")
 
 
 def _require_jpeg(file: BinaryIO, path: Path, budget: Budget) -> None:
