@@ -16,13 +16,14 @@ from PIL import Image
 
 from .. import files
 from ..data.folders import image_files
-from ..data.images import read_image, shown
+from ..data.images import read_image
 from ..data.labels import MAX_CLASSES
 from ..signals import held
+from ..text import printable, shown
 from ..unet import UNet, load
 from ..writing import Folder
 from . import flags, outputs
-from .console import complain, printable
+from .console import complain
 from .overlay import overlay
 
 HELP = "segment images with a model"

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, ImageSequence, JpegImagePlugin, PngImagePlugin
 
-from .refusal import Budget, ImageFileError, shown
+from ..text import shown
+from .refusal import Budget, ImageFileError
 
 # Pillow's readers by format, rather than Image.open: that one would try the readers of forty other formats, too
 READERS: dict[str, type[ImageFile.ImageFile]] = {
@@ -149,7 +150,9 @@ def _require_png(file: BinaryIO, path: Path, budget: Budget) -> None:
             break
         file.seek(position)
     if position > size or name != b"IEND":
-        raise ImageFileError(f"{shown(path)} is truncated, or lies: it has {size:,} bytes, and its end is not among them")
+        raise ImageFileError(
+            f"{shown(path)} cannot be read, it is truncated or damaged: its end is not within its {size:,} bytes; copy it again"
+        )
 
 
 def _require_jpeg(file: BinaryIO, path: Path, budget: Budget) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from ..text import shown, told
 from . import fax, inflate, segment, tiffsketch
-from .refusal import Budget, ImageFileError, shown, told
+from .refusal import Budget, ImageFileError
 from .tiffmap import (
     DAMAGED,
     DESCRIPTION,

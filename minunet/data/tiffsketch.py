@@ -18,7 +18,8 @@ from xml.parsers import expat
 import numpy as np
 import tifffile
 
-from .refusal import ImageFileError, shown, told
+from ..text import shown, told
+from .refusal import ImageFileError
 from .tiffmap import DESCRIPTION, SUBIFDS, Directory, Layout, Map, Tag
 
 KINDS = {"shaped", "imagej", "ome", "fluoview", "qpi", "svs", "uniform"}  # whose axes are read; no others' private structures are
