@@ -33,6 +33,11 @@ def short(given: object) -> str:
     return text if len(text) < 300 else f"{text[:290]} ..."
 
 
+def is_whole(value: object) -> bool:
+    """Tell whether this is a whole number."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def is_number(value: object) -> bool:
     """Tell whether this is one real number, and finite."""
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
@@ -45,15 +50,13 @@ def is_number(value: object) -> bool:
 
 def size(name: str, value: Any, least: int) -> int:
     """Return a whole number that may count something."""
-    whole = isinstance(value, (int, np.integer)) and least <= value <= MOST
-    require(whole, name, value, f"a whole number from {least} to 2^31 - 1")
+    require(is_whole(value) and least <= value <= MOST, name, value, f"a whole number from {least} to 2^31 - 1")
     return int(value)
 
 
 def groups(given: Any, channels: int) -> int:
     """Return into how many groups channels are cut, if they can be cut evenly."""
-    whole = isinstance(given, (int, np.integer)) and not isinstance(given, bool) and given >= 1
-    require(whole and channels % given == 0, "groups", given, f"a divisor of the {channels} channels")
+    require(is_whole(given) and given >= 1 and channels % given == 0, "groups", given, f"a divisor of the {channels} channels")
     return int(given)
 
 
@@ -69,7 +72,7 @@ def array(name: str, a: Any) -> Any:
 def pair(name: str, value: int | Pair, least: int) -> Pair:
     """Return value as (height, width); one number serves both."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    whole = len(both) == 2 and all(isinstance(side, (int, np.integer)) and side >= least for side in both)
+    whole = len(both) == 2 and all(is_whole(side) and side >= least for side in both)
     require(whole, name, value, f"whole numbers from {least} up, one or (height, width)")
     require(max(both) <= MOST, name, value, "less than 2^31")
     return int(both[0]), int(both[1])
@@ -247,8 +250,7 @@ def check_config(config: dict[str, Any]) -> None:
     """Refuse what no network can be built from."""
     for name, least in (("in_channels", 1), ("out_channels", 1), ("base_channels", 1), ("depth", 0), ("random_state", 0)):
         value = config[name]
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
-        require(bool(whole), name, repr(value), f"a whole number from {least} up")
+        require(is_whole(value) and value >= least, name, repr(value), f"a whole number from {least} up")
     padding, dropout = config["padding"], config["dropout"]
     require(padding in ("same", "valid"), "padding", repr(padding), "'same' (size kept) or 'valid' (the paper's)")
     require(is_number(dropout) and 0 <= dropout < 1, "dropout", repr(dropout), "0 <= dropout < 1")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import checks, fusions, kernels, ops
-from .checks import Array, is_number, pair, require, size
+from .checks import Array, is_number, is_whole, pair, require, size
 from .kernels.geometry import Pair
 
 Grads = dict[str, Array]
@@ -64,10 +64,11 @@ class _Convolution(Layer):
         gain: float, rng: np.random.Generator | None, dtype: DTypeLike,
     ) -> None:  # fmt: skip
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            require(isinstance(value, (int, np.integer)) and value >= 1, name, repr(value), "a whole number from 1 up")
+            require(is_whole(value) and 1 <= value <= checks.MOST, name, repr(value), "a whole number from 1 up")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, pair("kernel_size", kernel_size, 1)
         rng = np.random.default_rng() if rng is None else rng
         scale = np.sqrt(gain / fan_in)
+        checks.check_result("kernel_size", self.kernel_size, (*self.kernel_size, *weight_shape), np.float64)
         weight = (rng.standard_normal((*self.kernel_size, *weight_shape)) * scale).astype(dtype)
         self.parameters = {"weight": weight, "bias": np.zeros_like(weight, shape=(out_channels,))}
 
