@@ -14,7 +14,8 @@ from . import losses
 from .data.labels import resolve_class_weight
 from .data.normalize import Normalizer
 from .parameters import CHOICES, check_parameters
-from .untrusted import BOOL, LIST, OBJECT, WHOLE, Field, RefusedError, check_fields, check_names, is_number, line, one_of, require
+from .text import line
+from .untrusted import BOOL, LIST, OBJECT, WHOLE, Field, RefusedError, check_fields, check_names, is_number, one_of, require
 
 if TYPE_CHECKING:
     from .unet import UNet

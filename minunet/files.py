@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from .text import shown
 from .writing import Folder
 
 
@@ -20,10 +21,11 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         mode = os.fstat(descriptor).st_mode  # of what was opened: the name may lead elsewhere by now
         if stat.S_ISDIR(mode):
-            raise IsADirectoryError(f"{path} is a folder; a file is taken here")
+            raise IsADirectoryError(f"{shown(path, whole=True)} is a folder; a file is taken here")
         if not stat.S_ISREG(mode):
             kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-            raise OSError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'no ordinary file')}; an ordinary file is taken here")
+            what = kinds.get(stat.S_IFMT(mode), "no ordinary file")
+            raise OSError(f"{shown(path, whole=True)} is {what}; an ordinary file is taken here")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)

@@ -29,7 +29,8 @@ from .checks import Array, check_config
 from .files import atomic_write, open_regular
 from .flat import gathered
 from .network import Network, outlined
-from .untrusted import RefusedError, check_names, is_whole, line, parse, short, shown
+from .text import line, short, shown
+from .untrusted import RefusedError, check_names, is_whole, parse
 
 FORMAT_VERSION = 1
 MAX_HEADER = 15 * 2**20  # bytes; a real one has some thousands, and a history of 100,000 epochs some 12 million
@@ -74,7 +75,8 @@ def save(path: str | os.PathLike[str], network: Network, metadata: dict[str, Any
         if check is not None:
             check(head.metadata, head.config)
     except RefusedError as error:
-        raise ValueError(f"{shown(path)} was not written, as it could not be read again: {line(str(error))}") from None
+        why = f"as it could not be read again: {line(str(error))}"
+        raise ValueError(f"{shown(path, whole=True)} was not written, {why}") from None
     atomic_write(path, data)
 
 
@@ -95,7 +97,7 @@ def load(path: str | os.PathLike[str], check: Check | None = None) -> tuple[Netw
         with _opened(path) as file:  # once: another process may replace the file meanwhile
             return _read(file, check)
     except RefusedError as error:
-        raise ModelFileError(f"{shown(path)}: {line(str(error))}") from None
+        raise ModelFileError(f"{shown(path, whole=True)}: {line(str(error))}") from None
 
 
 def _opened(path: str | os.PathLike[str]) -> BinaryIO:
@@ -103,7 +105,7 @@ def _opened(path: str | os.PathLike[str]) -> BinaryIO:
         return open_regular(path)
     except OSError as error:
         if error.errno is None:  # not the system's refusal, but ours of a folder, a pipe, a device
-            raise RefusedError(str(error).removeprefix(f"{os.fspath(path)} ")) from None
+            raise RefusedError(str(error).removeprefix(f"{shown(path, whole=True)} ")) from None
         if error.errno == errno.ENXIO:
             raise RefusedError("is a socket; an ordinary file is taken here") from None
         raise

@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
-from reprlib import Repr
 from typing import Any
+
+from .text import MAX_SHOWN, line, short
 
 MAX_DIGITS = 400  # of a whole number: a seed may be long, but time and memory grow with the square of a million digits
 # What text may hold of the marks that become Python objects, some hundred bytes each. Counting them takes milliseconds, and
 # bounds what the parser makes before it makes it. A network of 33 levels has some 1,400 containers and 5,000 quotes; only
 # numbers are many, those of a long history.
 MOST = {"{": 2**13, "[": 2**13, '"': 2**15, "\\": 2**15, ",": 700_000}
-MAX_SHOWN = 200  # characters of a file's name or of a value
-MAX_LINE = 700
 
 Field = tuple[Callable[[Any], bool], str]  # whether a value will do, and what is taken
-
-_repr = Repr()
-_repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 2, 60, 60, 60
 
 
 class RefusedError(ValueError):
     """Raised where a text or a value cannot be meant: a sentence, which lacks the name of the file."""
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Return a file's path for a message: on one line, and only its name where the whole is long."""
-    whole = os.fspath(path)
-    return line(whole if len(whole) <= MAX_SHOWN else f".../{Path(whole).name}", MAX_SHOWN)
-
-
-def short(value: Any) -> str:
-    """Return how a value is written in Python, shortened: what it holds may be megabytes, or move the cursor."""
-    return line(_repr.repr(value), MAX_SHOWN)
-
-
-def line(text: str, most: int = MAX_LINE) -> str:
-    """Return text with all that is no printable character escaped, and with its middle left out where it is long."""
-    if len(text) > most:  # before escaping, for that takes time; and after, for that makes it longer
-        text = f"{text[: most // 2]}...{text[-most // 2 :]}"
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return text if len(text) <= most + 3 else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
 def parse(text: str, *, nan: bool = False) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..signals import ENDING, Signals
+from ..text import printable
 from . import console
 
 
@@ -61,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
     """Tells of wrong use on one line: the words may be names of files."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(console.printable(message))
+        super().error(printable(message))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,13 +18,14 @@ import numpy as np
 
 from .. import devices, kernels, losses
 from ..data.folders import Matching, Pair, match, names, read_matched
-from ..data.images import MAX_PIXELS, shown
+from ..data.images import MAX_PIXELS
 from ..data.labels import resolve_class_weight
 from ..data.sampling import Example, split
 from ..data.survey import LEVELS, Finding, Survey, survey
 from ..files import taken
 from ..network import Network
 from ..summary import size_text
+from ..text import shown
 from ..training.memory import free_memory, training_bytes
 from ..training.pace import seconds_per_step
 from ..training.schedule import Schedule, steps_per_epoch

@@ -11,10 +11,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
-
-def printable(text: object) -> str:
-    """Return the text on one line, with escapes for whatever could move the cursor, change colours, or turn letters around."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+from ..text import printable
 
 
 def complain(text: object) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import files, signals
+from ..text import printable
 from . import outputs
-from .console import printable
 
 HELP = "train on synthetic tissue for two to three minutes and draw the result"
 DESCRIPTION = (

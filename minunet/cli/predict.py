@@ -16,13 +16,14 @@ from PIL import Image
 
 from .. import files
 from ..data.folders import image_files
-from ..data.images import read_image, shown
+from ..data.images import read_image
 from ..data.labels import MAX_CLASSES
 from ..signals import held
+from ..text import printable, shown
 from ..unet import UNet, load
 from ..writing import Folder
 from . import flags, outputs
-from .console import complain, printable
+from .console import complain
 from .overlay import overlay
 
 HELP = "segment images with a model"
@@ -133,7 +134,8 @@ def _require_targets(paths: Sequence[Path], arguments: argparse.Namespace) -> No
             first = owner.setdefault(unicodedata.normalize("NFC", name.casefold()), path)
             if first is not path:
                 raise ValueError(f"{first} and {path} would both be written as {name}; predict them into two folders")
-    read = {(status.st_dev, status.st_ino): path for path in (arguments.model, *paths) if (status := os.stat(path)).st_ino}
+    there = [path for path in (arguments.model, *paths) if os.path.exists(path)]  # a link to nothing is told when it is read
+    read = {(status.st_dev, status.st_ino): path for path in there if (status := os.stat(path)).st_ino}
     longest = _longest_name(arguments.output)
     for path in paths:
         for name in _names(path.stem, True):  # probabilities of another run would be taken for those of these labels

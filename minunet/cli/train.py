@@ -17,9 +17,10 @@ from ..data.folders import Pair, listed, read_pairs
 from ..data.images import content
 from ..data.sampling import FEW, Example, split
 from ..plot import require_matplotlib
+from ..text import printable
 from ..unet import UNet
 from . import flags, outputs
-from .console import complain, printable
+from .console import complain
 from .report import PAGE, Judged, write_report
 from .rescue import keep
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, read_image, read_mask, shown
+from ..text import shown
+from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, read_image, read_mask
 from .labels import MAX_CLASSES
 
 PathLike = str | os.PathLike[str]

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import open_regular
+from ..text import shown, told
 from .pillow import read_pillow
-from .refusal import MAX_PIXELS, Budget, ImageFileError, cause, shown, told
+from .refusal import MAX_PIXELS, Budget, ImageFileError, cause
 from .tiff import read_tiff
 
-__all__ = ["FORMATS", "MAX_PIXELS", "ImageFileError", "content", "is_image", "read_image", "read_mask", "shown"]
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageFileError", "content", "is_image", "read_image", "read_mask"]
 
 TIFF = (".tif", ".tiff")
 FORMATS = {  # what the content is that a name promises
@@ -107,7 +108,7 @@ def _open(path: Path) -> BinaryIO:
     except PermissionError as error:
         raise ImageFileError(f"{shown(path)} may not be read: {error.strerror}") from error
     except OSError as error:
-        why = error.strerror or told(str(error).replace(str(path), "it", 1))
+        why = error.strerror or told(str(error).replace(shown(path, whole=True), "it", 1))
         why = "it is a socket; an ordinary file is taken here" if path.is_socket() else why
         raise ImageFileError(f"{shown(path)} cannot be opened: {why}") from error
 

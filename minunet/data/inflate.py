@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import lzma
+import sys
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 from PIL import Image
+
+from . import lzw
 
 NONE, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD, OLD_ZSTD = 1, 5, 7, 8, 32946, 32773, 34925, 50000, 34926
 LZMA_MEMORY = 72 * 2**20  # the largest dictionary of `xz -9`
 GAIN = {NONE: 1, LZW: 1400, DEFLATE: 1100, OLD_DEFLATE: 1100, PACKBITS: 64}  # what a byte may become at most, where that is known
 PICTURES = {JPEG, 33003, 33004, 33005, 34712, 34892, 34933, 50001}  # a file of its own each, in formats whose size Pillow reads
-BILEVEL = {2, 3, 4}  # fax codes are decoded to a size that is given
 
 
 class SegmentError(ValueError):
@@ -30,8 +31,6 @@ def inflate(compression: int, data: bytes, least: int, most: int) -> bytes:
 
 
 def is_inflated_here(compression: int) -> bool:
-    if compression in (LZW, ZSTD, OLD_ZSTD):
-        return _codecs() is not None
     return compression in _READERS
 
 
@@ -93,14 +92,32 @@ def _packbits(data: bytes, most: int) -> bytes:
 
 
 def _lzw(data: bytes, most: int) -> bytes:
-    raw = _codecs().lzw_decode(data, out=most + 1)
+    try:
+        raw = lzw.decode(data, most)
+    except lzw.LzwError as error:
+        raise SegmentError(f"is damaged ({error})") from error
     _require_end(len(raw), most, is_whole=True)
     return raw
 
 
 def _zstd(data: bytes, most: int) -> bytes:
+    """Python has it from 3.14 on; imagecodecs, where someone has that."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        stream = zstd.ZstdDecompressor()
+        try:
+            raw = stream.decompress(data, most + 1)
+        except zstd.ZstdError as error:
+            raise SegmentError(f"is damaged ({error})") from error
+        _require_end(len(raw), most, stream.eof)
+        return raw
     try:
-        return bytes(_codecs().zstd_decode(data, out=most))
+        import imagecodecs
+    except ImportError:
+        raise SegmentError("is packed by Zstandard, which takes Python 3.14 or imagecodecs (pip install imagecodecs)") from None
+    try:
+        return bytes(imagecodecs.zstd_decode(data, out=most))
     except RuntimeError as error:
         raise SegmentError(f"is damaged, or goes on beyond its {most:,} bytes ({error})") from error
 
@@ -110,15 +127,6 @@ def _require_end(n_bytes: int, most: int, is_whole: bool) -> None:
         raise SegmentError(f"goes on beyond the {most:,} bytes that it may hold")
     if not is_whole:
         raise SegmentError("is cut off")
-
-
-def _codecs() -> Any:
-    """Return imagecodecs, where someone has it: nobody needs it for what microscopes write."""
-    try:
-        import imagecodecs
-    except ImportError:
-        return None
-    return imagecodecs
 
 
 def _stored(data: bytes, most: int) -> bytes:

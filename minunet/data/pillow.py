@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, ImageSequence, JpegImagePlugin, PngImagePlugin
 
-from .refusal import Budget, ImageFileError, shown
+from ..text import shown
+from .refusal import Budget, ImageFileError
 
 # Pillow's readers by format, rather than Image.open: that one would try the readers of forty other formats, too
 READERS: dict[str, type[ImageFile.ImageFile]] = {
@@ -49,11 +50,19 @@ def read_pillow(file: BinaryIO, path: Path, kind: str, palette_as_index: bool, b
             budget.require(n_frames, n_frames * h * w, h * w * (per_pixel + 4 * (n_frames - 1)))
             _require_bytes(image, path, kind, size)
         frames = ImageSequence.Iterator(image) if kind in ("GIF", "PNG") else [image]
-        return [frame_array(frame, palette_as_index) for frame in frames]
+        return [_frame_array(frame, path, palette_as_index) for frame in frames]
 
 
-def frame_array(frame: Image.Image, palette_as_index: bool) -> NDArray:
+def _frame_array(frame: Image.Image, path: Path, palette_as_index: bool) -> NDArray:
     """Return a frame's pixels: a palette as its colours or, where asked for, as its index; a JPEG upright."""
+    if frame.mode in ("P", "PA"):
+        frame.load()
+        n_colours, (_, largest) = len(frame.getpalette("RGB") or []) // 3, _extrema(frame)
+        if largest >= n_colours:
+            raise ImageFileError(
+                f"{shown(path)} has pixels of colour {largest}, and its palette ends before colour {n_colours}; "
+                "save it with a palette that has a colour for each of its values, or in grey"
+            )
     if frame.mode == "P" and not (palette_as_index and _is_coloured(frame)):
         return _coloured(frame)
     target = {"PA": "RGBA", "La": "RGBA", "RGBa": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB"}
@@ -61,6 +70,12 @@ def frame_array(frame: Image.Image, palette_as_index: bool) -> NDArray:
     if frame.format == "JPEG":
         array = np.ascontiguousarray(TURNS.get(frame.getexif().get(0x0112, 1), lambda a: a)(array))
     return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+
+
+def _extrema(frame: Image.Image) -> tuple[int, int]:
+    """Return the least and the largest index of a palette image."""
+    least, largest = (frame if frame.mode == "P" else frame.getchannel(0)).getextrema()
+    return int(least), int(largest)  # type: ignore[arg-type]
 
 
 def _array(frame: Image.Image, mode: str | None = None) -> NDArray:
@@ -113,18 +128,31 @@ def _require_bytes(image: ImageFile.ImageFile, path: Path, kind: str, size: int)
 
 
 def _require_png(file: BinaryIO, path: Path, budget: Budget) -> None:
-    """Count the chunks that hold no pixels, by their heads alone."""
+    """Follow the chunks to the last, by their heads alone: count those that hold no pixels, and see that a palette stands where
+    pixels are numbers of one, and that all chunks are there: Pillow makes room for what a head promises."""
+    size = file.seek(0, 2)
     file.seek(8)
-    n_others, position = 0, 8
+    n_others, position, is_palette, n_colours, name = 0, 8, False, 0, b""
     while len(head := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
+        if name == b"IHDR":
+            is_palette = file.read(10)[9:] == b"\x03"
+        n_colours = length // 3 if name == b"PLTE" else n_colours
+        if name == b"IDAT" and is_palette and not n_colours:
+            raise ImageFileError(f"{shown(path)} is damaged: its pixels are numbers of colours, and it has no palette")
         n_others += name not in (b"IDAT", b"fdAT", b"fcTL")
         if n_others > MAX_CHUNKS:
             raise ImageFileError(
                 f"{shown(path)} has more than {MAX_CHUNKS:,} parts that are no pixels, which no image needs; save it anew"
             )
         position += length + 12
+        if name == b"IEND" or position > size:
+            break
         file.seek(position)
+    if position > size or name != b"IEND":
+        raise ImageFileError(
+            f"{shown(path)} cannot be read, it is truncated or damaged: its end is not within its {size:,} bytes; copy it again"
+        )
 
 
 def _require_jpeg(file: BinaryIO, path: Path, budget: Budget) -> None:
@@ -151,6 +179,8 @@ def _require_gif(file: BinaryIO, path: Path, budget: Budget) -> None:
     budget.require_pages(len(found.frames))
     if found.n_others > MAX_BLOCKS + 8 * len(found.frames):
         raise ImageFileError(f"{shown(path)} has comments of more than {MAX_BLOCKS:,} blocks, which no image needs; save it anew")
+    if not found.has_end:
+        raise ImageFileError(f"{shown(path)} is truncated: the mark of its end is missing, and frames may be, too; copy it again")
     n_frames = len(found.frames)
     for left, top, width, height in found.frames:
         w, h = max(w, left + width), max(h, top + height)
@@ -166,6 +196,7 @@ class _Gif:
         self.most = most
         self.frames: list[tuple[int, int, int, int]] = []
         self.n_others = 0
+        self.has_end = False
         with contextlib.suppress(IndexError, struct.error):
             self._follow(data, 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0))
 
@@ -183,3 +214,4 @@ class _Gif:
                     i += n + 1
                     self.n_others += 1
             i += 1  # Pillow looks on for a block, too
+        self.has_end = data[i] == 0x3B

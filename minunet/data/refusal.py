@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from ..text import shown, told
 
 MAX_PIXELS = 2**28  # 16,384 x 16,384, or 1,024 pages of 512 x 512: two gigabytes at most, which any machine that trains has
 BYTES_PER_PIXEL = 8  # what a pixel may take on the way to its array: RGB in 8 bits takes 7, and 4 channels of 16 bits 8
 PAGE_PIXELS = 8192  # a page for so many pixels is allowed, since it takes time and memory of its own; and always ...
 MIN_PAGES, MIN_BYTES = 1024, 2**26  # ... so many, and so much memory
 LARGEST = 2**36  # pixels that an honest file may have at all: some 100 slides in one
-LONGEST = 150  # characters of a text that is not ours
 
 
 class ImageFileError(ValueError):
@@ -52,19 +52,6 @@ class Budget:
         if n_pixels > LARGEST:
             return "No image is that large: it is damaged, or made to do harm"
         return f"If it is honest, cut it into parts, or raise the limit: max_pixels={n_pixels} (--max-pixels {n_pixels})"
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Return the file's name for a message: on one line, whatever is in it."""
-    name = Path(path).name
-    return name if name.isprintable() else repr(name)[1:-1]
-
-
-def told(text: object) -> str:
-    """Return a text from a file or a library for a message: its first line, shortened, control characters escaped."""
-    line = (str(text).strip().splitlines() or [""])[0][: LONGEST + 1]
-    line = line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def cause(error: BaseException) -> str:

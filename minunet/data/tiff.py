@@ -10,15 +10,29 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import TiffImagePlugin
 
-from . import inflate, tiffsketch
-from .pillow import frame_array
-from .refusal import Budget, ImageFileError, shown, told
-from .tiffmap import DAMAGED, DESCRIPTION, SOFTWARE, UIC2, Directory, Map, Tag, read_map
+from ..text import shown, told
+from . import fax, inflate, segment, tiffsketch
+from .refusal import Budget, ImageFileError
+from .tiffmap import (
+    DAMAGED,
+    DESCRIPTION,
+    SOFTWARE,
+    STRIP_COUNTS,
+    STRIP_OFFSETS,
+    TILE_COUNTS,
+    TILE_OFFSETS,
+    UIC2,
+    Directory,
+    Map,
+    Tag,
+    compression_of,
+    cut_of,
+    read_map,
+    shape_of,
+)  # fmt: skip
 
 PALETTE = 3
-TILE_OFFSETS, TILE_COUNTS, STRIP_OFFSETS, STRIP_COUNTS = 324, 325, 273, 279
 SCANIMAGE = (117637889).to_bytes(4, "little")  # how its metadata begin, right after the file's header
 JOINED = 2**26  # bytes that are read at once
 MAX_SEGMENTS = 2**20  # strips and tiles of all pages
@@ -56,22 +70,7 @@ def read_tiff(file: BinaryIO, path: Path, palette_as_index: bool, budget: Budget
         return [], False
     extra = found.pages[0].numbers(338)
     is_alpha = extra is not None and bool(np.isin(extra, (1, 2)).any())
-    reader = _Reader(file, path, budget, found)
-    if found.pages[0].number(262, 0) == PALETTE:
-        return reader.with_pillow(palette_as_index), is_alpha
-    try:
-        return reader.with_tifffile(), is_alpha
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-    try:
-        return reader.with_pillow(palette_as_index), is_alpha
-    except (ImageFileError, MemoryError):
-        raise
-    except Exception as error:
-        raise ImageFileError(
-            f"{shown(path)} cannot be read by Pillow: {told(error)} (tifffile may read it: pip install imagecodecs)"
-        ) from error
+    return _Reader(file, path, budget, found).read(palette_as_index), is_alpha
 
 
 class _Reader:
@@ -80,7 +79,7 @@ class _Reader:
         self.n_segments = 0
         self.decoders: dict[Any, Any] = {}
 
-    def with_tifffile(self) -> list[NDArray]:
+    def read(self, palette_as_index: bool) -> list[NDArray]:
         self._require_same_pages()
         tiff, places = tiffsketch.open_sketch(self.found, self.path)
         with tiff:
@@ -90,22 +89,28 @@ class _Reader:
         located = [[self._segments(page) for page in s.pages] for s in series]
         images = []
         for s, segments in zip(series, located, strict=True):
-            images += _images(self._array(s, segments), s.axes)
+            if s.pages[0].number(262, 0) != PALETTE:
+                images += _images(self._array(s, segments), s.axes)
+                continue
+            found = _images(self._array(s, segments), s.axes.replace("C", "Q"))  # of channels, each has colours of its own
+            share = len(found) // len(s.pages)
+            images += [self._coloured(image, s.pages[i // share], palette_as_index) for i, image in enumerate(found)]
         return images
 
-    def with_pillow(self, palette_as_index: bool) -> list[NDArray]:
-        """Read page after page, each as a file of its own."""
-        shapes = [_shape(page) for page in self.found.pages]
-        n_pixels = sum(h * w for h, w, _, _ in shapes)
-        self.budget.require(len(shapes), n_pixels, 8 * n_pixels)
-        located = [self._segments(page) for page in self.found.pages]
-        images = []
-        for page, segments in zip(self.found.pages, located, strict=True):
-            pixels = [self._read(int(o), int(n)) for o, n in zip(segments.offsets, segments.counts, strict=True)]
-            whole = tiffsketch.with_pixels(page, pixels, *segments.codes)
-            with TiffImagePlugin.TiffImageFile(whole) as frame:
-                images.append(frame_array(frame, palette_as_index))
-        return images
+    def _coloured(self, image: NDArray, page: Directory, palette_as_index: bool) -> NDArray:
+        """Return the colours of an image of indices, grey where all that occur are, or the index where that is asked for."""
+        numbers, index = page.numbers(320), (image[..., 0] if image.ndim == 3 else image).astype(np.uint8)
+        n = 1 << min(page.number(258, 1), 16)
+        if numbers is None or len(numbers) != 3 * n or n > 256:
+            raise self._missing(page, "has no palette for its numbers of colours")
+        palette = numbers.reshape(3, n).T
+        palette = (palette >> 8 if palette.max() > 255 else palette).astype(np.uint8)  # old writers gave 8 bits
+        if image.ndim == 3:  # with transparency
+            return np.concatenate([palette[index], image[..., 1:]], axis=2)
+        if palette_as_index and (palette != palette[:, :1]).any():
+            return index
+        used = palette[np.bincount(index.ravel(), minlength=n) > 0]
+        return palette[:, 0][index] if (used == used[:, :1]).all() else palette[index]
 
     def _series(self, series: Any, places: dict[int, Directory], is_only: bool) -> _Series:
         key, shape, axes = series.keyframe, tuple(int(n) for n in series.shape), series.axes
@@ -129,7 +134,7 @@ class _Reader:
         if series.kind in ("uniform", "generic") and channels > 1 and len(pages) % channels == 0:
             shape, axes = (len(pages) // channels, channels, *key.shape), "IC" + key.axes
         n, rest = divmod(int(np.prod(shape, dtype=object)), plane) if plane else (len(pages), 0)
-        is_block = len(pages) == 1 and _compression(pages[0]) == inflate.NONE  # of planes without directories
+        is_block = len(pages) == 1 and compression_of(pages[0]) == inflate.NONE  # of planes without directories
         if rest or (n != len(pages) and not is_block):
             raise ImageFileError(
                 f"{shown(self.path)} has {len(pages)} pages of {' x '.join(map(str, key.shape))}, but its description speaks of "
@@ -140,20 +145,20 @@ class _Reader:
     def _require_same_pages(self) -> None:
         """Refuse a stack that is too much before tifffile makes objects of its pages: those like the first are all read."""
         first = self.found.pages[0]
-        h, w, depth, samples = _shape(first)
+        h, w, depth, samples = shape_of(first)
         bits = first.number(258, 1)
         if not h * w * depth * samples:
             raise ImageFileError(f"{shown(self.path)} has no pixels")
         if not 1 <= bits <= 64:
             raise ImageFileError(f"{shown(self.path)} holds numbers of {bits} bits; 1 to 64 are taken")
-        n = sum(_shape(page) == (h, w, depth, samples) and not page.number(254, 0) & 1 for page in self.found.pages)
+        n = sum(shape_of(page) == (h, w, depth, samples) and not page.number(254, 0) & 1 for page in self.found.pages)
         self._require_bytes(n * h * w * depth * samples * -(-bits // 8), first)
         if n * h * w * depth > self.budget.max_pixels:
             self.budget.require(n, n * h * w * depth, n * h * w * depth * samples * -(-bits // 8))
 
     def _require_bytes(self, promised: int, page: Directory) -> None:
         """Compare what the headers promise, a byte or more for each number, with the bytes that are there."""
-        gain = inflate.GAIN.get(_compression(page), 0) * (8 if page.number(258, 1) < 8 else 1)
+        gain = inflate.GAIN.get(compression_of(page), 0) * (8 if page.number(258, 1) < 8 else 1)
         if gain and promised > gain * self.found.size + 4096:
             raise ImageFileError(
                 f"{shown(self.path)} is truncated, or lies: it promises {promised:,} bytes of pixels, "
@@ -168,18 +173,18 @@ class _Reader:
             promised = int(np.prod(s.shape, dtype=object)) * item
             self._require_bytes(promised, s.pages[0])
             for page in s.pages:
-                h, w, d, _ = _shape(page)
+                h, w, d, _ = shape_of(page)
                 n_pixels += h * w * d * s.n_virtual
-                n_segment = max(n_segment, _cut(page).whole * (-(-item * 8 // max(1, page.number(258, 1)))))
+                n_segment = max(n_segment, cut_of(page).whole * (-(-item * 8 // max(1, page.number(258, 1)))))
             is_moved = "C" in s.axes or ("S" in s.axes and not s.axes.endswith("S"))  # channels become the last axis
-            n_bytes += promised * (2 if is_moved else 1)
+            n_bytes += promised * (5 if s.pages[0].number(262, 0) == PALETTE else 2 if is_moved else 1)
         self.budget.require(sum(s.n_planes for s in series), n_pixels, n_bytes + n_segment)
 
     def _segments(self, page: Directory) -> _Segments:
         """Return the strips or tiles of a page, all there: a missing one would be read as zeros, and be background."""
-        is_tiled, compression = TILE_OFFSETS in page.tags, _compression(page)
+        is_tiled, compression = TILE_OFFSETS in page.tags, compression_of(page)
         codes = (TILE_OFFSETS, TILE_COUNTS) if is_tiled else (STRIP_OFFSETS, STRIP_COUNTS)
-        cut = _cut(page)
+        cut = cut_of(page)
         n = cut.number
         self.n_segments += n
         allowed = max(MAX_SEGMENTS, self.budget.max_pixels // 256)
@@ -235,45 +240,58 @@ class _Reader:
         return array.reshape(series.shape)
 
     def _fill(self, plane: NDArray, page: Directory, segments: _Segments) -> None:
-        """Decode the strips or tiles of a page into its place (samples, depth, rows, columns, samples)."""
-        compression = _compression(page)
+        """Decode the strips or tiles of a page into its place (samples, depth, rows, columns, samples): into all of it."""
         page, segments = _joined(page, segments)
         first = self._read(int(segments.offsets[0]), min(int(segments.counts[0]), 64))
-        template, is_ours = self._template(page, segments, first)
-        located = (segments.offsets.tolist(), segments.counts.tolist(), segments.least.tolist())
-        for i, (offset, count, least) in enumerate(zip(*located, strict=True)):
-            data = self._read(offset, count)
-            try:
-                if is_ours:
-                    data = inflate.inflate(compression, data, least, segments.whole)
-                elif compression in inflate.PICTURES:
+        _, rows, columns = cut_of(page).extents()
+        located = (segments.offsets, segments.counts, segments.least, rows, columns)
+        i = n_written = 0
+        try:
+            template, plain = self._template(page, segments, first, plane.itemsize)
+            for i, (offset, count, least, h, w) in enumerate(zip(*(a.tolist() for a in located), strict=True)):
+                data = self._read(offset, count)
+                if plain is not None:
+                    data = plain(data, segment.Part(least, segments.whole, h, w))
+                else:
                     inflate.require_picture(data, *segments.size)
-                part, (s, d, h, w, _), shape = template.decode(data, i, jpegtables=template.jpegtables)
-            except (inflate.SegmentError, tifffile.TiffFileError) as error:
-                kind = "tile" if segments.codes[0] == TILE_OFFSETS else "strip"
-                raise self._missing(page, f"is damaged: its {kind} {i + 1} of {len(segments.offsets):,} {told(error)}") from error
-            depth, length, width = plane.shape[1:4]
-            plane[s, d : d + shape[0], h : h + shape[1], w : w + shape[2]] = part[: depth - d, : length - h, : width - w]
+                n_written += self._place(plane, template.decode(data, i, jpegtables=template.jpegtables))
+        except (inflate.SegmentError, fax.FaxError, tifffile.TiffFileError) as error:
+            kind = "tile" if segments.codes[0] == TILE_OFFSETS else "strip"
+            raise self._missing(page, f"is damaged: its {kind} {i + 1} of {len(segments.offsets):,} {told(error)}") from error
+        if n_written != plane.size:
+            raise self._missing(page, f"has {n_written:,} numbers and must have {plane.size:,}")
 
-    def _template(self, page: Directory, segments: _Segments, first: bytes) -> tuple[Any, bool]:
-        """Return tifffile's page by which a strip or tile of this one is decoded, and whether we decompress it first.
+    def _place(self, plane: NDArray, decoded: Any) -> int:
+        """Put a decoded strip or tile where it belongs; return how many numbers of the plane that were."""
+        part, (s, d, h, w, _), shape = decoded
+        depth, length, width = plane.shape[1:4]
+        place = plane[s, d : d + shape[0], h : h + shape[1], w : w + shape[2]]
+        part = part[: depth - d, : length - h, : width - w]
+        if part.shape != place.shape:
+            raise inflate.SegmentError(f"has {part.shape} numbers and must have {place.shape}")
+        place[...] = part
+        return place.size
+
+    def _template(self, page: Directory, segments: _Segments, first: bytes, itemsize: int) -> tuple[Any, Any]:
+        """Return tifffile's page by which a strip or tile of this one is decoded, and what makes it plain before, if we do.
 
         first : how the first one begins: a JPEG tells there how its colours are meant.
         """
         places = (DESCRIPTION, SOFTWARE, STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS)
-        compression = _compression(page)
-        is_picture = compression in inflate.PICTURES
+        compression = compression_of(page)
+        is_ours = segment.is_read_here(page)
         tags = tuple(sorted((code, tag) for code, tag in page.tags.items() if code % 2**16 not in places))
-        key = tags, first if is_picture else b""
+        key = tags, b"" if is_ours else first
         if key not in self.decoders:
-            is_ours = inflate.is_inflated_here(compression)
-            if not (is_ours or is_picture or compression in inflate.BILEVEL):
-                raise ValueError(f"compression {compression} is not read by minunet without imagecodecs, or not at all")
+            plain = None
             if is_ours:
-                none = Tag(3, 1, np.array([1], page.layout.order + "u2").tobytes())
-                page = page._replace(tags={**page.tags, 259: none})
+                page, plain = segment.reader(page, itemsize)
+            elif compression not in inflate.PICTURES:
+                raise inflate.SegmentError(f"has the compression {compression}, which is not read; save it uncompressed")
+            elif not tiffsketch.has_codecs():
+                raise inflate.SegmentError(f"has the compression {compression}, which is read by imagecodecs: pip install it")
             heads = [first, *[b""] * (len(segments.offsets) - 1)]
-            self.decoders[key] = tiffsketch.open_page(tiffsketch.with_pixels(page, heads, *segments.codes)), is_ours
+            self.decoders[key] = tiffsketch.open_page(tiffsketch.with_pixels(page, heads, *segments.codes)), plain
         return self.decoders[key]
 
     def _scanimage_channels(self, page: Directory) -> int:
@@ -297,8 +315,8 @@ class _Reader:
 
 def _joined(page: Directory, segments: _Segments) -> tuple[Directory, _Segments]:
     """Return a page whose strips follow each other uncompressed as one of one strip: some writers make one of each row."""
-    n_bytes, cut = int(segments.least.sum()), _cut(page)
-    is_one_block = _compression(page) == inflate.NONE and segments.codes[0] == STRIP_OFFSETS and cut.planes * cut.shape[2] == 1
+    n_bytes, cut = int(segments.least.sum()), cut_of(page)
+    is_one_block = compression_of(page) == inflate.NONE and segments.codes[0] == STRIP_OFFSETS and cut.planes * cut.shape[2] == 1
     follows = segments.offsets[:-1] + segments.least[:-1] == segments.offsets[1:]
     if not is_one_block or not follows.all() or n_bytes > JOINED or len(follows) == 0:
         return page, segments
@@ -306,65 +324,6 @@ def _joined(page: Directory, segments: _Segments) -> tuple[Directory, _Segments]
     rows = Tag(4, 1, np.array([cut.shape[0]], page.layout.order + "u4").tobytes())
     joined = segments._replace(offsets=segments.offsets[:1], counts=whole, least=whole, whole=n_bytes)
     return page._replace(tags={**page.tags, 278: rows}), joined
-
-
-def _compression(page: Directory) -> int:
-    return page.number(259, inflate.NONE)
-
-
-def _shape(page: Directory) -> tuple[int, int, int, int]:
-    """Return a page's rows, columns, depth and samples."""
-    h, w, d, s = (max(0, page.number(code, default)) for code, default in ((257, 0), (256, 0), (32997, 1), (277, 1)))
-    return h, w, d, s
-
-
-class _Cut(NamedTuple):
-    """How a page is cut into strips or tiles: rows and columns and layers of one, bits of a pixel, planes of samples."""
-
-    length: int
-    width: int
-    layers: int
-    n_bits: int
-    planes: int
-    shape: tuple[int, int, int]  # the page's rows, columns and layers
-
-    @property
-    def whole(self) -> int:
-        """Bytes of a whole one, without compression."""
-        return self.layers * self.length * -(-self.width * self.n_bits // 8)
-
-    @property
-    def numbers(self) -> tuple[int, int, int]:
-        """How many there are over layers, rows and columns."""
-        h, w, d = self.shape
-        return -(-d // self.layers), -(-h // self.length), -(-w // self.width)
-
-    @property
-    def number(self) -> int:
-        deep, down, across = self.numbers
-        return deep * down * across * self.planes
-
-    def least(self) -> NDArray[np.int64]:
-        """Return what each must have: a writer may leave out what lies beyond the image."""
-        h, w, d = self.shape
-        deep, down, across = (np.arange(n) for n in self.numbers)
-        rows = np.minimum(self.length, h - self.length * down)
-        columns = -(-np.minimum(self.width, w - self.width * across) * self.n_bits // 8)
-        layers = np.minimum(self.layers, d - self.layers * deep)
-        return np.tile((layers[:, None, None] * rows[:, None] * columns).ravel(), self.planes)
-
-
-def _cut(page: Directory) -> _Cut:
-    h, w, depth, samples = _shape(page)
-    is_planar = page.number(284, 1) == 2 and samples > 1
-    bits = page.numbers(258)
-    n_bits = 1 if bits is None else int(bits[0]) * samples if len(bits) < samples else int(bits[:samples].sum())
-    n_bits, planes = (n_bits // samples, samples) if is_planar else (n_bits, 1)
-    if TILE_OFFSETS in page.tags:
-        width, length, layers = (max(1, page.number(code, 1)) for code in (322, 323, 32998))
-    else:
-        length, width, layers = min(max(1, page.number(278, h)), max(1, h)), max(1, w), 1
-    return _Cut(length, width, layers, n_bits, planes, (h, w, depth))
 
 
 def _images(array: NDArray, axes: str) -> list[NDArray]:

@@ -15,7 +15,8 @@ from typing import BinaryIO, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .refusal import Budget, ImageFileError, shown
+from ..text import shown
+from .refusal import Budget, ImageFileError
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # a type's bytes
 WHOLE = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}  # types of whole numbers
@@ -30,6 +31,20 @@ MAX_BYTES = 2**28  # of all directories with what they place elsewhere: a file m
 FIRST = "page 1"
 LONG_TEXT = 4096  # bytes; the descriptions of a microscope's later pages may be longer, and are left alone
 DAMAGED = "save it anew from its source"
+
+
+TILE_OFFSETS, TILE_COUNTS, STRIP_OFFSETS, STRIP_COUNTS = 324, 325, 273, 279
+ONE = {254, 256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, 32997, 32998}  # tags of one whole number
+MANY = {258, STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS, 320, 338, 339, 530, 531}  # and those of some
+UNSIGNED = {1, 3, 4, 16}  # the types that both may have
+KNOWN = {  # what some may say: with anything else, readers differ in what they make of the pixels
+    262: {0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 32803, 32844, 32845, 34892, 51177, 52527}, 266: {1, 2}, 274: set(range(1, 9)),
+    284: {1, 2}, 317: {1, 2, 3, 34892, 34893, 34894, 34895},
+}  # fmt: skip
+NAMES = {
+    254: "NewSubfileType", 262: "PhotometricInterpretation", 266: "FillOrder", 274: "Orientation", 284: "PlanarConfiguration",
+    317: "Predictor",
+}  # fmt: skip
 
 
 class Tag(NamedTuple):
@@ -81,6 +96,71 @@ class Directory(NamedTuple):
             return default
         order: Literal["little", "big"] = "little" if self.layout.order == "<" else "big"
         return int.from_bytes(tag.raw[: SIZES[tag.type]], order, signed=WHOLE[tag.type][0] == "i")
+
+
+def compression_of(page: Directory) -> int:
+    return page.number(259, 1)
+
+
+def shape_of(page: Directory) -> tuple[int, int, int, int]:
+    """Return a page's rows, columns, depth and samples."""
+    h, w, d, s = (max(0, page.number(code, default)) for code, default in ((257, 0), (256, 0), (32997, 1), (277, 1)))
+    return h, w, d, s
+
+
+class Cut(NamedTuple):
+    """How a page is cut into strips or tiles: rows and columns and layers of one, bits of a pixel, planes of samples."""
+
+    length: int
+    width: int
+    layers: int
+    n_bits: int
+    planes: int
+    shape: tuple[int, int, int]  # the page's rows, columns and layers
+
+    @property
+    def whole(self) -> int:
+        """Bytes of a whole one, without compression."""
+        return self.layers * self.length * -(-self.width * self.n_bits // 8)
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """How many there are over layers, rows and columns."""
+        h, w, d = self.shape
+        return -(-d // self.layers), -(-h // self.length), -(-w // self.width)
+
+    @property
+    def number(self) -> int:
+        deep, down, across = self.numbers
+        return deep * down * across * self.planes
+
+    def extents(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return how many layers, rows and columns of each lie in the image."""
+        h, w, d = self.shape
+        deep, down, across = (np.arange(n) for n in self.numbers)
+        layers = np.minimum(self.layers, d - self.layers * deep)[:, None, None]
+        rows = np.minimum(self.length, h - self.length * down)[:, None]
+        columns = np.minimum(self.width, w - self.width * across)
+        layers, rows, columns = (np.tile(np.broadcast_to(a, self.numbers).ravel(), self.planes) for a in (layers, rows, columns))
+        return layers, rows, columns
+
+    def least(self) -> NDArray[np.int64]:
+        """Return how many bytes each must have: a writer may leave out what lies beyond the image."""
+        layers, rows, columns = self.extents()
+        return layers * rows * -(-columns * self.n_bits // 8)
+
+
+def cut_of(page: Directory) -> Cut:
+    h, w, depth, samples = shape_of(page)
+    is_planar = page.number(284, 1) == 2 and samples > 1
+    bits = page.numbers(258)
+    n_bits = 1 if bits is None else int(bits[0]) * samples if len(bits) < samples else int(bits[:samples].sum())
+    n_bits, planes = (n_bits // samples, samples) if is_planar else (n_bits, 1)
+    if TILE_OFFSETS in page.tags:
+        width, length, layers = (max(1, page.number(code, 1)) for code in (322, 323, 32998))
+    else:
+        length, width, layers = min(max(1, page.number(278, h)), max(1, h)), max(1, w), 1
+    return Cut(length, width, layers, n_bits, planes, (h, w, depth))
 
 
 class Map(NamedTuple):
@@ -170,6 +250,7 @@ class _Reader:
                     found = known[code, kind, count, value] = self._tag(code, kind, count, value, name)
                 tags[key] = found
         directory = Directory(name, self.layout, tags, [])
+        self._require_sound(directory)
         below = directory.numbers(SUBIFDS)
         if below is not None and not is_below:
             for i, place in enumerate(below.tolist(), 1):
@@ -178,6 +259,17 @@ class _Reader:
                     self.budget.require_pages(len(self.seen))
                     directory.below.append(self._directory(place, f"{name}, level {i}", is_below=True))
         return directory
+
+    def _require_sound(self, directory: Directory) -> None:
+        """Refuse a tag of a type that it may not have, or that says what nobody knows."""
+        for code, tag in directory.tags.items():
+            called = f"tag {code} ({NAMES[code]})" if code in NAMES else f"tag {code}"
+            is_wrong = tag.type not in UNSIGNED or not tag.n or (code in ONE and tag.n != 1)
+            if is_wrong and (code in ONE or code in MANY):
+                what = "one whole number" if code in ONE else "whole numbers"
+                raise self._damaged(f"{called} of {directory.name} holds {tag.n:,} of type {tag.type}, and takes {what}")
+            if code in KNOWN and (value := directory.number(code, 1)) not in KNOWN[code]:
+                raise self._damaged(f"{called} of {directory.name} is {value:,}, which is nothing that is known")
 
     def _tag(self, code: int, kind: int, count: int, value: bytes, name: str) -> Tag:
         n_bytes = count * SIZES[kind]

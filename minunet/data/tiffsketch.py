@@ -7,6 +7,7 @@ it that leads elsewhere. The metadata that tifffile reads counts from are looked
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from xml.parsers import expat
 import numpy as np
 import tifffile
 
-from .refusal import ImageFileError, shown, told
+from ..text import shown, told
+from .refusal import ImageFileError
 from .tiffmap import DESCRIPTION, SUBIFDS, Directory, Layout, Map, Tag
 
 KINDS = {"shaped", "imagej", "ome", "fluoview", "qpi", "svs", "uniform"}  # whose axes are read; no others' private structures are
@@ -47,6 +49,11 @@ def open_sketch(found: Map, path: Path) -> tuple[Any, dict[int, Directory]]:
 def open_page(file: io.BytesIO) -> Any:
     """Return the TiffPage of a TIFF that `with_pixels` made: for its way to unpack numbers."""
     return tifffile.TiffFile(file, _multifile=False, **_denied({"uniform"})).pages[0]
+
+
+def has_codecs() -> bool:
+    """Tell whether someone has imagecodecs: nobody needs it for what microscopes write, but for JPEG 2000 and the like."""
+    return importlib.util.find_spec("imagecodecs") is not None
 
 
 def _denied(kinds: set[str]) -> dict[str, Any]:

@@ -172,7 +172,8 @@ def _print(found: dict[int, dict[str, Any]]) -> int:
     faults = {number: record for number, record in found.items() if record["fault"]}
     print(f"{'kind':8}{'files':>7}{'refused':>9}{'read':>6}{'longest/ms':>12}{'most/MiB':>10}{'faults':>8}")
     for kind in ("model", "image"):
-        records = [record for number, record in found.items() if recipes()[number].kind == kind]
+        if not (records := [record for number, record in found.items() if recipes()[number].kind == kind]):
+            continue
         read = sum(record["message"] == "read" for record in records)
         wrong = sum(bool(record["fault"]) for record in records)
         longest, most = max(r["seconds"] for r in records), max(r["memory"] for r in records)

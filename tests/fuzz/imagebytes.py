@@ -19,6 +19,7 @@ ENDINGS = (".png", ".tif", ".jpg", ".gif", ".bmp", ".tiff", ".jpeg", ".PNG", ".t
 SECRET = 77  # the pixels of a file beside, which no image may show
 
 GREY = (np.arange(20 * 18, dtype=np.uint8).reshape(20, 18) % 200 + 30).astype(np.uint8)  # no pixel is 0
+FLOATS = GREY.astype(np.float32) / 7
 COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
 
 
@@ -58,7 +59,7 @@ def _tiffs() -> list[tuple[str, np.ndarray, dict[str, Any]]]:
         ("deflate", deep, {"compression": "zlib", "predictor": True, "rowsperstrip": 8} | plain),
         ("tileddeflate", COLOUR, {"compression": "zlib", "tile": (16, 16), "photometric": "rgb"} | plain),
         ("big-endian", deep, {"byteorder": ">"} | plain),
-        ("bigtiff", GREY.astype(np.float32) / 7, {"bigtiff": True, "rowsperstrip": 5} | plain),
+        ("bigtiff", FLOATS, {"bigtiff": True, "rowsperstrip": 5} | plain),
         ("imagej", stack, {"imagej": True, "photometric": "minisblack"}),
         ("shaped", stack, {"photometric": "minisblack"}),
         ("ome", stack, {"ome": True, "photometric": "minisblack", "metadata": {"axes": "ZYX"}}),
@@ -104,7 +105,7 @@ def mutated(source: Source) -> Case:
     """Return a case."""
     seed = source.choice(seeds())
     ending = source.choice(ENDINGS) if source.once_in(16) else seed.ending
-    kind, data = source.below(8), seed.data
+    kind, data = source.below(9), seed.data
     if kind == 0:
         return Case(seed, ending, data, True)
     if kind == 1:
@@ -115,7 +116,16 @@ def mutated(source: Source) -> Case:
         return Case(seed, ending, source.rest(), False)
     if kind == 4:
         return Case(seed, ending, damaged(data, source, [s.data for s in seeds()]), False)
+    if kind == 8 and seed.name == "bigtiff":
+        return Case(seed, ending, with_a_strange_float(data, source), False)
     return Case(seed, ending, EDITS[seed.ending](data, source), False)
+
+
+def with_a_strange_float(data: bytes, source: Source) -> bytes:
+    """Return the file of floats with one of them replaced: chance alone makes no NaN of its bits."""
+    pixels = FLOATS.copy()
+    pixels.flat[source.below(pixels.size)] = source.choice((np.nan, np.inf, -np.inf, -0.0, 1e-45, 3e38))
+    return data.replace(FLOATS.tobytes(), pixels.tobytes())
 
 
 def edited_png(data: bytes, source: Source) -> bytes:

@@ -157,7 +157,10 @@ def demand_predicts(unet: minunet.UNet) -> None:
     try:
         with np.errstate(all="ignore"):
             p = unet.predict_proba([image])[0]
-    except (ValueError, ArithmeticError) as error:
+    except FloatingPointError as error:
+        demand("no finite answer" in sentence(str(error)), "what is not finite is refused for that", error)
+        return
+    except ValueError as error:
         sentence(str(error))
         return
     demand(p.shape == (8, 8, len(unet.classes_)), "there is a probability for each class", p.shape)

@@ -45,6 +45,7 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("minunet/losses.py", ["tests/proof/test_proof_loss.py", *MATHEMATICS[1:]]),
     ("minunet/modelfile.py", ["tests/minunet/test_description.py", "tests/minunet/test_blocks.py", "tests/minunet/test_unet.py"]),
     ("minunet/description.py", ["tests/minunet/test_losses.py", "tests/minunet/test_unet.py"]),
+    ("minunet/text.py", ["tests/minunet/test_untrusted.py", "tests/minunet/data/test_hostile_images.py"]),
     ("minunet/untrusted.py", ["tests/minunet/test_description.py", "tests/minunet/test_modelfile.py"]),
     ("minunet/", ["tests/minunet/test_blocks.py", *MATHEMATICS[1:]]),
 ]
