@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import measure
 
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 SECONDS, MEMORY = 10.0, 2**32  # of a process
 DEAR_SECONDS, DEAR_BYTES = 1.0, 2**26
+FLIPS = 200  # bits
 COLUMNS = ("raises", "reads", "hangs", "dies", "dear")
 
 
@@ -56,7 +58,43 @@ def main() -> None:
                         continue
                     counts.update(outcome(read, path))
             report.row(name, *(str(counts[column]) for column in COLUMNS))
+    report.table("A bit of a weight is flipped in a file: is it found?", ["", "flipped", "found"], others=7)
+    for name, (n, found) in flipped().items():
+        report.row(name, str(n), str(found))
     report.write()
+
+
+def flipped() -> dict[str, tuple[int, int]]:
+    """Flip drawn bits of weights, one at a time, in files of each kind. Return how many, and how many were found."""
+    import numpy as np
+
+    from minunet import Network, modelfile
+
+    network, found = Network(1, 2, 4, 2), {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model")
+        modelfile.save(path, network, {})
+        weights = network.flat[np.abs(network.flat) > 0]
+        found["minunet"] = _flip(path, weights, modelfile.load)
+        found["safetensors"] = _flip(path, weights, safetensors)
+        if measure.installed("torch", "PyTorch"):
+            torch = measure.load("torch")
+            torch.save({name: torch.from_numpy(p.copy()) for name, p in network.parameters.items()}, path)
+            found["PyTorch"] = _flip(path, weights, torch.load)
+    return found
+
+
+def _flip(path: Path, weights: Any, read: Callable[[Path], object]) -> tuple[int, int]:
+    sound, n_found = path.read_bytes(), 0
+    for i in range(FLIPS):
+        at = sound.index(weights[i * len(weights) // FLIPS].tobytes())
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 1 << i % 8]) + sound[at + 1 :])
+        try:
+            read(path)
+        except Exception:
+            n_found += 1
+    path.write_bytes(sound)
+    return FLIPS, n_found
 
 
 def outcome(read: Callable[[Path], object], path: Path) -> list[str]:
