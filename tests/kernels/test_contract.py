@@ -296,7 +296,15 @@ print(len(caught), caught[0].message)
     assert done.stdout.startswith("1 Numba does not work here (")
 
 
-@pytest.mark.parametrize("given", ["many", "0", "-3", "1.5"])
+@pytest.mark.parametrize("given", ["1000000000", "9" * 5000])
+def test_more_threads_than_any_machine_has_count_as_fewer(monkeypatch, given):
+    monkeypatch.setenv("MINUNET_NUM_THREADS", given)
+    assert kernels.n_threads() == kernels.MOST_THREADS >= 64
+    with kernels.threads(10**9):
+        assert kernels.n_threads() == kernels.MOST_THREADS
+
+
+@pytest.mark.parametrize("given", ["many", "0", "-3", "1.5", "000", "\u0663", "\u00b2"])
 def test_n_threads_comes_from_the_environment(monkeypatch, given):
     monkeypatch.setenv("MINUNET_NUM_THREADS", "3")
     assert kernels.n_threads() == 3

@@ -184,3 +184,13 @@ def test_weights_are_read_for_each_pixel():
 def test_weights_that_cannot_be_used_are_refused(weights, says):
     with pytest.raises(ValueError, match=says):
         read_weights(weights, read_images(np.zeros((2, 4, 5))))
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="a long double is a double here")
+def test_long_doubles_are_taken_as_doubles_and_refused_beyond_them():
+    x = np.array([[1, 2], [3, 4]], np.longdouble)
+    (image,) = read_images([x]).arrays
+    assert image.dtype == np.float64
+    np.testing.assert_array_equal(image[..., 0], [[1, 2], [3, 4]])
+    with pytest.raises(ValueError, match=r"x\[0\] holds numbers beyond 1.8e\+308; it takes what a double can hold"):
+        read_images([x * np.longdouble("1e400")])

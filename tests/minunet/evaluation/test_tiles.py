@@ -126,3 +126,19 @@ def test_the_networks_runs_keep_to_the_estimate(monkeypatch):
 def test_an_image_that_is_none(shape):
     with pytest.raises(ValueError, match="image is an array of shape"):
         predict_proba(Network(1, 2, 1, 1), np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("weight", [1e20, 3e38])
+def test_what_is_not_finite_is_no_prediction(weight):
+    network = Network(1, 2, 2, 1, random_state=0)
+    network.parameters["encoder.0.conv1.weight"][...] = weight
+    network.parameters["encoder.0.conv2.weight"][...] = weight
+    with pytest.raises(FloatingPointError, match=r"no finite answer at \d+ of 64 pixels: its weights overflow, or the image"):
+        predict_proba(network, np.ones((8, 8, 1), np.float32))
+
+
+def test_neither_is_what_an_image_without_numbers_gives():
+    image = np.ones((8, 8, 1), np.float32)
+    image[3, 4] = np.nan
+    with pytest.raises(FloatingPointError, match="no finite answer at"):
+        predict_proba(Network(1, 2, 2, 1, random_state=0), image)

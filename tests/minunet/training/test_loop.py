@@ -2,10 +2,12 @@
 
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
 
+import minunet
 from minunet import UNet
 from minunet.data.sampling import PatchSampler
 from minunet.network import Network
@@ -60,6 +62,185 @@ def test_a_second_ctrl_c_in_fit_leaves_the_weights_of_the_last_epoch(monkeypatch
         unet.fit(x, y)
     assert unet.interrupted_ and unet.n_iter_ == 1
     assert np.isfinite(unet.predict_proba(x)).all()
+
+
+SMALL = {"base_channels": 2, "depth": 1, "patch_size": 16, "max_epochs": 3, "verbose": 0, "random_state": 0}
+
+
+def images(seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.random((2, 16, 16)), rng.integers(0, 2, (2, 16, 16))
+
+
+def state(unet):
+    """Return what a fitted model is, to the bit."""
+    arrays = (Network, np.ndarray)
+    told = {name: value for name, value in vars(unet).items() if name.endswith("_") and not isinstance(value, arrays)}
+    return repr(told), unet.classes_.tolist(), unet.network_.flat.tobytes()
+
+
+def failing_at(n, error):
+    """Return a training step that raises in the n-th call, when it has spoilt the weights."""
+    calls = []
+
+    def fail(network, *args, **options):
+        calls.append(1)
+        if len(calls) == n:
+            network.flat[...] = np.nan
+            raise error
+        return step(network, *args, **options)
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [MemoryError("short"), KeyboardInterrupt(), FloatingPointError("infinite"), SystemExit(3)])
+def test_a_fit_that_fails_in_its_first_epoch_leaves_what_was_before(monkeypatch, error):
+    x, y = images()
+    unet = UNet(**SMALL)
+    monkeypatch.setattr("minunet.training.loop.step", failing_at(1, error))
+    with pytest.raises(type(error)):
+        unet.fit(x, y)
+    assert not [name for name in vars(unet) if name.endswith("_")]
+    with pytest.raises(minunet.NotFittedError):
+        unet.predict(x)
+    monkeypatch.setattr("minunet.training.loop.step", step)
+    unet.fit(x, y)
+    before = state(unet)
+    monkeypatch.setattr("minunet.training.loop.step", failing_at(3, error))
+    with pytest.raises(type(error)):
+        unet.set_params(base_channels=4, random_state=1).fit(*images(1))
+    interrupted = isinstance(error, KeyboardInterrupt)
+    assert unet.interrupted_ is interrupted
+    unet.interrupted_ = False
+    assert state(unet) == before
+
+
+@pytest.mark.parametrize("error", [MemoryError("short"), KeyboardInterrupt(), SystemExit(3)])
+def test_a_fit_that_fails_later_leaves_the_model_of_the_last_epoch(monkeypatch, error):
+    x, y = images()
+    kept = []
+
+    class Keep:
+        def set_model(self, unet):
+            self.unet = unet
+
+        def on_epoch_end(self, epoch, logs):
+            kept.append(self.unet.network_.flat.copy())
+
+    unet = UNet(**SMALL)
+    monkeypatch.setattr("minunet.training.loop.step", failing_at(60, error))  # an epoch has 25 steps
+    with pytest.raises(type(error)):
+        unet.fit(x, y, callbacks=[Keep()])
+    assert unet.n_iter_ == len(kept) == 2
+    np.testing.assert_array_equal(unet.network_.flat, kept[1])
+
+
+def test_ctrl_c_in_the_first_epoch_of_a_refit_keeps_the_good_model(monkeypatch):
+    x, y = images()
+    unet = UNet(**SMALL).fit(x, y)
+    before, calls = state(unet), []
+
+    def press(network, *args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(network, *args, **options)
+
+    monkeypatch.setattr("minunet.training.loop.step", press)
+    with pytest.warns(UserWarning, match="interrupted after 2 steps; the model is what it was before"):
+        assert unet.fit(*images(1)) is unet
+    assert unet.interrupted_
+    unet.interrupted_ = False
+    assert state(unet) == before
+    calls.clear()
+    with pytest.warns(UserWarning, match="interrupted after 2 steps; the model is usable as it is"):
+        first = UNet(**SMALL).fit(x, y)  # which has no better one
+    assert first.interrupted_ and first.n_iter_ == 1
+
+
+class Spoil:
+    """Writes NaN into the weights at the end of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch, self.good = epoch, []
+
+    def set_model(self, unet):
+        self.unet = unet
+
+    def on_epoch_end(self, epoch, logs):
+        self.good.append(self.unet.network_.flat.copy())
+        if epoch == self.epoch:
+            self.unet.network_.flat[3] = np.nan
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_callbacks_nan_is_not_kept_as_the_last_good_weights(epoch):
+    spoil, unet = Spoil(epoch), UNet(**SMALL)
+    with pytest.raises(FloatingPointError, match="the callback Spoil left weights that are not finite"):
+        unet.fit(*images(), callbacks=[spoil])
+    np.testing.assert_array_equal(unet.network_.flat, spoil.good[epoch])
+    assert unet.n_iter_ == epoch + 1
+
+
+def test_what_a_callback_makes_of_the_weights_is_kept(monkeypatch):
+    class Halve:
+        def set_model(self, unet):
+            self.unet = unet
+
+        def on_epoch_end(self, epoch, logs):
+            self.unet.network_.flat[...] *= 0.5
+            self.halved = self.unet.network_.flat.copy()
+
+    halve, unet = Halve(), UNet(**SMALL)
+    monkeypatch.setattr("minunet.training.loop.step", failing_at(30, MemoryError("short")))
+    with pytest.raises(MemoryError):
+        unet.fit(*images(), callbacks=[halve])
+    np.testing.assert_array_equal(unet.network_.flat, halve.halved)
+
+
+def test_ctrl_c_ends_a_search_and_not_one_fit_of_it(monkeypatch):
+    model_selection = pytest.importorskip("sklearn.model_selection")
+    fits = []
+
+    def press(network, *args, **options):
+        fits.append(id(network))
+        if len(fits) == 30:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(network, *args, **options)
+
+    monkeypatch.setattr("minunet.training.loop.step", press)
+    x, y = images()
+    with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        model_selection.GridSearchCV(UNet(**SMALL), {"learning_rate": [1e-3, 1e-2]}, cv=2).fit(x, y)
+    assert len(set(fits)) == 1
+
+
+def test_who_predicts_while_another_thread_fits_sees_one_model():
+    x, y = images()
+    other = np.where(x > 0.66, 7, np.where(x > 0.33, 3, 0))
+    unet = UNet(**SMALL | {"max_epochs": 1}).fit(x, y)
+    over, found, errors = threading.Event(), set(), []
+
+    def predict():
+        while not over.is_set():
+            try:
+                found.add(frozenset(np.unique(unet.predict(x)).tolist()))
+                proba = unet.predict_proba(x)
+                assert proba.shape[-1] in (2, 3)
+            except Exception as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=predict) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(8):
+        unet.fit(x, other)
+        unet.fit(x, y)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert found and all(values <= {0, 1} or values <= {0, 3, 7} for values in found)
 
 
 def test_max_minutes_ends_the_training():
