@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from .kernels.geometry import Pair, Shape, is_aligned, is_dense, output_hw, over
 
 Array = NDArray[np.floating]
 
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 MOST = 2**31 - 1  # of a stride or a padding: addresses are counted in 64 bits, by a GPU some in 32
 MOST_BYTES = 2**47  # of an array: what a process can address
 
@@ -21,7 +22,12 @@ MOST_BYTES = 2**47  # of an array: what a process can address
 def require(holds: bool | np.bool_, name: str, given: object, takes: str) -> None:
     """Raise a ValueError that says what was given and what is taken, unless it holds."""
     if not holds:
-        raise ValueError(f"{name} is {short(given)}; it takes {takes}")
+        refuse(name, given, takes)
+
+
+def refuse(name: str, given: object, takes: str) -> NoReturn:
+    """Raise it. (Where a training step passes, `if` comes first: to word what is never said takes as long as to look.)"""
+    raise ValueError(f"{name} is {short(given)}; it takes {takes}")
 
 
 def short(given: object) -> str:
@@ -85,9 +91,11 @@ def convolution(
     stride, padding = pair("stride", stride, 1), pair("padding", padding, 0)
     x = activation("x", x)
     w = weight(w, x)
-    require(x.shape[3] == w.shape[2], "w", w.shape, f"(R, S, {x.shape[3]}, K): x has {x.shape[3]} channels")
+    if x.shape[3] != w.shape[2]:
+        refuse("w", w.shape, f"(R, S, {x.shape[3]}, K): x has {x.shape[3]} channels")
     p, q = output_hw(x.shape, w.shape[:2], stride, padding)
-    require(min(p, q) > 0, "x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
+    if min(p, q) < 1:
+        refuse("x", x.shape, f"at least {w.shape[0]} x {w.shape[1]} pixels with the padding {padding}")
     b = None if b is None else per_channel("b", b, w.shape[3], x)
     check_result("padding", padding, (x.shape[0], p, q, w.shape[3]), w.dtype)
     check_out(out, (x.shape[0], p, q, w.shape[3]), (x, w, b), w.dtype)
@@ -101,11 +109,15 @@ def transposed_convolution(
     stride, padding, extra = pair("stride", stride, 1), pair("padding", padding, 0), pair("output_padding", extra, 0)
     x = activation("x", x)
     w = weight(w, x)
-    require(x.shape[3] == w.shape[3], "w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
-    require(extra[0] < stride[0] and extra[1] < stride[1], "output_padding", extra, f"less than the stride {stride}")
+    if x.shape[3] != w.shape[3]:
+        refuse("w", w.shape, f"(R, S, K, {x.shape[3]}): x has {x.shape[3]} channels")
+    if not (extra[0] < stride[0] and extra[1] < stride[1]):
+        refuse("output_padding", extra, f"less than the stride {stride}")
     sizes = [transposed_output_size(x.shape[i + 1], w.shape[i], stride[i], padding[i], extra[i]) for i in (0, 1)]
-    require(min(x.shape[1:3]) > 0, "x", x.shape, "images of one pixel at least: of none nothing can be painted")
-    require(min(sizes) > 0, "padding", padding, f"less: the output would be {sizes[0]} x {sizes[1]}")
+    if min(x.shape[1:3]) < 1:
+        refuse("x", x.shape, "images of one pixel at least: of none nothing can be painted")
+    if min(sizes) < 1:
+        refuse("padding", padding, f"less: the output would be {sizes[0]} x {sizes[1]}")
     y_shape = (x.shape[0], *sizes, w.shape[2])
     b = None if b is None else per_channel("b", b, w.shape[2], x)
     check_result("stride", stride, y_shape, w.dtype)
@@ -116,17 +128,20 @@ def transposed_convolution(
 def activation(name: str, x: Array) -> Array:
     """Return x if it has the kernels' layout (unit channel stride, dense pixels), else one copy that has."""
     x = array(name, x)
-    require(x.ndim == 4, name, f"an array of shape {x.shape}", "shape (N, H, W, C)")
-    known = x.dtype in (np.float32, np.float64) or (x.dtype.name == "bfloat16" and place(x) != "cpu")
-    require(known, name, f"of dtype {x.dtype}", "float32 or float64; on a GPU bfloat16 too")
+    if x.ndim != 4:
+        refuse(name, f"an array of shape {x.shape}", "shape (N, H, W, C)")
+    if x.dtype not in FLOATS and not (x.dtype.name == "bfloat16" and place(x) != "cpu"):
+        refuse(name, f"of dtype {x.dtype}", "float32 or float64; on a GPU bfloat16 too")
     return x if is_dense(x) else x.copy(order="C")
 
 
 def weight(w: Array, x: Array) -> Array:
     """Return w, contiguous, if it has 4 axes, none of them empty, and the dtype of parameters beside x."""
     w, axes = array("w", w), "4 axes: (R, S, C, K), or transposed (R, S, K out, C in)"
-    require(w.ndim == 4, "w", f"an array of shape {w.shape}", axes)
-    require(w.size > 0, "w", w.shape, f"{axes}, none empty")
+    if w.ndim != 4:
+        refuse("w", f"an array of shape {w.shape}", axes)
+    if w.size == 0:
+        refuse("w", w.shape, f"{axes}, none empty")
     _require_parameter("w", w, x)
     beside("w", w, x)
     return _contiguous(w)
@@ -135,7 +150,8 @@ def weight(w: Array, x: Array) -> Array:
 def per_channel(name: str, b: Array, k: int, x: Array) -> Array:
     """Return b, contiguous, if it has one value a channel, as a parameter beside x."""
     b = array(name, b)
-    require(b.shape == (k,), name, f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
+    if b.shape != (k,):
+        refuse(name, f"an array of shape {b.shape}", f"shape ({k},), one value an output channel")
     _require_parameter(name, b, x)
     beside(name, b, x)
     return _contiguous(b)
@@ -143,13 +159,16 @@ def per_channel(name: str, b: Array, k: int, x: Array) -> Array:
 
 def _require_parameter(name: str, p: Array, x: Array) -> None:
     takes = parameter_dtype(x.dtype)
-    require(p.dtype == takes, name, f"of dtype {p.dtype}", f"{'x' if takes == x.dtype else 'a parameter'}'s dtype, {takes}")
+    if p.dtype != takes:
+        refuse(name, f"of dtype {p.dtype}", f"{'x' if takes == x.dtype else 'a parameter'}'s dtype, {takes}")
 
 
 def beside(name: str, a: Array, x: Array) -> None:
     """Refuse an array that does not lie where x lies: on the CPU, or on the same GPU."""
-    require(place(a) == place(x), name, f"an array on {place(a)}", f"one on {place(x)}, where x lies")
-    require(is_outline(a) == is_outline(x), name, "an array without numbers, or beside one", "arrays of one kind")
+    if place(a) != place(x):
+        refuse(name, f"an array on {place(a)}", f"one on {place(x)}, where x lies")
+    if is_outline(a) != is_outline(x):
+        refuse(name, "an array without numbers, or beside one", "arrays of one kind")
 
 
 def _contiguous(a: Array) -> Array:
@@ -159,9 +178,9 @@ def _contiguous(a: Array) -> Array:
 def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = None, name: str = "dy") -> Array:
     """Return dy in the kernels' layout if it has the shape and dtype of what it is the gradient of, and lies where x lies."""
     dy = array(name, dy)
-    fits = dy.shape == shape and dy.dtype == dtype
-    of = "gave" if name == "dy" else "took"
-    require(fits, name, f"a {dy.dtype} array {dy.shape}", f"what the forward pass {of}: {dtype}, {shape}")
+    if dy.shape != shape or dy.dtype != dtype:
+        of = "gave" if name == "dy" else "took"
+        refuse(name, f"a {dy.dtype} array {dy.shape}", f"what the forward pass {of}: {dtype}, {shape}")
     if x is not None:
         beside(name, dy, x)
     return activation(name, dy)
@@ -170,13 +189,15 @@ def gradient(dy: Array, shape: tuple[int, ...], dtype: Any, x: Array | None = No
 def check_halves(name: str, x: Array) -> None:
     """Refuse an image of which a side does not halve evenly."""
     even = x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
-    require(even, name, f"{x.shape[1]} x {x.shape[2]} pixels", "sides that halve evenly")
+    if not even:
+        refuse(name, f"{x.shape[1]} x {x.shape[2]} pixels", "sides that halve evenly")
 
 
 def check_result(name: str, given: Any, shape: Shape, dtype: Any) -> None:
     """Refuse what would make an array that no machine holds."""
     n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-    require(n_bytes < MOST_BYTES, name, given, f"less: the result, {shape}, would take 2^{n_bytes.bit_length()} bytes")
+    if n_bytes >= MOST_BYTES:
+        refuse(name, given, f"less: the result, {shape}, would take 2^{n_bytes.bit_length()} bytes")
 
 
 def check_out(out: Array | None, shape: Shape, read: tuple[Array | None, ...], *dtypes: Any) -> None:
@@ -188,11 +209,13 @@ def check_out(out: Array | None, shape: Shape, read: tuple[Array | None, ...], *
         allowed = list(dict.fromkeys((x.dtype, *dtypes)))
         right = out.shape == shape and out.dtype in allowed
         fits = right and is_dense(out) and getattr(out.flags, "writeable", True)
-        takes = f"a writable {' or '.join(map(str, allowed))} array {shape} with dense pixels"
         beside("out", out, x)
-        require(fits, "out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)
+        if not fits:
+            takes = f"a writable {' or '.join(map(str, allowed))} array {shape} with dense pixels"
+            refuse("out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)
         for name, a in zip("xwb", read, strict=False):
-            require(a is None or not overlap(out, a), "out", f"memory that {name} lies in", "memory of its own")
+            if a is not None and overlap(out, a):
+                refuse("out", f"memory that {name} lies in", "memory of its own")
 
 
 def check_updated(flat: Array, gradient: Array, moments: tuple[Array, ...]) -> None:
@@ -200,19 +223,21 @@ def check_updated(flat: Array, gradient: Array, moments: tuple[Array, ...]) -> N
 
     The moments are written, too, so none of all these may share memory.
     """
-    known = flat.dtype in (np.float32, np.float64)
-    require(known, "flat", f"of dtype {flat.dtype}", "float32 or float64, in the byte order of this machine")
+    if flat.dtype not in FLOATS:
+        refuse("flat", f"of dtype {flat.dtype}", "float32 or float64, in the byte order of this machine")
     written = {"flat": flat} | {f"moments[{i}]": m for i, m in enumerate(moments)}
     arrays = written | {"flat_gradient": gradient}
     for name, a in arrays.items():
-        given = f"a {a.dtype} array {a.shape}"
-        require(a.dtype == flat.dtype and a.shape == flat.shape, name, given, f"{flat.dtype}, {flat.shape}, like the parameters")
+        if a.dtype != flat.dtype or a.shape != flat.shape:
+            refuse(name, f"a {a.dtype} array {a.shape}", f"{flat.dtype}, {flat.shape}, like the parameters")
         beside(name, a, flat)
     for name, a in written.items():
         lies = a.flags.c_contiguous and is_aligned(a) and getattr(a.flags, "writeable", True)
-        require(lies, name, f"read-only, or has gaps: strides {a.strides}", "an array that can be written in place")
+        if not lies:
+            refuse(name, f"read-only, or has gaps: strides {a.strides}", "an array that can be written in place")
     for (one, a), (other, b) in itertools.combinations(arrays.items(), 2):
-        require(not overlap(a, b), other, f"in memory that {one} lies in", "memory of its own")
+        if overlap(a, b):
+            refuse(other, f"in memory that {one} lies in", "memory of its own")
 
 
 def check_rates(rates: dict[str, float], dtype: Any) -> None:
@@ -222,8 +247,9 @@ def check_rates(rates: dict[str, float], dtype: Any) -> None:
         below = 1.0 if name.startswith("beta") else math.inf
         fits = is_number(value) and 0 <= value <= largest and value < below
         positive = name not in ("epsilon", "t") or (fits and dtype.type(value) > 0)  # or 0 / 0 would be
-        takes = f"a number from 0 {'to below 1' if below == 1 else 'up, and finite'}{', but not 0' if not positive else ''}"
-        require(fits and positive, name, value, takes)
+        if not (fits and positive):
+            most = "to below 1" if below == 1 else "up, and finite"
+            refuse(name, value, f"a number from 0 {most}{'' if positive else ', but not 0'}")
 
 
 def check_target(logits_shape: Shape, dtype: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
@@ -233,16 +259,22 @@ def check_target(logits_shape: Shape, dtype: Any, labels: Any, weights: Any) -> 
     """
     takes, k = f"{logits_shape[:3]}, for logits {logits_shape}", logits_shape[3]
     labels, weights = array("labels", labels), array("weights", weights)
-    require(labels.shape == logits_shape[:3], "labels", f"of shape {labels.shape}", takes)
-    require(weights.shape == logits_shape[:3], "weights", f"of shape {weights.shape}", takes)
-    require(labels.dtype.kind in "iu", "labels", f"of dtype {labels.dtype}", "whole numbers, the index of each pixel's class")
-    require(weights.dtype in (np.float32, np.float64), "weights", f"of dtype {weights.dtype}", "float32 or float64")
+    if labels.shape != logits_shape[:3]:
+        refuse("labels", f"of shape {labels.shape}", takes)
+    if weights.shape != logits_shape[:3]:
+        refuse("weights", f"of shape {weights.shape}", takes)
+    if labels.dtype.kind not in "iu":
+        refuse("labels", f"of dtype {labels.dtype}", "whole numbers, the index of each pixel's class")
+    if weights.dtype not in FLOATS:
+        refuse("weights", f"of dtype {weights.dtype}", "float32 or float64")
     if type(labels) is np.ndarray and labels.size and (labels.min() < 0 or labels.max() >= k):
         outside = ((labels < 0) | (labels >= k)) & (weights != 0 if type(weights) is np.ndarray else False)
-        require(not outside.any(), "labels", f"{labels.min()} to {labels.max()}", f"0 to {k - 1}, but where the weight is 0")
+        if outside.any():
+            refuse("labels", f"{labels.min()} to {labels.max()}", f"0 to {k - 1}, but where the weight is 0")
     if type(weights) is np.ndarray and weights.size:
         good = weights.min() >= 0 and weights.max() <= np.finfo(parameter_dtype(dtype)).max
-        require(bool(good), "weights", f"{weights.min()} to {weights.max()}", "finite numbers from 0 up")
+        if not good:
+            refuse("weights", f"{weights.min()} to {weights.max()}", "finite numbers from 0 up")
     return labels, weights
 
 

@@ -23,9 +23,11 @@ SCRIPTS = sorted(path.name for path in BENCH.glob("*.py") if "def main(" in path
 RUNS = {
     "accuracy.py": "--layer 3,7 --skip-peers",
     "conv.py": "--config 1,16,2 --depth 1 --repeat 1 --seconds 0 --skip-peers",
+    "hostile.py": "--only cut",
     "inference.py": "--config 1,16,2 --repeat 1 --skip-peers",
     "memory.py": "--config 1,16,2 --steps 1 --skip-peers",
     "precision.py": "--seeds 1 --epochs 1 --side 48 --images 2",
+    "safety.py": "--config 1,16,2 --repeat 1 --base 2",
     "scaling.py": "--config 1,16,2 --side 16 --side 32 --batch 1 --base 1 --base 2 --threads 1 --repeat 1",
     "startup.py": "--config 1,16,2 --repeat 1 --skip-cold --skip-peers",
     "tile.py": "--repeat 1",
