@@ -125,13 +125,22 @@ def _check_history(history: dict[str, Any]) -> None:
     for name, series in history.items():
         require(len(name) <= MAX_NAME and name.isprintable(), "a name in history", name, "a short one of printable characters")
         where = f"history.{name}"
-        require(isinstance(series, list) and all(map(is_number, series)), where, series, "a list of numbers")
+        require(isinstance(series, list) and all(map(_is_logged, series)), where, series, "a list of numbers, of 64 bits")
         require(name not in FINITE or all(map(math.isfinite, series)), where, series, "finite numbers")
         lengths[name] = len(series)
     equal = len(set(lengths.values())) <= 1
     require(equal, "history", lengths, "lists of one length, with a number for each epoch")
+    require("loss" in history or not history, "history", lengths, "the loss among its lists, or nothing at all")
+    for name in ("learning_rate", "seconds", "steps"):
+        require(all(value >= 0 for value in history.get(name, ())), f"history.{name}", history.get(name), "numbers from 0 up")
     dice = history.get("val_dice", [])
+    require(all(math.isnan(value) or 0 <= value <= 1 for value in dice), "history.val_dice", dice, "numbers from 0 to 1, or NaN")
     require(not dice or not all(map(math.isnan, dice)), "history.val_dice", dice, "a number in one epoch at least")
+
+
+def _is_logged(value: Any) -> bool:
+    """Tell whether NumPy makes a number of this, too, and not an object."""
+    return is_number(value) and (type(value) is float or abs(value) < 2**63)
 
 
 def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[str, Any]) -> None:

@@ -161,11 +161,18 @@ CHANGES = [
     (("class_frequencies",), ["0.5", "0.5"], "class_frequencies is ['0.5', '0.5']"),
     (("history", "loss"), [1.0], "it takes lists of one length"),
     (("history", "loss"), [1.0, NAN], "history.loss is [1.0, nan], of type list; it takes finite numbers"),
-    (("history", "loss"), [1.0, "2"], "history.loss is [1.0, '2'], of type list; it takes a list of numbers"),
+    (("history", "loss"), [1.0, "2"], "history.loss is [1.0, '2'], of type list; it takes a list of numbers, of 64 bits"),
     (("history", "loss"), [1.0, True], "history.loss is [1.0, True]"),
     (("history", "loss"), {"0": 1.0, "1": 2.0}, "history.loss is {'0': 1.0, '1': 2.0}"),
     (("history", "loss"), 5, "history.loss is 5"),
+    (("history", "loss"), [1.0, 2**63], "it takes a list of numbers, of 64 bits"),
+    (("history", "val_dice"), [0.5, 10**30], "it takes a list of numbers, of 64 bits"),
+    (("history", "val_dice"), [0.5, 1.5], "history.val_dice is [0.5, 1.5], of type list; it takes numbers from 0 to 1, or NaN"),
+    (("history", "val_dice"), [-INF, 0.5], "history.val_dice is [-inf, 0.5], of type list; it takes numbers from 0 to 1, or NaN"),
+    (("history", "learning_rate"), [0.1, -0.1], "history.learning_rate is [0.1, -0.1], of type list; it takes numbers from 0 up"),
+    (("history", "steps"), [-1, 5], "history.steps is [-1, 5], of type list; it takes numbers from 0 up"),
     (("history", "seconds"), [1.0, INF], "history.seconds is [1.0, inf]"),
+    (("history",), {"val_dice": [0.5]}, "history is {'val_dice': 1}, of type dict; it takes the loss among its lists"),
     (("history", "val_dice"), [NAN, NAN], "history.val_dice is [nan, nan], of type list; it takes a number in one epoch"),
     (("history", "\x1b[31m"), [1.0, 2.0], r"a name in history is '\x1b[31m'"),
     (("history", "x" * 101), [1.0, 2.0], "a name in history is 'xxx"),
@@ -328,10 +335,10 @@ def test_what_a_hundred_thousand_epochs_were_is_loaded(saved, probabilities, tmp
 def test_of_a_longer_history_the_last_epochs_are_kept(fitted, saved, tmp_path, monkeypatch):
     monkeypatch.setattr(description, "MAX_NUMBERS", 12)
     unet = minunet.load(saved)
-    unet.history_ = {name: list(map(float, range(5))) for name in ("loss", "val_dice", "mine", "steps")}
+    unet.history_ = {name: [value / 8 for value in range(5)] for name in ("loss", "val_dice", "mine", "steps")}
     with pytest.warns(UserWarning, match="the history has 5 epochs; the model file keeps the last 3"):
         unet.save(tmp_path / "m")
-    assert minunet.load(tmp_path / "m").history_ == {name: [2.0, 3.0, 4.0] for name in unet.history_}
+    assert minunet.load(tmp_path / "m").history_ == {name: [0.25, 0.375, 0.5] for name in unet.history_}
     unet.history_ = {name: values[:3] for name, values in unet.history_.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
