@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 
 def confusion_matrix(truth: Any, prediction: Any, classes: Sequence[int] | None = None) -> NDArray[np.int64]:
@@ -43,6 +42,8 @@ def iou(truth: Any, prediction: Any, classes: Sequence[int] | None = None) -> ND
 
 def segments(mask: NDArray) -> NDArray[np.int32]:
     """Number the 4-connected components of the non-zero pixels from 1: a membrane mask's cells, say. 0 stays 0."""
+    from scipy import ndimage  # here: it takes as long to import as all else that loading a model does
+
     return np.asarray(ndimage.label(np.asarray(mask) != 0)[0], np.int32)
 
 
