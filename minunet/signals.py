@@ -23,17 +23,21 @@ class Terminated(KeyboardInterrupt):
 class Signals:
     """A `with` block of the command line, in which SIGINT, SIGTERM and SIGHUP raise what unwinds it; what was ignored stays so.
 
-    From the start, and from `hold` on, they are only remembered, until `release`. `number` is the first that came.
+    From the start, and from `hold` on, they are only remembered, until `release`; so is the third and whatever follows.
+    `number` is the first that came.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.holding, self._pending = True, False
+        self._raised = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         global _current
         self._outer, _current = _current, self
+        if self._outer is not None and self._outer.holding:  # what came before this is for this
+            self.number, self._pending = self._outer.number, self._outer._pending
         if threading.current_thread() is threading.main_thread():
             install(self._handle, ENDING, self._previous)
         return self
@@ -68,6 +72,8 @@ class Signals:
             self._raise()
 
     def _raise(self) -> None:
+        self._raised += 1
+        self.holding = self._raised > 1  # a third within microseconds would cut into what takes the second
         raise KeyboardInterrupt if self.number == signal.SIGINT else Terminated
 
 

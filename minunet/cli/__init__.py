@@ -15,7 +15,8 @@ from . import console
 
 
 def program() -> NoReturn:
-    """Be the program `minunet`: a signal that comes when all is done is not to be told as a failure."""
+    """Be the program `minunet`: no signal is told by Python itself, before the command takes them or when all is done."""
+    Signals().__enter__()  # and never left: it only remembers, and `main` asks it
     try:
         code: Any = main()
     except SystemExit as stop:
@@ -31,10 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP: each ends in order, with nothing half written.
     """
     console.fill_standard_descriptors()
-    with console.guarded() as out, Signals() as signals:
+    with Signals() as signals, console.guarded() as out:
         try:
             code = _run(argv, signals)
         except KeyboardInterrupt:  # one more, while the first was told
+            signals.hold()
             code = signals.exit_code
         if problem := console.lost(out):
             console.complain(problem)
@@ -46,11 +48,12 @@ def _run(argv: Sequence[str] | None, signals: Signals) -> int:
     try:
         arguments = _parser().parse_args(argv)
         signals.release()
-        code = arguments.run(arguments)
-        signals.hold()
+        try:
+            code = arguments.run(arguments)
+        finally:  # what comes while the end is told, or wrong use, would be told as a failure
+            signals.hold()
         return code or (signals.exit_code if signals.number else 0)
     except KeyboardInterrupt:
-        signals.hold()
         console.complain("interrupted" if signals.exit_code == 130 else "asked to end")
         return signals.exit_code
     except (ValueError, OSError, ArithmeticError, MemoryError, ImportError) as error:

@@ -64,7 +64,7 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
         if name in ("self", *UNFLAGGED):
             continue
         default = "" if parameter.default is None else f" (default: {parameter.default})"
-        options: dict[str, Any] = {"default": parameter.default, "help": f"{words[name]}{default}".replace("%", "%%")}
+        options: dict[str, Any] = {"default": parameter.default, "help": f"{words.get(name, name)}{default}".replace("%", "%%")}
         if hints[name] is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif name == "class_weight":
@@ -99,7 +99,8 @@ def model_bytes(unet: UNet) -> int:
 
 def _descriptions() -> dict[str, str]:
     """Return what UNet's docstring says of each parameter: lines "name, name : words", continued on deeper lines."""
-    block = inspect.cleandoc(UNet.__doc__ or "").split("----------\n")[1].split("\n\n")[0]
+    _, _, after = inspect.cleandoc(UNet.__doc__ or "").partition("----------\n")  # python -OO has none
+    block = after.split("\n\n")[0]
     words: dict[str, str] = {}
     for entry in re.split(r"\n(?=\S)", block):
         names, _, text = entry.partition(" : ")

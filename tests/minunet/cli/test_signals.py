@@ -204,3 +204,41 @@ def test_a_training_holds_the_signals_till_they_are_released():
         with pytest.raises(Terminated):
             signals.release()
     assert signals.exit_code == 129
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "where, words, code",
+    [
+        ("fill_standard_descriptors", ["summary", "m.safetensors"], None),  # before the command has begun: it is remembered
+        ("told", ["summary", "missing"], 1),  # a failure is told meanwhile
+        ("complain", ["summary", "missing"], 1),
+        ("lost", ["summary", "m.safetensors"], 0),  # all is done
+        ("lost", ["summary", "missing"], 1),
+        ("printable", ["summary", "--nonsense"], 2),  # wrong use is told
+    ],
+)
+def test_signals_before_the_command_begins_and_when_its_end_is_told(folder, number, n, where, words, code):
+    program = f"""
+import os, sys
+from minunet import cli
+def wrapped(*words, whole=getattr(cli.console, {where!r})):
+    for _ in range({n}):
+        os.kill(os.getpid(), {int(number)})
+    return whole(*words)
+cli.console.{where} = wrapped
+cli.program()
+"""
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr and done.returncode == (CODES[number] if code is None else code), done.stderr
+
+
+def test_no_third_signal_cuts_into_what_takes_the_second():
+    with Signals() as running:
+        running.release()
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert running.holding and running.exit_code == 130
