@@ -278,11 +278,15 @@ def check_target(logits_shape: Shape, dtype: Any, labels: Any, weights: Any) -> 
     return labels, weights
 
 
+MAX_DEPTH = 32  # of a network: beyond, 2^depth channels alone would be absurd, and its levels take hours to lay out
+
+
 def check_config(config: dict[str, Any]) -> None:
     """Refuse what no network can be built from."""
     for name, least in (("in_channels", 1), ("out_channels", 1), ("base_channels", 1), ("depth", 0), ("random_state", 0)):
         value = config[name]
         require(is_whole(value) and value >= least, name, repr(value), f"a whole number from {least} up")
+    require(config["depth"] <= MAX_DEPTH, "depth", repr(config["depth"]), f"up to {MAX_DEPTH}")
     padding, dropout = config["padding"], config["dropout"]
     require(padding in ("same", "valid"), "padding", repr(padding), "'same' (size kept) or 'valid' (the paper's)")
     require(is_number(dropout) and 0 <= dropout < 1, "dropout", repr(dropout), "0 <= dropout < 1")

@@ -53,6 +53,8 @@ ESTIMATOR: dict[str, Field] = {  # of the estimator's parameters, what fit does 
 def described(unet: UNet) -> dict[str, Any]:
     """Return what JSON can hold of a fitted UNet, but for its weights."""
     parameters = unet._plain_params()
+    if parameters["n_threads"] is not None:  # more serve on no machine, and are refused in a file: the model is worth more
+        parameters["n_threads"] = min(parameters["n_threads"], MAX_THREADS)
     return {
         "estimator": parameters | {"loss": line(parameters["loss"])},  # a loss of the user's may call itself anything
         "classes": {"values": unet.classes_.tolist(), "dtype": unet.classes_.dtype.name},

@@ -25,7 +25,7 @@ import safetensors.numpy
 
 from . import kernels
 from .blocks import BLOCKS
-from .checks import Array, check_config
+from .checks import MAX_DEPTH, Array, check_config
 from .files import atomic_write, open_regular
 from .flat import gathered
 from .network import Network, outlined
@@ -35,7 +35,6 @@ from .untrusted import RefusedError, check_names, is_whole, parse
 FORMAT_VERSION = 1
 MAX_HEADER = 15 * 2**20  # bytes; a real one has some thousands, and a history of 100,000 epochs some 12 million
 MAX_NAME = 100  # characters of a choice
-MAX_DEPTH = 32  # beyond, 2^depth channels alone would be absurd
 TEXTS = ("format", "format_version", "network", "model")
 SUMS = ("sha256_description", "sha256_weights")
 CODES = {"float32": "F32", "float64": "F64"}  # what safetensors calls a network's dtype
@@ -153,7 +152,7 @@ class _Head:
             self.order = _check_tensors(self.entries, network, self.n_body)
             if not self.is_whole:  # last: what can be told of a damage more exactly has been told
                 raise RefusedError("its description does not have its sum, sha256_description: the file is damaged. Get it anew")
-            if self.n_body > _memory():
+            if self.n_body > machine_bytes():
                 raise MemoryError(f"{self.n_body / 2**30:.1f} GB")
             network._views = gathered(network, network.dtype, _Unread)
         except RefusedError:
@@ -163,7 +162,7 @@ class _Head:
         return network
 
 
-def _memory() -> float:
+def machine_bytes() -> float:
     """Return the bytes that this machine has, where it tells. Of more, all would be refused: a file of holes costs nothing."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import blocks, losses
 from .blocks import BLOCKS
+from .checks import MAX_DEPTH
 from .devices import precision_at, resolve
 from .kernels import ALGORITHMS, PRECISIONS
 from .losses import LOSSES
@@ -29,6 +30,8 @@ _WHOLE = {
     "base_channels": 1, "depth": 0, "batch_size": 1, "patch_size": 1, "max_epochs": 1, "n_threads": 1, "random_state": 0,
     "verbose": 0,
 }  # fmt: skip
+_MOST = {"depth": MAX_DEPTH, **dict.fromkeys(("base_channels", "batch_size", "patch_size"), 2**31)}
+_MOST |= dict.fromkeys(("max_epochs", "n_threads", "random_state", "verbose"), 10**400 - 1)  # what a model file can hold
 _POSITIVE = ("learning_rate", "max_minutes")
 _SHARES = ("dropout", "momentum", "validation_fraction")
 _MAY_BE_NONE = ("n_threads", "random_state", "max_minutes")
@@ -47,6 +50,8 @@ def check_parameters(unet: UNet) -> None:
     for name in (name for name in _WHOLE if name in given):
         value, least = given[name], _WHOLE[name]
         _require(_is_whole(value) and value >= least, name, value, f"a whole number from {least} up")
+    for name, most in _MOST.items():
+        _require(given.get(name, 0) <= most, name, given.get(name), f"up to {most if most < 2**63 else '400 digits'}")
     for name in _POSITIVE:
         if name in given:
             _require(_is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")

@@ -43,15 +43,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_data_flags(parser)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores here, a row an image and one for all")
     parser.add_argument("--force", action="store_true", help="replace a FILE that is there")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
-    parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
+    flags.add_machine_flags(parser)
     flags.add_output_flags(parser, verbose="print a row an image, too")
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.csv:
         _require_csv(arguments)
-    unet = load(arguments.model).set_params(n_threads=arguments.n_threads, device=arguments.device)
+    machine = flags.machine(arguments)
+    unet = load(arguments.model).set_params(**machine)
     pairs = read_pairs(arguments.images, arguments.masks, **flags.pairing(arguments))
     truths = _truths(unet, pairs, arguments.classes)
     predictions = []
@@ -105,9 +105,8 @@ def text(total: Row, classes: Sequence[int], n_images: int) -> str:
 
 def _require_csv(arguments: argparse.Namespace) -> None:
     """Refuse scores that could not be written, or would replace what they are of."""
-    for given in (arguments.model, arguments.images, arguments.masks):
-        if outputs.is_same(arguments.csv, given):
-            arguments.parser.error(f"--csv {arguments.csv} is {given}, which is read")
+    read = (arguments.model, arguments.images, arguments.masks)
+    outputs.require_unread(arguments.parser, "--csv", arguments.csv, read)
     outputs.require_free([arguments.csv], arguments.force)
     files.require_writable(outputs.named(arguments.csv, arguments.force))
 

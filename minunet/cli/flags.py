@@ -7,13 +7,14 @@ import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from tqdm import tqdm
 
 from ..data.images import MAX_PIXELS
+from ..modelfile import machine_bytes
 from ..network import outlined
 from ..parameters import CHOICES, check_parameters
 from ..unet import UNet
@@ -79,7 +80,30 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
 def estimator(arguments: argparse.Namespace) -> UNet:
     """Return the UNet that the flags describe; a wrong value ends the program as wrong use does, with status 2."""
     parameters = {name: getattr(arguments, name) for name in UNet().get_params() if name not in UNFLAGGED}
-    unet = UNet(**parameters, verbose=0 if getattr(arguments, "quiet", False) else 1)
+    unet = _checked(UNet(**parameters, verbose=0 if getattr(arguments, "quiet", False) else 1), arguments)
+    takes, has = model_bytes(unet), machine_bytes()
+    if takes > has:  # fit and summary would fill it before they find that out
+        raise ValueError(
+            f"the weights alone take {takes / 2**30:.3g} GB at --base-channels {unet.base_channels} and --depth {unet.depth}; "
+            f"this machine has {has / 2**30:.3g} GB. Give less of either"
+        )
+    return unet
+
+
+def add_machine_flags(parser: argparse.ArgumentParser) -> None:
+    """Add where a model that is there computes."""
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
+    parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
+
+
+def machine(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return these flags as parameters of UNet; a wrong value ends the program as wrong use does, before anything is read."""
+    parameters = {"device": arguments.device, "n_threads": arguments.n_threads}
+    _checked(UNet(**parameters), arguments)
+    return parameters
+
+
+def _checked(unet: UNet, arguments: argparse.Namespace) -> UNet:
     try:
         check_parameters(unet)
     except ValueError as error:
@@ -89,12 +113,10 @@ def estimator(arguments: argparse.Namespace) -> UNet:
 
 
 def model_bytes(unet: UNet) -> int:
-    """Return about how many bytes a model of these parameters takes in a file, at least; 0 where `fit` would refuse them."""
+    """Return about how many bytes a model of these parameters takes in a file, at least."""
     own = {name: getattr(unet, name) for name in ("base_channels", "depth", "padding", "dropout", "algorithm", "block")}
     config = {"in_channels": 1, "out_channels": 2, "random_state": 0, "dtype": "float32", **own}
-    with suppress(ValueError):
-        return 4 * outlined(config).n_parameters
-    return 0
+    return 4 * outlined(config).n_parameters
 
 
 def _descriptions() -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from .. import files
+from ..data.images import is_image
 
 PathLike = str | os.PathLike[str]
 
@@ -36,6 +38,15 @@ def is_same(a: PathLike, b: PathLike) -> bool:
         return os.path.samefile(a, b)
     except OSError:
         return os.path.realpath(a) == os.path.realpath(b)
+
+
+def require_unread(parser: argparse.ArgumentParser, flag: str, path: Path, given: Iterable[Path]) -> None:
+    """Refuse, as wrong use, to replace what is read, whatever it is called there: one of these files, or an image in a folder."""
+    for one in given:
+        inside = [file for file in sorted(one.iterdir()) if is_image(file)] if one.is_dir() and files.taken(path) else []
+        for read in (one, *inside):
+            if is_same(path, read):
+                parser.error(f"{flag} {path} is {read}, which is read")
 
 
 def make_folder(path: Path) -> None:

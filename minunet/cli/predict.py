@@ -50,14 +50,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     flags.add_pixel_flag(parser)
     parser.add_argument("--force", action="store_true", help="replace what is in OUT")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
-    parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
+    flags.add_machine_flags(parser)
     flags.add_output_flags(parser, verbose="tell each image's shares of the classes")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict image after image; one that cannot be read is told, and the rest goes on. Return 1 if there was one."""
-    unet = load(arguments.model).set_params(n_threads=arguments.n_threads, device=arguments.device)
+    machine = flags.machine(arguments)
+    unet = load(arguments.model).set_params(**machine)
     paths = _gather(arguments.inputs)
     _require_output(arguments.output, arguments.inputs)
     _require_targets(paths, arguments)

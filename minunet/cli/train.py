@@ -144,9 +144,8 @@ def _keep_last_good(unet: UNet, output: Path, force: bool) -> bool | None:
 def _require_outputs(arguments: argparse.Namespace, unet: UNet) -> None:
     """Refuse what could not be written, or would replace something, before any work."""
     model, page = arguments.output, arguments.report / PAGE if arguments.report else None
-    for given in (arguments.images, arguments.masks, *(arguments.validation or ())):
-        if outputs.is_same(model, given):
-            arguments.parser.error(f"--output {model} is {given}, which is read")
+    read = (arguments.images, arguments.masks, *(arguments.validation or ()))
+    outputs.require_unread(arguments.parser, "--output", model, read)
     if page:
         require_matplotlib()
         _require_apart(arguments, page)

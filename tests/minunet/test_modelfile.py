@@ -535,7 +535,7 @@ def test_a_network_of_absurd_size_costs_nothing(network, saved, tmp_path, change
 
 
 def test_more_weights_than_the_machine_has_memory(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(modelfile, "_memory", lambda: 100)
+    monkeypatch.setattr(modelfile, "machine_bytes", lambda: 100)
     with pytest.raises(ModelFileError, match="network: no machine holds its weights, or not this one"):
         modelfile.load(saved)
 

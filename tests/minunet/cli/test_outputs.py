@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import minunet
-from minunet import UNet
+from minunet import Network, UNet, files
 from minunet.cli import console, main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX links and names")
@@ -167,7 +167,7 @@ def test_a_full_disk_is_told_with_the_file_and_what_was_finished_stays(here, mod
 # train --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["elsewhere/new", "masks/0.png"])
+@pytest.mark.parametrize("target", ["elsewhere/new", "images.txt"])
 def test_a_model_that_is_a_link_is_there_and_by_force_it_is_followed_as_open_does(here, untrained, target, capsys):
     (here / "link").symlink_to(target)
     assert train("-o", "link") == 1
@@ -204,7 +204,7 @@ def test_what_cannot_be_written_is_found_before_the_training(here, untrained, mo
         (["-o", "n" * 300], "File name too long"),
         (["-o", "new", "--report", "file"], "file is a file; a folder is taken here"),
         (["-o", "new", "--report", "r"], "r/report.html is there already"),
-        (["-o", "new", "--base-channels", "4096", "--depth", "8"], "are free there"),
+        (["-o", "new", "--base-channels", "4096", "--depth", "8"], "the weights alone take"),
     ):
         assert main(["train", "images", "masks", *SMALL, *words]) == 1
         assert cause in capsys.readouterr().err, words
@@ -341,3 +341,82 @@ def test_a_folder_of_an_outputs_name_is_told_before_anything_is_written(here, mo
 )
 def test_an_error_is_told_in_a_sentence(error, text):
     assert console.told(error) == text
+
+
+@pytest.mark.parametrize("way", ["itself", "link", "hard link"])
+def test_no_output_replaces_an_image_in_a_folder_that_is_read(tmp_path, capsys, way):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / folder / "a.png")
+    images, masks, model = str(tmp_path / "images"), str(tmp_path / "masks"), tmp_path / "m"
+    UNet(base_channels=2, depth=1, max_epochs=1, verbose=0).fit(np.eye(32), np.eye(32, dtype=int)).save(model)
+    for folder in ("images", "masks"):
+        target = tmp_path / folder / "a.png"
+        before, place = target.read_bytes(), tmp_path / f"{folder}.of"
+        if way != "itself":
+            place.symlink_to(target) if way == "link" else os.link(target, place)
+        place = target if way == "itself" else place
+        for words in (["train", images, masks, "-o", str(place)], ["evaluate", str(model), images, masks, "--csv", str(place)]):
+            with pytest.raises(SystemExit) as stop:
+                main([*words, "--force"])
+            assert stop.value.code == 2 and f"{place} is {target}, which is read" in capsys.readouterr().err
+        assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (["--n-threads", "0"], "--n-threads is 0; it takes a whole number from 1 up"),
+        (["--device", "cuda"], "--device is 'cuda'; it takes 'auto', 'cpu', 'gpu' or 'gpu:1'"),
+    ],
+)
+def test_a_machine_that_cannot_be_is_wrong_use_before_anything_is_read(tmp_path, capsys, flags, says):
+    for words in (["predict", "missing", "missing", "-o", str(tmp_path / "out")], ["evaluate", "missing", "missing", "missing"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, *flags])
+        assert stop.value.code == 2 and says in capsys.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
+def test_a_depth_that_no_network_has_is_refused_at_once(tmp_path, capsys):
+    for words in (["train", "images", "masks", "-o", str(tmp_path / "m")], ["summary"], ["check", "images", "masks"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--depth", "999999999"])
+        assert stop.value.code == 2 and "--depth is 999999999; it takes up to 32" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="depth is 33; it takes up to 32"):
+        Network(depth=33)
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (["--base-channels", "9999999999"], "--base-channels is 9999999999; it takes up to 2147483648"),
+        (["--patch-size", "9" * 20], "it takes up to 2147483648"),
+        (["--batch-size", "9" * 20], "it takes up to 2147483648"),
+        (["--random-state", "9" * 401], "it takes up to 400 digits"),
+    ],
+)
+def test_numbers_that_no_file_or_machine_holds_are_wrong_use_before_training(tmp_path, capsys, flags, says):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "images", "masks", "-o", str(tmp_path / "m"), *flags])
+    assert stop.value.code == 2 and says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["summary"], ["check", "images", "masks"], ["train", "images", "masks", "-o", "m"]])
+@pytest.mark.parametrize("depth", ["14", "20", "32"])
+def test_weights_that_the_machine_cannot_hold_are_refused_before_they_fill_it(here, capsys, command, depth):
+    assert main([*command, "--base-channels", "64", "--depth", depth]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and ("the weights alone take" in err or "would take 2^" in err)
+
+
+def test_a_disk_without_room_for_the_model_is_found_before_the_training(here, untrained, capsys, monkeypatch):
+    monkeypatch.setattr(files, "_free_bytes", lambda folder: 1000)
+    assert train("-o", "new") == 1
+    assert "but only 1,000 are free there" in capsys.readouterr().err
+
+
+def test_more_threads_than_a_file_may_say_lose_no_model(tmp_path):
+    unet = UNet(base_channels=2, depth=1, max_epochs=1, verbose=0, n_threads=100_000)
+    unet.fit(np.eye(16), np.eye(16, dtype=int)).save(tmp_path / "m")
+    assert minunet.load(tmp_path / "m").n_threads == 4096 and unet.n_threads == 100_000
