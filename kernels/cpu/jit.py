@@ -134,6 +134,7 @@ class _Said(event.Listener):
 
 
 def _say(what: str) -> None:
+    what = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in what)  # a folder may have any name
     with contextlib.suppress(OSError, ValueError):  # nobody may be listening: that stops no kernel
         if sys.stderr is not None:
             print(f"minunet: {what}", file=sys.stderr, flush=True)
@@ -150,5 +151,7 @@ def _twice(x: Any) -> Any:
 
 def probe() -> None:
     """Compile and run the smallest kernel: raises where Numba is installed but cannot work."""
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        raise RuntimeError("it is switched off by NUMBA_DISABLE_JIT")
     if _twice(np.float32(1.5)) != 3:
         raise RuntimeError("a compiled function gave a wrong result")

@@ -207,3 +207,19 @@ def test_any_change_of_any_source_takes_another_folder(here):
     assert len(set(names)) == 5
     (here / "c.py").unlink()
     assert cache_folder().name == names[1]
+
+
+@posix
+def test_a_folder_whose_name_commands_the_terminal_is_shown_with_escapes(tree):
+    cache = tree / "\x1b[31m\n"
+    cache.mkdir()
+    cache.chmod(0o777)
+    result, said = run(tree, NUMBA_CACHE_DIR=cache)
+    assert result == "0.0 2.0" and len(said) == 1 and r"\x1b[31m\n (mode 0777)" in said[0]
+
+
+def test_where_numba_is_switched_off_the_reference_serves_and_that_is_said(tree):
+    program = "import numpy as np, minunet; print(minunet.ops.relu(np.array([-1, 2], np.float32).reshape(1, 1, 1, 2))[0].ravel())"
+    environment = os.environ | {"PYTHONPATH": str(tree), "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tree, env=environment, capture_output=True, text=True)
+    assert done.stdout == "[0. 2.]\n" and "it is switched off by NUMBA_DISABLE_JIT" in done.stderr
