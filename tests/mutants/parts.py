@@ -188,7 +188,7 @@ IN_THE_U: list[Row] = [
         "inner = tape.back(self.inner, input_grad=input_grad)",
         ("at_once", "serves_one_backward"),
     ),
-    ("a level whose sides are odd is pooled", CHECKS, "require(even, name", "require(True, name", ("no_side_that_is_odd", "fit")),
+    ("a level whose sides are odd is pooled", CHECKS, "    if not even:", "    if False:", ("no_side_that_is_odd", "fit")),
     (
         "of the two sides one need be even",
         CHECKS,
