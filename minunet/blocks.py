@@ -15,7 +15,7 @@ import numpy as np
 from . import kernels, ops
 from .checks import Array, activation, require
 from .kernels import shapes
-from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, named
+from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, named, taped
 
 Block = Callable[..., Layer]
 
@@ -52,13 +52,13 @@ class Residual(Composite):
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         x = activation("x", x)
-        tape, (_, h, w, _), e = Tape(training, rng), x.shape, self.edge
+        tape, (_, h, w, _), e = Tape(training, rng, self), x.shape, self.edge
         along = tape.run(self.path, x)
         beside = tape.run(self.shortcut, x[:, e : h - e, e : w - e])
         return tape.keep(*ops.relu(along + beside)), tape
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
-        (dy,) = ops.relu_backward(dy, cache.pop())
+        (dy,) = ops.relu_backward(dy, taped(cache, self).pop())
         dbeside, shortcut = self.shortcut.backward(dy, cache.pop())
         dx, path = self.path.backward(dy, cache.pop())
         _, h, w, _ = dx.shape
