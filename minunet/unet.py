@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -319,12 +320,10 @@ class UNet:
         schedule = Schedule(self.learning_rate, steps, self.max_epochs, self.max_minutes)
         was_fitted = hasattr(self, "network_")
 
-        def publish(whole: bool) -> bool:
+        def publish(whole: bool, history: History) -> Callable[[], object] | None:
             """Let the old model go, for whoever predicts meanwhile at once; but not for a few steps of the first epoch."""
-            taken = whole or not was_fitted or len(loop.history["loss"]) > 1
-            if taken:
-                vars(self).update(fitted | _told(loop.history), interrupted_=False)
-            return taken
+            taken = whole or not was_fitted or len(history["loss"]) > 1
+            return partial(vars(self).update, fitted | _told(history) | {"interrupted_": False}) if taken else None
 
         for callback in callbacks:
             if hasattr(callback, "set_model"):

@@ -62,6 +62,75 @@ def test_a_second_ctrl_c_in_fit_leaves_the_weights_of_the_last_epoch(monkeypatch
     assert np.isfinite(unet.predict_proba(x)).all()
 
 
+class Storm(BaseException):
+    """What nothing in the library expects."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer of that kind")
+@pytest.mark.parametrize("when", ["step", "end of an epoch"])
+def test_a_storm_of_exceptions_leaves_an_epoch_that_was_finished(monkeypatch, when):
+    """A third Ctrl-C, and a hundredth, while what the second cut into is being undone, or while an epoch becomes the model."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 16, 16)), rng.integers(0, 2, (2, 16, 16))
+    settings = {"base_channels": 2, "depth": 1, "patch_size": 16, "max_epochs": 4, "verbose": 0, "random_state": 0}
+    calls, left, weights = [], [0], {}
+
+    class Watcher:
+        def set_model(self, unet):
+            self.unet = unet
+
+        def on_epoch_end(self, epoch, logs):
+            weights[epoch + 1] = self.unet.network_.flat.copy()
+
+    def ring(number, frame):
+        while frame is not None and frame.f_code is not UNet.fit.__code__:
+            frame = frame.f_back
+        if frame is not None and left[0]:
+            left[0] -= 1
+            signal.setitimer(signal.ITIMER_REAL, 1e-5)
+            raise Storm
+
+    def stormy(network, *args, **options):
+        calls.append(1)
+        if len(calls) == 60 and when == "step":  # in the third epoch
+            network.flat[...] = np.nan  # an update that was cut into
+            signal.setitimer(signal.ITIMER_REAL, 1e-5)
+        if len(calls) == 75 and when != "step":
+            signal.setitimer(signal.ITIMER_REAL, delay)
+        return step(network, *args, **options)
+
+    UNet(**settings).fit(x, y, callbacks=[Watcher()])
+    before = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGALRM, ring)
+    monkeypatch.setattr("minunet.training.loop.step", stormy)
+    try:
+        for trial in range(10):
+            calls[:], left[0], delay = [], 100, 1e-5 + trial * 4e-4
+            unet = UNet(**settings)
+            with pytest.raises(Storm):
+                unet.fit(x, y)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert {len(values) for values in unet.history_.values()} == {unet.n_iter_} and unet.n_iter_ >= 2
+            np.testing.assert_array_equal(unet.network_.flat, weights[unet.n_iter_])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before[1])
+    with pytest.raises(KeyboardInterrupt):  # even where a training could not give it back
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before[0]
+
+
+def test_ctrl_c_is_given_back_where_the_end_of_a_training_was_cut_into():
+    before = signal.getsignal(signal.SIGINT)
+
+    def cut():
+        StopOnInterrupt().__enter__()  # and what arrives now keeps __exit__ from beginning
+
+    cut()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_max_minutes_ends_the_training():
     rng = np.random.default_rng(0)
     x, y = rng.random((2, 16, 16)), rng.integers(0, 2, (2, 16, 16))
