@@ -117,6 +117,7 @@ def _is_ours(layer: Layer) -> bool:
     return type(layer).__module__.startswith("minunet.") and all(map(_is_ours, layer.children.values()))
 
 
+@kernels.contained
 def _tried(which: str, layer: Layer, side: int, c: int, k: int, dtype: Any) -> tuple[Array, Any]:
     """Return what a block makes of zeros, and its cache, once that is found to be what it promises."""
     with kernels.use_backend("reference"):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -124,7 +124,11 @@ class Conv2d(_Convolution):
 
     def by(self, op: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call an op, computed by this layer's algorithm."""
-        with nullcontext() if self.algorithm == "auto" else kernels.algorithm(self.algorithm):
+        return op(*arguments, **options) if self.algorithm == "auto" else self._by(op, *arguments, **options)
+
+    @kernels.contained
+    def _by(self, op: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        with kernels.algorithm(self.algorithm):
             return op(*arguments, **options)
 
     def named(self, gradients: tuple[Any, Array, Array]) -> tuple[Any, Grads]:

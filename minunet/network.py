@@ -150,6 +150,7 @@ class Network(Composite):
         dx, inner = self.u.backward(dx, cache.pop(), input_grad=input_grad)
         return (kernels.cast(dx, self.dtype) if input_grad else None), self.gradients(named("head", head) | inner)
 
+    @kernels.contained
     def __call__(self, x: Array) -> Array:
         """Return the logits of x in inference: nothing is kept for a backward."""
         with forgetting():
@@ -231,6 +232,7 @@ class Network(Composite):
 _WHOLE = "in_channels", "out_channels", "base_channels", "depth", "random_state"
 
 
+@kernels.contained
 def outlined(config: dict[str, Any], place: str = "cpu") -> Network:
     """Return the network of a config without numbers: it takes no memory, whatever its size."""
     network = Network.__new__(Network)

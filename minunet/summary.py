@@ -107,6 +107,7 @@ def _image_shape(shape: tuple[int, ...], in_channels: int) -> Shape:
     return int(n), int(h), int(w), int(c)
 
 
+@kernels.contained
 def _steps(network: Network, shape: Shape) -> list[Step]:
     """Run the network without numbers, and note what each layer makes that has parameters or changes the size."""
     place, steps = kernels.place(network.flat), list[Step]()

@@ -142,6 +142,7 @@ class UNet:
         }  # fmt: skip
         return cls(**(paper | overrides))
 
+    @kernels.contained
     def fit(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
@@ -186,10 +187,10 @@ class UNet:
         network = self._network(images.n_channels, len(class_values), seed)
         if self.verbose and self.device == "auto":
             devices.say_if_unused(kernels.place(network.flat))
-        patch_size = fitting_patch(network, self.patch_size, training)
+        patch_size = fitting_patch(network, int(self.patch_size), training)
         with self._computing(network):
             side = patch_size + 2 * network.margin
-            require_memory(network, self.batch_size, side, side, losses.resolve(self.loss))
+            require_memory(network, int(self.batch_size), side, side, losses.resolve(self.loss))
         fitted = {
             "classes_": class_values, "n_channels_in_": images.n_channels, "channel_axis_": images.channel_axis,
             "normalizer_": normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
@@ -198,18 +199,21 @@ class UNet:
         self._train(fitted, training, validation, patch_size, class_weight, callbacks)
         return self
 
+    @kernels.contained
     def predict(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
         """Return the most probable class of each pixel, as the masks' values, in the form in which x came, less channels."""
         fitted = self._ready()
         images = fitted._read(x)
         return images.restore([label_codes.decode(p.argmax(axis=-1), fitted.classes_) for p in fitted._probabilities(images)])
 
+    @kernels.contained
     def predict_proba(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
         """Return the probability of each class at each pixel: (..., H, W, K), in the order of classes_."""
         fitted = self._ready()
         images = fitted._read(x)
         return images.restore(list(fitted._probabilities(images)))
 
+    @kernels.contained
     def score(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *, average: str | None = "macro"
     ) -> Any:
@@ -229,6 +233,7 @@ class UNet:
         dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)))
         return float(np.nanmean(dice)) if average == "macro" else dice
 
+    @kernels.contained
     def summary(self, shape: tuple[int, ...]) -> Summary:
         """Return each step's output shape, parameters, FLOPs and receptive field, and the totals, for images of this shape.
 
@@ -316,8 +321,9 @@ class UNet:
     ) -> None:  # fmt: skip
         network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(self.loss)
         sampler = PatchSampler(training, patch_size, margin=network.margin, augment=self.augment, random_state=seed)
-        steps = steps_per_epoch(sampler.training_pixels, self.batch_size, patch_size)
-        schedule = Schedule(self.learning_rate, steps, self.max_epochs, self.max_minutes)
+        batch_size = int(self.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
+        steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
+        schedule = Schedule(self.learning_rate, steps, int(self.max_epochs), self.max_minutes)
         was_fitted = hasattr(self, "network_")
 
         def publish(whole: bool, history: History) -> Callable[[], object] | None:
@@ -330,7 +336,7 @@ class UNet:
                 callback.set_model(self)
         with self._computing(network):
             loop = Loop(
-                network, self._optimizer(), loss, sampler, schedule, batch_size=self.batch_size, class_weight=class_weight,
+                network, self._optimizer(), loss, sampler, schedule, batch_size=batch_size, class_weight=class_weight,
                 random_state=seed, validate=lambda: loss_and_dice(network, validation, loss), callbacks=callbacks,
                 progress=Progress(schedule, self.verbose), publish=publish,
             )  # fmt: skip

@@ -106,7 +106,7 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
         class_weight = [class_weight[value] for value in listed]
     try:
         weights = np.asarray(class_weight, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         weights = np.empty(0)  # no numbers: refused below
     with np.errstate(over="ignore"):  # what exceeds float32 is infinite there, and refused as such
         finite = np.isfinite(weights.astype(np.float32)).all()

@@ -37,9 +37,9 @@ class Loop:
         callbacks: Sequence[Any], progress: Progress,
         publish: Callable[[bool, History], Callable[[], object] | None],
     ) -> None:  # fmt: skip
-        """publish(whole, history) is called when an epoch has ended, or was cut short: it returns what makes the network the model.
+        """publish(whole, history) is called when an epoch has ended, or was cut short, and returns what makes this the model,
 
-        None where it is not to be. What it returns is a function in C: nothing arrives between it and what stands before it.
+        or None. That is a function in C: nothing arrives between it and what stands before it.
         """
         self.network, self.optimizer, self.loss, self.sampler, self.schedule = network, optimizer, loss, sampler, schedule
         self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
@@ -66,7 +66,7 @@ class Loop:
                     if interrupt.requested or self._spent() >= 1:
                         break
         except BaseException as error:
-            flat[...] = good  # what a second Ctrl-C cut into, or a step made infinite. First, and without a call: a third may come
+            flat[...] = good  # what a second Ctrl-C cut into, or a step made infinite. Without a call, as a third may come
             self.interrupted = isinstance(error, KeyboardInterrupt)
             raise
         finally:
@@ -75,7 +75,7 @@ class Loop:
         self.interrupted = interrupt.requested
         if self.interrupted:
             model = "the model is usable as it is" if self._published else "the model is what it was before"
-            warnings.warn(f"interrupted after {self.n_steps} steps; {model}", UserWarning, stacklevel=4)
+            warnings.warn(f"interrupted after {self.n_steps} steps; {model}", UserWarning, stacklevel=5)
         return self.history
 
     def _epoch(self, epoch: int, interrupt: StopOnInterrupt) -> None:

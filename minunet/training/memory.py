@@ -13,6 +13,7 @@ from ..network import Network, outlined
 from .step import passes
 
 
+@kernels.contained
 def training_bytes(network: Network, n: int, h: int, w: int, loss: Loss | None = None) -> int:
     """Return the estimated peak of resident memory in `training.step` with Adam, for n images of h x w going in.
 
@@ -49,6 +50,7 @@ class _Foretold(Loss):
         return logits.sum(), logits.copy()
 
 
+@kernels.contained
 def inference_bytes(network: Network, n: int, h: int, w: int) -> int:
     """Return the estimated peak in a prediction of n images of h x w at once, counted alike, parameters and images included."""
     place = kernels.place(network.flat)
