@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels, ops
-from .checks import Array, activation, require
+from .checks import Array, activation, require, shown
 from .kernels import shapes
 from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, named, taped
 
@@ -73,7 +73,7 @@ def resolve(block: str | Block) -> Block:
     """Return the function that makes the blocks of that name; a function is taken as it is."""
     known = callable(block) or (isinstance(block, str) and block in BLOCKS)
     takes = f"{' or '.join(map(repr, BLOCKS))}, or a function (in_channels, out_channels, **settings) -> Layer"
-    require(known, "block", repr(block), takes)
+    require(known, "block", shown(block), takes)
     return block if callable(block) else BLOCKS[block]
 
 

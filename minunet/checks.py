@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,15 @@ def require(holds: bool | np.bool_, name: str, given: object, takes: str) -> Non
         raise ValueError(f"{name} is {short(given)}; it takes {takes}")
 
 
-def short(given: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as Python would write it, cut where it is long: whatever it is."""
+    return short(value, repr)
+
+
+def short(given: object, write: Callable[[object], str] = str) -> str:
     """Return what was given as a message tells it: cut where it is long."""
     try:
-        text = str(given)
+        text = write(given)
     except ValueError:  # Python writes no whole numbers of thousands of digits
         text = "a number of very many digits"
     return text if len(text) < 300 else f"{text[:290]} ..."
@@ -272,7 +278,7 @@ def check_config(config: dict[str, Any]) -> None:
     padding, dropout = config["padding"], config["dropout"]
     known = isinstance(padding, str) and padding in ("same", "valid")
     require(known, "padding", padding, "'same' (size kept) or 'valid' (the paper's)")
-    require(is_number(dropout) and 0 <= dropout < 1, "dropout", repr(dropout), "0 <= dropout < 1")
+    require(is_number(dropout) and 0 <= dropout < 1, "dropout", shown(dropout), "0 <= dropout < 1")
     check_algorithm(config["algorithm"], (3, 3), (1, 1))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import kernels
-from .checks import Array, activation, array, check_target, convolution, is_number, require
+from .checks import Array, activation, array, check_target, convolution, is_number, require, shown
 from .kernels import composed, reference, run
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def is_ours(loss: Loss) -> bool:
 def resolve(loss: str | Loss) -> Loss:
     """Return the loss of that name; a Loss is taken as it is."""
     known = isinstance(loss, Loss) or (isinstance(loss, str) and loss in LOSSES)
-    require(known, "loss", repr(loss), f"{' or '.join(map(repr, LOSSES))}, or a minunet.losses.Loss")
+    require(known, "loss", shown(loss), f"{' or '.join(map(repr, LOSSES))}, or a minunet.losses.Loss")
     return loss if isinstance(loss, Loss) else LOSSES[loss]
 
 

@@ -109,6 +109,7 @@ class Network(Composite):
         check_config(self.config)
         for name in _WHOLE:
             setattr(self, name, int(getattr(self, name)))  # NumPy's small whole numbers overflow in what is counted with them
+        self.dropout = float(dropout) if isinstance(dropout, np.floating) else dropout
         self._build(np.random.default_rng(random_state), np)
 
     def _require_free(self, name: str, value: Any) -> None:

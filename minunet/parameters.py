@@ -8,7 +8,7 @@ import numpy as np
 
 from . import blocks, losses
 from .blocks import BLOCKS
-from .checks import MOST, check_depth, is_number, is_whole, require
+from .checks import MOST, check_depth, is_number, is_whole, require, shown
 from .devices import precision_at, resolve
 from .kernels import ALGORITHMS, PRECISIONS
 from .losses import LOSSES
@@ -69,4 +69,4 @@ def check_callbacks(callbacks: Any) -> None:
 
 
 def _require(holds: bool, name: str, value: Any, takes: str) -> None:
-    require(holds, name, value if is_whole(value) else repr(value), takes)
+    require(holds, name, shown(value), takes)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import description, devices, kernels, losses, modelfile
 from .blocks import Block
+from .checks import is_whole, require, shown
 from .data import labels as label_codes
 from .data.inputs import Images, read_images, read_masks, read_weights
 from .data.normalize import Normalizer
@@ -295,7 +296,8 @@ class UNet:
         seed = None if self.random_state is None else self.random_state_
         own = {"class_weight": weight, "loss": loss, "normalize": self.normalizer_.mode, "random_state": seed}
         own |= {name: self.network_.config[name] for name in self.network_.config if name in _PARAMETERS and name not in own}
-        return self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
+        params = self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
+        return {name: _plain(value) for name, value in params.items()}
 
     def __repr__(self) -> str:
         signature = inspect.signature(UNet.__init__).parameters
@@ -329,7 +331,8 @@ class UNet:
         def publish(whole: bool, history: History) -> Callable[[], object] | None:
             """Let the old model go, for whoever predicts meanwhile at once; but not for a few steps of the first epoch."""
             taken = whole or not was_fitted or len(history["loss"]) > 1
-            return partial(vars(self).update, fitted | _told(history) | {"interrupted_": False}) if taken else None
+            own = {name: list(values) for name, values in history.items()}  # which a callback may change
+            return partial(vars(self).update, fitted | _told(own) | {"interrupted_": False}) if taken else None
 
         for callback in callbacks:
             if hasattr(callback, "set_model"):
@@ -393,6 +396,16 @@ class UNet:
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):
             raise NotFittedError("this UNet is not fitted yet: call fit(x, y) first, or minunet.load(path)")
+        network, classes, channels = self.network_, self.classes_, self.n_channels_in_
+        require(isinstance(network, Network), "network_", f"of type {type(network).__name__}", "the Network that fit has trained")
+        k, c = network.out_channels, network.in_channels
+        listed = isinstance(classes, np.ndarray) and classes.dtype.kind in "bui" and classes.shape == (k,)
+        rising = listed and bool((classes[1:] > classes[:-1]).all())
+        takes = f"the masks' values, {k} different ones in rising order, as network_ has outputs"
+        require(rising, "classes_", shown(classes), takes)
+        require(is_whole(channels) and channels == c, "n_channels_in_", channels, f"{c}, as network_ takes")
+        normalizes = isinstance(self.normalizer_, Normalizer)
+        require(normalizes, "normalizer_", f"of type {type(self.normalizer_).__name__}", "the Normalizer that fit has made")
 
 
 def load(path: str | os.PathLike[str]) -> UNet:
@@ -403,6 +416,14 @@ def load(path: str | os.PathLike[str]) -> UNet:
     vars(unet).update(_told(unet.history_))
     unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
     return unet
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of NumPy's as Python has it."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    kinds = ((np.bool_, bool), (np.integer, int), (np.floating, float), (np.str_, str))
+    return next((kind(value) for of, kind in kinds if isinstance(value, of)), value)
 
 
 def _told(history: History) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class Storm(BaseException):
     """What nothing in the library expects."""
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of those that arrive as something is freed
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer of that kind")
 @pytest.mark.parametrize("when", ["step", "end of an epoch"])
 def test_a_storm_of_exceptions_leaves_an_epoch_that_was_finished(monkeypatch, when):
