@@ -40,6 +40,7 @@ and `window` are (height, width) pairs. Shapes are those of minunet/ops.py.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
@@ -48,9 +49,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -58,6 +59,7 @@ from numpy.typing import DTypeLike
 from .shapes import Outline
 
 T = TypeVar("T")
+P = ParamSpec("P")
 ALGORITHMS = ("auto", "direct", "winograd2x2", "winograd4x4", "im2col")
 PRECISIONS = ("float32", "tf32", "bf16")
 MOST_THREADS = max(64, os.cpu_count() or 1)  # that are counted with: more than cores never run
@@ -233,7 +235,22 @@ def within(variable: ContextVar[T], value: T) -> Iterator[None]:
     try:
         yield
     finally:
-        variable.reset(token)
+        with contextlib.suppress(ValueError):  # of a block whose end was cut off: `contained` has ended it
+            variable.reset(token)
+
+
+def contained(function: Callable[P, T]) -> Callable[P, T]:
+    """Let what a function sets by `within` end with it, even where an exception from outside cuts off the end of a `with` block.
+
+    A `with` block ends in Python, where Ctrl-C may arrive; a context is left in C, where nothing does. Left behind, a way to
+    compute would serve all that follows, and of a block that only counts memory no number after it would be computed at all.
+    """
+
+    @functools.wraps(function)
+    def in_its_context(*args: P.args, **kwargs: P.kwargs) -> T:
+        return copy_context().run(function, *args, **kwargs)
+
+    return in_its_context
 
 
 @functools.cache

@@ -19,6 +19,7 @@ import operator
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -233,10 +234,13 @@ def __getattr__(name: str) -> Callable[..., Any]:
     if definition is None:  # a function of the user's: as it stands, on outlines
         raise AttributeError(name)
 
+    def counted(x: Outline, *args: Any, **options: Any) -> Any:
+        with counting(x.place):
+            return run(x, *args, **options)
+
     def run(x: Outline, *args: Any, out: Outline | None = None, **options: Any) -> Any:
         if buffers.counted() is None:  # a launcher must know that there is nothing to launch on
-            with counting(x.place):
-                return run(x, *args, out=out, **options)
+            return copy_context().run(counted, x, *args, out=out, **options)
         kernel = getattr(_served(x.place), name, None)
         if kernel is not None and out is not None:
             result = kernel(x, *args, out=out, **options)

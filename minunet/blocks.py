@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import kernels, ops
-from .checks import Array, activation, require
+from .checks import Array, activation, require, shown
 from .kernels import shapes
-from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, named
+from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, named, taped
 
 Block = Callable[..., Layer]
 
@@ -52,13 +52,13 @@ class Residual(Composite):
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         x = activation("x", x)
-        tape, (_, h, w, _), e = Tape(training, rng), x.shape, self.edge
+        tape, (_, h, w, _), e = Tape(training, rng, self), x.shape, self.edge
         along = tape.run(self.path, x)
         beside = tape.run(self.shortcut, x[:, e : h - e, e : w - e])
         return tape.keep(*ops.relu(along + beside)), tape
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
-        (dy,) = ops.relu_backward(dy, cache.pop())
+        (dy,) = ops.relu_backward(dy, taped(cache, self).pop())
         dbeside, shortcut = self.shortcut.backward(dy, cache.pop())
         dx, path = self.path.backward(dy, cache.pop())
         _, h, w, _ = dx.shape
@@ -73,7 +73,7 @@ def resolve(block: str | Block) -> Block:
     """Return the function that makes the blocks of that name; a function is taken as it is."""
     known = callable(block) or (isinstance(block, str) and block in BLOCKS)
     takes = f"{' or '.join(map(repr, BLOCKS))}, or a function (in_channels, out_channels, **settings) -> Layer"
-    require(known, "block", repr(block), takes)
+    require(known, "block", shown(block), takes)
     return block if callable(block) else BLOCKS[block]
 
 
@@ -117,6 +117,7 @@ def _is_ours(layer: Layer) -> bool:
     return type(layer).__module__.startswith("minunet.") and all(map(_is_ours, layer.children.values()))
 
 
+@kernels.contained
 def _tried(which: str, layer: Layer, side: int, c: int, k: int, dtype: Any) -> tuple[Array, Any]:
     """Return what a block makes of zeros, and its cache, once that is found to be what it promises."""
     with kernels.use_backend("reference"):

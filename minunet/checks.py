@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -30,10 +31,15 @@ def refuse(name: str, given: object, takes: str) -> NoReturn:
     raise ValueError(f"{name} is {short(given)}; it takes {takes}")
 
 
-def short(given: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as Python would write it, cut where it is long: whatever it is."""
+    return short(value, repr)
+
+
+def short(given: object, write: Callable[[object], str] = str) -> str:
     """Return what was given as a message tells it: cut where it is long."""
     try:
-        text = str(given)
+        text = write(given)
     except ValueError:  # Python writes no whole numbers of thousands of digits
         text = "a number of very many digits"
     return text if len(text) < 300 else f"{text[:290]} ..."
@@ -41,12 +47,12 @@ def short(given: object) -> str:
 
 def is_whole(value: object) -> bool:
     """Tell whether this is a whole number."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
 
 
 def is_number(value: object) -> bool:
     """Tell whether this is one real number, and finite."""
-    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, (bool, np.timedelta64)):
         return False
     try:
         return math.isfinite(value)
@@ -57,6 +63,12 @@ def is_number(value: object) -> bool:
 def size(name: str, value: Any, least: int) -> int:
     """Return a whole number that may count something."""
     require(is_whole(value) and least <= value <= MOST, name, value, f"a whole number from {least} to 2^31 - 1")
+    return int(value)
+
+
+def channels(name: str, value: Any) -> int:
+    """Return a number of channels."""
+    require(is_whole(value) and 1 <= value <= MOST, name, value, "a whole number from 1 up")
     return int(value)
 
 
@@ -240,6 +252,16 @@ def check_updated(flat: Array, gradient: Array, moments: tuple[Array, ...]) -> N
             refuse(other, f"in memory that {one} lies in", "memory of its own")
 
 
+def check_moments(moments: tuple[Array, ...], squares: tuple[int, ...]) -> None:
+    """Refuse moments that no update can have left: of them parameters would be made that are no numbers."""
+    for i, m in enumerate(moments):
+        if isinstance(m, np.ndarray) and m.size:
+            least, largest = m.min(), m.max()
+            good = np.isfinite(least) and np.isfinite(largest) and (i not in squares or least >= 0)
+            takes = f"finite numbers{' from 0 up: a mean of squares' if i in squares else ''}"
+            require(good, f"moments[{i}]", f"{least} to {largest}", takes)
+
+
 def check_rates(rates: dict[str, float], dtype: Any) -> None:
     """Refuse the numbers of an update rule that no step can be made with, in the parameters' own precision."""
     largest = np.finfo(dtype).max
@@ -278,26 +300,32 @@ def check_target(logits_shape: Shape, dtype: Any, labels: Any, weights: Any) -> 
     return labels, weights
 
 
-MAX_DEPTH = 32  # of a network: beyond, 2^depth channels alone would be absurd, and its levels take hours to lay out
-
-
 def check_config(config: dict[str, Any]) -> None:
     """Refuse what no network can be built from."""
-    for name, least in (("in_channels", 1), ("out_channels", 1), ("base_channels", 1), ("depth", 0), ("random_state", 0)):
-        value = config[name]
-        require(is_whole(value) and value >= least, name, repr(value), f"a whole number from {least} up")
-    require(config["depth"] <= MAX_DEPTH, "depth", repr(config["depth"]), f"up to {MAX_DEPTH}")
+    for name in ("in_channels", "out_channels", "base_channels"):
+        channels(name, config[name])
+    seed, depth, base = config["random_state"], config["depth"], config["base_channels"]
+    require(is_whole(seed) and seed >= 0, "random_state", seed, "a whole number from 0 up")
+    check_depth(depth, base)
     padding, dropout = config["padding"], config["dropout"]
-    require(padding in ("same", "valid"), "padding", repr(padding), "'same' (size kept) or 'valid' (the paper's)")
-    require(is_number(dropout) and 0 <= dropout < 1, "dropout", repr(dropout), "0 <= dropout < 1")
+    known = isinstance(padding, str) and padding in ("same", "valid")
+    require(known, "padding", padding, "'same' (size kept) or 'valid' (the paper's)")
+    require(is_number(dropout) and 0 <= dropout < 1, "dropout", shown(dropout), "0 <= dropout < 1")
     check_algorithm(config["algorithm"], (3, 3), (1, 1))
+
+
+def check_depth(depth: Any, base_channels: Any) -> None:
+    """Refuse a depth that is none, or whose lowest level nobody could count the channels of."""
+    require(is_whole(depth) and depth >= 0, "depth", depth, "a whole number from 0 up")
+    few = depth < 31 and int(base_channels) * 2 ** int(depth) <= MOST
+    require(few, "depth", depth, f"less: the lowest level would have {short(base_channels)} 2^{short(depth)} channels")
 
 
 def float_dtype(dtype: Any) -> np.dtype:
     """Return a network's dtype."""
     try:
         found = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, OverflowError, SyntaxError):  # in which ways NumPy reads no dtype
         found = np.dtype(object)
-    require(found in (np.float32, np.float64), "dtype", repr(dtype), "'float32' or 'float64'")
+    require(found in (np.float32, np.float64) and found.isnative, "dtype", dtype, "'float32' or 'float64'")
     return found

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from . import kernels
+from .checks import shown
 
 
 def resolve(device: str) -> str:
@@ -19,7 +20,7 @@ def resolve(device: str) -> str:
     ValueError says what is missing, and how to get it, where there is no such device.
     """
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|gpu(:\d+)?", device):
-        raise ValueError(f"device is {device!r}; it takes 'auto', 'cpu', 'gpu' or 'gpu:1'")
+        raise ValueError(f"device is {shown(device)}; it takes 'auto', 'cpu', 'gpu' or 'gpu:1'")
     if device == "cpu":
         return "cpu"
     trouble = _gpu().trouble()

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .checks import Array, require
+from .checks import Array, array, require
+from .kernels import to_host
 from .kernels.geometry import address
 from .layers import Layer, places
 
@@ -44,8 +45,18 @@ class ParameterViews(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, too, are views of one array, their own, on the CPU. No layer reads them."""
+        return _copied, ({name: view.shape for name, view in self.items()}, to_host(self.flat))
+
     def __setitem__(self, name: str, value: Array) -> None:
         raise TypeError(f"parameters are views of one array; write into them: parameters[{name!r}][...] = value")
+
+
+def _copied(shapes: Mapping[str, tuple[int, ...]], flat: Array) -> ParameterViews:
+    views = ParameterViews(shapes, flat.dtype)
+    views.flat[...] = flat
+    return views
 
 
 def gathered(layer: Layer, dtype: DTypeLike, backend: Any) -> ParameterViews:
@@ -67,11 +78,14 @@ def gathered(layer: Layer, dtype: DTypeLike, backend: Any) -> ParameterViews:
 def filled(like: ParameterViews, found: Mapping[str, Array], empty: Callable[..., Array]) -> ParameterViews:
     """Return gradients by name as views of one fresh flat array. At the end: only then is there memory that nothing needs."""
     views = ParameterViews({name: p.shape for name, p in like.items()}, like.flat.dtype, empty)
+    require(isinstance(found, Mapping), "the gradients", f"of type {type(found).__name__}", "arrays by the names of parameters")
     given = {name: getattr(grad, "shape", None) for name, grad in found.items()}
-    for name in sorted(views.keys() | given.keys()):
+    for name in sorted(views.keys() | given.keys(), key=str):
         takes = f"{views[name].shape}, the parameter's" if name in views else "parameters that the network has"
         fits = name in views and given.get(name) == views[name].shape
         require(fits, f"the shape of the gradient of {name}", given.get(name), takes)
+        dtype = array(f"the gradient of {name}", found[name]).dtype
+        require(dtype.kind == "f", f"the gradient of {name}", f"of dtype {dtype}", f"real numbers: {views.flat.dtype}")
     for name, grad in found.items():
         views[name][...] = grad
     return views

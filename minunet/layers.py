@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -20,17 +20,29 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import checks, fusions, kernels, ops
-from .checks import Array, is_number, is_whole, pair, require, size
+from .checks import Array, is_number, pair, require, size
 from .kernels.geometry import Pair
 
 Grads = dict[str, Array]
 T = TypeVar("T")
 
 
+class Fixed(dict[str, T]):
+    """A dictionary that stays as it was made: what is computed with would not be what is trained, copied and saved."""
+
+    def _refused(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("the layers that a layer is made of are fixed; it takes a new one to have others")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refused  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fixed, (dict(self),)
+
+
 class Layer:
     """What all layers share: parameters by name, and one way to be called."""
 
-    children: dict[str, Layer] = {}  # by name, in the order of forward
+    children: dict[str, Layer] = Fixed()  # by name, in the order of forward
 
     def __init__(self) -> None:
         self.parameters: dict[str, Array] = {}
@@ -63,11 +75,11 @@ class _Convolution(Layer):
         self, in_channels: int, out_channels: int, kernel_size: int | Pair, weight_shape: tuple[int, int], fan_in: float,
         gain: float, rng: np.random.Generator | None, dtype: DTypeLike,
     ) -> None:  # fmt: skip
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            require(is_whole(value) and 1 <= value <= checks.MOST, name, repr(value), "a whole number from 1 up")
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, pair("kernel_size", kernel_size, 1)
         rng = np.random.default_rng() if rng is None else rng
-        scale = np.sqrt(gain / fan_in)
+        require(hasattr(rng, "standard_normal"), "rng", rng, "a numpy.random.Generator to draw from")
+        require(is_number(gain) and gain >= 0, "gain", gain, "a number from 0 up")
+        dtype, scale = checks.float_dtype(dtype), np.sqrt(gain / fan_in)
         checks.check_result("kernel_size", self.kernel_size, (*self.kernel_size, *weight_shape), np.float64)
         weight = (rng.standard_normal((*self.kernel_size, *weight_shape)) * scale).astype(dtype)
         self.parameters = {"weight": weight, "bias": np.zeros_like(weight, shape=(out_channels,))}
@@ -96,6 +108,7 @@ class Conv2d(_Convolution):
         dtype: DTypeLike = "float32",
     ) -> None:  # fmt: skip
         r, s = pair("kernel_size", kernel_size, 1)
+        in_channels, out_channels = checks.channels("in_channels", in_channels), checks.channels("out_channels", out_channels)
         fan_in = r * s * in_channels
         super().__init__(in_channels, out_channels, kernel_size, (in_channels, out_channels), fan_in, gain, rng, dtype)
         self.stride, self.padding, self.algorithm = pair("stride", stride, 1), pair("padding", padding, 0), algorithm
@@ -111,7 +124,11 @@ class Conv2d(_Convolution):
 
     def by(self, op: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call an op, computed by this layer's algorithm."""
-        with nullcontext() if self.algorithm == "auto" else kernels.algorithm(self.algorithm):
+        return op(*arguments, **options) if self.algorithm == "auto" else self._by(op, *arguments, **options)
+
+    @kernels.contained
+    def _by(self, op: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        with kernels.algorithm(self.algorithm):
             return op(*arguments, **options)
 
     def named(self, gradients: tuple[Any, Array, Array]) -> tuple[Any, Grads]:
@@ -124,7 +141,13 @@ class ConvReLU(Layer):
     """A Conv2d and the ReLU behind it, at once."""
 
     def __init__(self, convolution: Conv2d) -> None:
-        self.convolution = convolution
+        require(isinstance(convolution, Conv2d), "convolution", f"of type {type(convolution).__name__}", "a Conv2d")
+        self._convolution = convolution
+
+    @property
+    def convolution(self) -> Conv2d:
+        """The one that it was made of."""
+        return self._convolution
 
     @property
     def parameters(self) -> dict[str, Array]:  # type: ignore[override]
@@ -156,6 +179,7 @@ class ConvTranspose2d(_Convolution):
         dtype: DTypeLike = "float32",
     ) -> None:  # fmt: skip
         (r, s), (down, right) = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
+        in_channels, out_channels = checks.channels("in_channels", in_channels), checks.channels("out_channels", out_channels)
         fan_in = in_channels * max(1.0, r / down) * max(1.0, s / right)
         super().__init__(in_channels, out_channels, kernel_size, (out_channels, in_channels), fan_in, 2.0, rng, dtype)
         self.stride, self.padding = pair("stride", stride, 1), pair("padding", padding, 0)
@@ -227,7 +251,7 @@ class GroupNorm(Layer):
     """ops.group_norm with a weight (gamma) and a bias (beta), (C,), which start at 1 and 0."""
 
     def __init__(self, channels: int, groups: int = 8, *, epsilon: float = 1e-5, dtype: DTypeLike = "float32") -> None:
-        channels = size("channels", channels, 1)
+        channels, dtype = size("channels", channels, 1), checks.float_dtype(dtype)
         self.groups, self.epsilon = checks.groups(groups, channels), epsilon
         self.parameters = {"weight": np.ones(channels, dtype), "bias": np.zeros(channels, dtype)}
 
@@ -250,9 +274,9 @@ class Tape(list[Any]):
     grads = tape.back(layer)            backward: tape.gradient, that of the layer's output, becomes that of its input
     """
 
-    def __init__(self, training: bool = False, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, training: bool = False, rng: np.random.Generator | None = None, layer: Layer | None = None) -> None:
         super().__init__()
-        self.training, self.rng = training, rng
+        self.training, self.rng, self.layer = training, rng, layer  # whose forward it is of, which `taped` compares
         self.gradient: Any = None  # nobody else holds it: it dies after its last use, too
 
     def run(self, layer: Layer, x: Array, *, out: Array | None = None) -> Array:
@@ -260,8 +284,9 @@ class Tape(list[Any]):
         passed = [x]
         del x  # the layer alone has it now
         if out is None or not layer.can("out"):
-            return self.keep(*layer.forward(passed.pop(), training=self.training, rng=self.rng))
-        return self.keep(*layer.forward(passed.pop(), training=self.training, rng=self.rng, out=out))  # type: ignore[call-arg]
+            return self.keep(*two(layer, "forward", layer.forward(passed.pop(), training=self.training, rng=self.rng)))
+        made = layer.forward(passed.pop(), training=self.training, rng=self.rng, out=out)  # type: ignore[call-arg]
+        return self.keep(*two(layer, "forward", made))
 
     def keep(self, y: Array, cache: Any) -> Array:
         """Keep what an op's or a layer's backward takes; nothing inside `forgetting`. Return y."""
@@ -272,9 +297,10 @@ class Tape(list[Any]):
     def back(self, layer: Layer, *, input_grad: bool = True) -> Grads:
         """Run a layer backward, and return its parameters' gradients. input_grad=False: dx may be None, if the layer can."""
         if input_grad or not layer.can("input_grad"):
-            self.gradient, grads = layer.backward(self.taken(), self.pop())
+            made = layer.backward(self.taken(), self.pop())
         else:
-            self.gradient, grads = layer.backward(self.taken(), self.pop(), input_grad=False)  # type: ignore[call-arg]
+            made = layer.backward(self.taken(), self.pop(), input_grad=False)  # type: ignore[call-arg]
+        self.gradient, grads = two(layer, "backward", made)
         return grads
 
     def taken(self) -> Array:
@@ -294,6 +320,23 @@ class Tape(list[Any]):
         return super().pop()
 
 
+def taped(cache: Any, layer: Layer) -> Tape:
+    """Return the tape of a layer's forward; ValueError where it is none, or that of another layer's."""
+    takes = f"the tape that forward of this {type(layer).__name__} returned beside y"
+    require(isinstance(cache, Tape), "cache", f"of type {type(cache).__name__}", takes)
+    require(cache.layer is layer or cache.layer is None, "cache", f"that of another {type(cache.layer).__name__}", takes)
+    return cache  # type: ignore[no-any-return]
+
+
+def two(layer: Layer, method: str, made: Any) -> Any:
+    """Return the two things that a layer's method returned; ValueError where it did not."""
+    fits = isinstance(made, tuple) and len(made) == 2 and (method == "forward" or isinstance(made[1], Mapping))
+    takes = "y, cache" if method == "forward" else "dx, grads, which are arrays by name"
+    given = ", ".join(type(part).__name__ for part in made) if isinstance(made, tuple) else type(made).__name__
+    require(fits, f"what {method} of {type(layer).__name__} returns", f"of type {given}", takes)
+    return made
+
+
 _forgetting: ContextVar[bool] = ContextVar("forgetting", default=False)
 
 
@@ -311,13 +354,25 @@ class Composite(Layer):
     """A layer made of others, its children. Its parameters are theirs, in the order in which backward makes their gradients."""
 
     def __init__(self, **children: Layer) -> None:
-        self.children = children
+        for name, child in children.items():
+            require(isinstance(child, Layer), f"the child {name!r}", f"of type {type(child).__name__}", "a minunet.layers.Layer")
+        self.children = Fixed(children)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        held = vars(self).get(name)
-        replaced = held is not value and any(held is child for child in self.children.values())
-        require(not replaced, name, "one of the layers that this one is made of", "no other in its place: make a new one of such")
+        if name in vars(self):
+            self._require_free(name, value)
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._require_free(name, None)
+        super().__delattr__(name)
+
+    def _require_free(self, name: str, value: Any) -> None:
+        """Refuse to let one of the children go, or what has them."""
+        held = vars(self).get(name)
+        kept = isinstance(held, Fixed) or any(held is child for child in self.children.values())
+        given = "what this layer is made of" if isinstance(held, Fixed) else "one of the layers that this one is made of"
+        require(not kept or held is value, name, given, "no other in its place: make a new one of such")
 
     @property
     def parameters(self) -> dict[str, Array]:  # type: ignore[override]
@@ -356,19 +411,19 @@ class Sequential(Composite):
 
     def __init__(self, *layers: Layer, **named: Layer) -> None:
         super().__init__(**{str(i): layer for i, layer in enumerate(layers)} | named)
-        self.steps = fused(self.children)
+        self.steps = Fixed(fused(self.children))
 
     def forward(
         self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
     ) -> tuple[Array, Any]:
-        tape = Tape(training, rng)
+        tape = Tape(training, rng, self)
         for i, layer in enumerate(self.steps.values(), start=1):
             x = tape.run(layer, x, out=out if i == len(self.steps) else None)
         return x, tape
 
     def backward(self, dy: Array, cache: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
         grads: Grads = {}
-        cache.gradient = dy
+        taped(cache, self).gradient = dy
         del dy
         for i, (name, layer) in reversed(list(enumerate(self.steps.items()))):
             grads |= named(name, cache.back(layer, input_grad=input_grad or i > 0))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import kernels
-from .checks import Array, activation, array, check_target, convolution, require
+from .checks import Array, activation, array, check_target, convolution, is_number, require, shown
 from .kernels import composed, reference, run
 
 if TYPE_CHECKING:
@@ -43,10 +43,7 @@ class Loss:
         dtype = array("the head's weight", head.parameters["weight"]).dtype
         logits = kernels.serving(x).empty((*x.shape[:3], head.out_channels), dtype)
         logits, cache = head.forward(x, out=logits)
-        value, dlogits = self.value_and_grad(logits, target)
-        given = f"a {getattr(dlogits, 'dtype', '?')} array {getattr(dlogits, 'shape', '?')}"
-        fits = getattr(dlogits, "shape", None) == logits.shape and dlogits.dtype == logits.dtype
-        require(fits, f"the gradient of {type(self).__name__}", given, f"that of the logits: {logits.dtype}, {logits.shape}")
+        value, dlogits = _given(self, logits, target)
         del logits
         dx, grads = head.backward(dlogits, cache)
         return value, dx, grads
@@ -60,6 +57,8 @@ class Loss:
         return None
 
     def __add__(self, other: Loss) -> Loss:
+        if not isinstance(other, Loss):
+            return NotImplemented
         return _Sum(self, other)
 
     def __repr__(self) -> str:
@@ -110,6 +109,7 @@ class Dice(Loss):
     name = "dice"
 
     def __init__(self, smooth: float = 1.0) -> None:
+        require(is_number(smooth) and smooth >= 0, "smooth", smooth, "a number from 0 up")
         self.smooth = smooth
 
     def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
@@ -141,7 +141,7 @@ class _Sum(Loss):
         self.first, self.second, self.name = first, second, f"{first.name}+{second.name}"  # type: ignore[misc]
 
     def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
-        (a, da), (b, db) = (loss.value_and_grad(logits, target) for loss in (self.first, self.second))
+        (a, da), (b, db) = (_given(loss, logits, target) for loss in (self.first, self.second))
         return a + b, da + db
 
     def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
@@ -160,6 +160,22 @@ class _Sum(Loss):
 LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), Dice(), CrossEntropy() + Dice())}  # by name
 
 
+def _given(loss: Loss, logits: Array, target: Target) -> tuple[Array, Array]:
+    """Return a loss and its gradient, if it gave what a loss gives. The code may be the user's."""
+    name, made = type(loss).__name__, loss.value_and_grad(logits, target)
+    pair = isinstance(made, tuple) and len(made) == 2
+    require(pair, f"what value_and_grad of {name} returns", f"of type {type(made).__name__}", "a pair, the loss and its gradient")
+    value, dlogits = made[0] if hasattr(made[0], "dtype") else np.asarray(made[0]), made[1]
+    one = value.ndim == 0 and value.dtype.kind in "fiu"
+    require(one, f"the value of {name}", f"of dtype {value.dtype} and shape {value.shape}", "one real number, 0-d")
+    given = f"a {getattr(dlogits, 'dtype', '?')} array {getattr(dlogits, 'shape', '?')}"
+    fits = getattr(dlogits, "shape", None) == logits.shape and getattr(dlogits, "dtype", None) == logits.dtype
+    require(fits, f"the gradient of {name}", given, f"that of the logits: {logits.dtype}, {logits.shape}")
+    if not is_ours(loss) and isinstance(dlogits, np.ndarray) and np.isfinite(value) and not np.isfinite(dlogits).all():
+        raise FloatingPointError(f"the gradient of {name} is not finite, while its value is {value}; it takes finite numbers")
+    return value, dlogits
+
+
 def is_ours(loss: Loss) -> bool:
     """Tell whether all of a loss's code is minunet's."""
     return all(map(is_ours, (loss.first, loss.second))) if isinstance(loss, _Sum) else type(loss).__module__ == __name__
@@ -168,7 +184,7 @@ def is_ours(loss: Loss) -> bool:
 def resolve(loss: str | Loss) -> Loss:
     """Return the loss of that name; a Loss is taken as it is."""
     known = isinstance(loss, Loss) or (isinstance(loss, str) and loss in LOSSES)
-    require(known, "loss", repr(loss), f"{' or '.join(map(repr, LOSSES))}, or a minunet.losses.Loss")
+    require(known, "loss", shown(loss), f"{' or '.join(map(repr, LOSSES))}, or a minunet.losses.Loss")
     return loss if isinstance(loss, Loss) else LOSSES[loss]
 
 

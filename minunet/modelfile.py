@@ -25,7 +25,7 @@ import safetensors.numpy
 
 from . import kernels
 from .blocks import BLOCKS
-from .checks import MAX_DEPTH, Array, check_config
+from .checks import Array, check_config
 from .files import atomic_write, open_regular
 from .flat import gathered
 from .network import Network, outlined
@@ -35,6 +35,7 @@ from .untrusted import RefusedError, check_names, is_whole, parse
 FORMAT_VERSION = 1
 MAX_HEADER = 15 * 2**20  # bytes; a real one has some thousands, and a history of 100,000 epochs some 12 million
 MAX_NAME = 100  # characters of a choice
+MAX_DEPTH = 30  # beyond, 2^depth channels alone would be absurd
 TEXTS = ("format", "format_version", "network", "model")
 SUMS = ("sha256_description", "sha256_weights")
 CODES = {"float32": "F32", "float64": "F64"}  # what safetensors calls a network's dtype

@@ -20,10 +20,23 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import blocks, devices, fusions, kernels, ops, sizes
-from .checks import Array, array, beside, check_config, check_halves, float_dtype
+from .checks import Array, array, beside, check_config, check_halves, float_dtype, require
 from .flat import ParameterViews, filled, gathered, require_bound
 from .kernels import shapes
-from .layers import Composite, Conv2d, ConvTranspose2d, Dropout, Grads, Layer, MaxPool2d, Sequential, Tape, forgetting, named
+from .layers import (
+    Composite,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Grads,
+    Layer,
+    MaxPool2d,
+    Sequential,
+    Tape,
+    forgetting,
+    named,
+    taped,
+)  # fmt: skip
 
 
 class Level(Composite):
@@ -42,7 +55,7 @@ class Level(Composite):
         super().__init__(**{f"encoder.{i}": encoder, "pool": pool, "": inner, f"decoder.{i}.up": up, f"decoder.{i}": decoder})
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        tape = Tape(training, rng)
+        tape = Tape(training, rng, self)
         left, right = self._halves(x)
         skip = tape.run(self.encoder, x, out=left)
         del x
@@ -54,7 +67,7 @@ class Level(Composite):
         return tape.run(self.decoder, x), tape
 
     def backward(self, dy: Array, tape: Any, *, input_grad: bool = True) -> tuple[Array, Grads]:
-        tape.gradient = dy
+        taped(tape, self).gradient = dy
         del dy
         decoder = tape.back(self.decoder)
         dskip, tape.gradient = ops.concat_skip_backward(tape.taken(), tape.pop())
@@ -94,7 +107,16 @@ class Network(Composite):
         self.padding, self.dropout, self.random_state = padding, dropout, random_state
         self.dtype, self.algorithm, self.block = float_dtype(dtype), algorithm, blocks.by_name(block)
         check_config(self.config)
+        for name in _WHOLE:
+            setattr(self, name, int(getattr(self, name)))  # NumPy's small whole numbers overflow in what is counted with them
+        self.dropout = float(dropout) if isinstance(dropout, np.floating) else dropout
         self._build(np.random.default_rng(random_state), np)
+
+    def _require_free(self, name: str, value: Any) -> None:
+        """Refuse, too, to say anew what a network was built from: its layers would not follow, and its sizes not be its own."""
+        super()._require_free(name, value)
+        built = "_views" in vars(self) and name in (*inspect.signature(Network).parameters, "outline")
+        require(not built or value is vars(self).get(name), name, vars(self).get(name), "no other value now: make a new Network")
 
     def _build(self, rng: Any, backend: Any) -> None:
         """Make the layers, their weights drawn from rng: encoders, ups, decoders, head."""
@@ -115,7 +137,7 @@ class Network(Composite):
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """Return the logits (N, P, Q, out_channels) of x (N, H, W, in_channels), and the cache for one backward."""
-        tape = Tape(training, rng)
+        tape = Tape(training, rng, self)
         x = tape.run(self.u, self.stored(x))
         logits = kernels.serving(x).empty((*x.shape[:3], self.out_channels), self.dtype)
         return tape.run(self.head, x, out=logits), tape
@@ -124,11 +146,12 @@ class Network(Composite):
         self, dlogits: Array, cache: Any, *, input_grad: bool = True
     ) -> tuple[Array | None, ParameterViews]:
         """Return dx and the gradients, views of one fresh flat array like `parameters`. The cache is used up."""
-        dx, head = self.head.backward(dlogits, cache.last())  # refused before anything is used up
+        dx, head = self.head.backward(dlogits, taped(cache, self).last())  # refused before anything is used up
         cache.pop()
         dx, inner = self.u.backward(dx, cache.pop(), input_grad=input_grad)
         return (kernels.cast(dx, self.dtype) if input_grad else None), self.gradients(named("head", head) | inner)
 
+    @kernels.contained
     def __call__(self, x: Array) -> Array:
         """Return the logits of x in inference: nothing is kept for a backward."""
         with forgetting():
@@ -207,6 +230,10 @@ class Network(Composite):
         return _rebuilt, (self.config, kernels.to_host(self.flat))
 
 
+_WHOLE = "in_channels", "out_channels", "base_channels", "depth", "random_state"
+
+
+@kernels.contained
 def outlined(config: dict[str, Any], place: str = "cpu") -> Network:
     """Return the network of a config without numbers: it takes no memory, whatever its size."""
     network = Network.__new__(Network)

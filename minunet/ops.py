@@ -153,7 +153,7 @@ def relu_backward(dy: Array, cache: Cache) -> tuple[Array]:
 
     Proof: <dx, v> = <dy, relu(x + v) - relu(x)> for every v that changes no element's sign.
     """
-    (y,) = caches.of("relu", 1, cache)
+    (y,) = caches.relu(cache)
     return (run(reference.relu_grad, gradient(dy, y.shape, y.dtype, y), y),)  # dy where y > 0
 
 
@@ -176,7 +176,7 @@ def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
 
     Proof: <dx, v> = <dy, v * keep> for every v.
     """
-    shape, dtype, rate, seed = caches.of("dropout", 4, cache)
+    shape, dtype, rate, seed = caches.dropout(cache)
     return (run(reference.dropout, gradient(dy, shape, dtype), rate, seed),)  # dy * keep(rate, seed)
 
 
@@ -208,7 +208,7 @@ def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
     for a change of x along 1 only moves the mean, one along z only the variance, and z feels neither: dx lies across both.
     Proof: <dx, v> = <dy, (group_norm(x + t v) - group_norm(x)) / t> for t to 0, and <dx, 1> = 0 in every group.
     """
-    z, scale, gamma, dtype = caches.of("group_norm", 4, cache)
+    z, scale, gamma, dtype = caches.group_norm(cache)
     dy = gradient(dy, z.shape, dtype, z)
     dx, dgamma, dbeta = run(reference.group_norm_grad, cast(dy, z.dtype), z, scale, gamma)
     return cast(dx, dtype), dgamma, dbeta
@@ -235,7 +235,7 @@ def concat_skip_backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
 
     Proof: <dskip, s> + <dup, u> = <dy, concat_skip(s, u)> for every s and u.
     """
-    skip_shape, y_shape, dtype, top, left = caches.of("concat_skip", 5, cache)
+    skip_shape, y_shape, dtype, top, left = caches.concat_skip(cache)
     dy = gradient(dy, y_shape, dtype)
     _, p, q, _ = y_shape
     dcropped, dup = dy[..., : skip_shape[3]], dy[..., skip_shape[3] :]

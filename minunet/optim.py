@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import array, beside, check_rates, check_updated, require, size
+from .checks import array, beside, check_moments, check_rates, check_updated, require, size
 from .kernels import composed, run, updates
 from .kernels.geometry import address
 
@@ -22,6 +22,7 @@ class Optimizer:
         self.n_updates = 0
         self.moments: tuple[Array, ...] = ()
         self._flat: Array | None = None  # whose moments these are
+        self._own: tuple[Array, ...] = ()  # the moments that are known to be an update's, not set by hand
 
     def update(self, flat: Array, flat_gradient: Array, *, loss: Array | None = None) -> None:
         """Move flat, in place, one step down the gradient; not at all where a loss is given and is not finite.
@@ -35,7 +36,8 @@ class Optimizer:
         if loss is not None:
             beside("loss", loss, flat)
             require(np.ndim(loss) == 0, "loss", f"of shape {np.shape(loss)}", "one number, 0-d")
-        self.moments, self._flat, self.n_updates = moments, flat, self.n_updates + 1
+        self.moments = self._own = moments
+        self._flat, self.n_updates = flat, self.n_updates + 1
         if loss is None:
             run(rule, flat, gradient, *moments, **rates)
         else:
@@ -45,19 +47,24 @@ class Optimizer:
         """Return the parameters, their gradient and their moments, if they belong together."""
         flat, gradient = array("flat", flat), array("flat_gradient", flat_gradient)
         size("n_updates", self.n_updates, 0)
+        listed = isinstance(self.moments, (tuple, list))
+        require(listed, "moments", f"of type {type(self.moments).__name__}", "a tuple of arrays, or none to begin anew: ()")
         moments = tuple(array("moments", m) for m in self.moments) or tuple(np.zeros_like(flat) for _ in range(self._n_moments))
         takes = f"{self._n_moments}, as {type(self).__name__} has, or none to begin anew: ()"
         require(len(moments) == self._n_moments, "moments", f"{len(moments)} arrays", takes)
         check_updated(flat, gradient, moments)
+        if self.moments and self.moments is not self._own:
+            check_moments(moments, self._squares)
         served = self._flat is None or not self.moments or address(self._flat) == address(flat)
         takes = "those whose moments this optimizer has: make one for each network, or set its moments to ()"
         require(served, "flat", "other parameters, in memory of their own", takes)
         return flat, gradient, moments
 
     def __getstate__(self) -> dict[str, object]:
-        return vars(self) | {"_flat": None}  # a copy serves a copy of the parameters
+        return vars(self) | {"_flat": None, "_own": ()}  # a copy serves a copy of the parameters
 
     _n_moments = 0
+    _squares: tuple[int, ...] = ()  # which of them are means of squares
 
     def _rule(self) -> tuple[Callable[..., None], Callable[..., None], dict[str, float]]:
         """Return the update rule, the same where a loss must be finite, and what both take by name."""
@@ -89,7 +96,7 @@ class Adam(Optimizer):
     (Loshchilov and Hutter 2019).
     """
 
-    _n_moments = 2
+    _n_moments, _squares = 2, (1,)
 
     def __init__(
         self, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import blocks, losses
 from .blocks import BLOCKS
-from .checks import MAX_DEPTH
+from .checks import MOST, check_depth, is_number, is_whole, require, shown
 from .devices import precision_at, resolve
 from .kernels import ALGORITHMS, PRECISIONS
 from .losses import LOSSES
@@ -30,7 +29,7 @@ _WHOLE = {
     "base_channels": 1, "depth": 0, "batch_size": 1, "patch_size": 1, "max_epochs": 1, "n_threads": 1, "random_state": 0,
     "verbose": 0,
 }  # fmt: skip
-_MOST = {"depth": MAX_DEPTH, **dict.fromkeys(("base_channels", "batch_size", "patch_size"), 2**31)}
+_MOST = dict.fromkeys(("base_channels", "batch_size", "patch_size"), MOST)
 _MOST |= dict.fromkeys(("max_epochs", "n_threads", "random_state", "verbose"), 10**400 - 1)  # what a model file can hold
 _POSITIVE = ("learning_rate", "max_minutes")
 _SHARES = ("dropout", "momentum", "validation_fraction")
@@ -45,21 +44,23 @@ def check_parameters(unet: UNet) -> None:
     for name, choices in CHOICES.items():
         if name in ("loss", "block") and not isinstance(given[name], str):
             continue  # the user's own
-        _require(given[name] in choices, name, given[name], " or ".join(map(repr, choices)))
+        known = isinstance(given[name], str) and given[name] in choices
+        _require(known, name, given[name], " or ".join(map(repr, choices)))
     precision_at(resolve(given["device"]), given["precision"])
     for name in (name for name in _WHOLE if name in given):
         value, least = given[name], _WHOLE[name]
-        _require(_is_whole(value) and value >= least, name, value, f"a whole number from {least} up")
+        _require(is_whole(value) and value >= least, name, value, f"a whole number from {least} up")
     for name, most in _MOST.items():
         _require(given.get(name, 0) <= most, name, given.get(name), f"up to {most if most < 2**63 else '400 digits'}")
+    check_depth(given["depth"], given["base_channels"])
     for name in _POSITIVE:
         if name in given:
-            _require(_is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")
+            _require(is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")
     for name in _SHARES:
-        _require(_is_number(given[name]) and 0 <= given[name] < 1, name, given[name], "a number from 0 to below 1")
+        _require(is_number(given[name]) and 0 <= given[name] < 1, name, given[name], "a number from 0 to below 1")
     _require(isinstance(given["augment"], (bool, np.bool_)), "augment", given["augment"], "True or False")
     decay = given["weight_decay"]
-    _require(_is_number(decay) and decay >= 0, "weight_decay", decay, "a number from 0 up")
+    _require(is_number(decay) and decay >= 0, "weight_decay", decay, "a number from 0 up")
 
 
 def check_callbacks(callbacks: Any) -> None:
@@ -70,13 +71,4 @@ def check_callbacks(callbacks: Any) -> None:
 
 
 def _require(holds: bool, name: str, value: Any, takes: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} is {value!r}; it takes {takes}")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+    require(holds, name, shown(value), takes)

@@ -109,5 +109,6 @@ def install(handler: Handler, numbers: tuple[int, ...], previous: dict[int, Any]
 
 def restore(previous: dict[int, Any]) -> None:
     while previous:
-        number, before = previous.popitem()
+        number, before = next(iter(previous.items()))
         signal.signal(number, before)
+        del previous[number]  # afterwards: what cuts in between loses none

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .network import Network
 
 
+@kernels.contained
 def traced(network: Network, side: int) -> Any:
     """Return what a square image without numbers becomes, but for the head; ValueError where it does not fit."""
     with forgetting(), counting(), kernels.use_backend("reference"):  # which need not be there to be compiled

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from . import devices, kernels
 from .blocks import Foretold
+from .checks import MOST, is_whole, require, shown
 from .kernels import shapes
 from .kernels.sight import Sight
 from .layers import Layer, Sequential, forgetting
@@ -92,6 +91,7 @@ def summarize(network: Network, shape: tuple[int, ...], where: str = "") -> Summ
 def padded_shape(network: Network, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape (H, W) or (N, H, W) with sides that fit the network: what UNet pads images of this shape to."""
     _image_shape(shape, network.in_channels)
+    shape = tuple(map(int, shape))
     first = 1 if len(shape) > 2 else 0
     sides = (network.fitting_output(side) + 2 * network.margin for side in shape[first : first + 2])
     return (*shape[:first], *sides, *shape[first + 2 :])
@@ -99,14 +99,17 @@ def padded_shape(network: Network, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _image_shape(shape: tuple[int, ...], in_channels: int) -> Shape:
     """Return shape as (N, H, W, C)."""
-    if len(shape) not in (2, 3, 4) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
-        raise ValueError(f"shape is {shape}; it takes (H, W), (N, H, W) or (N, H, W, C), whole numbers from 1 up")
+    counted = isinstance(shape, (tuple, list)) and len(shape) in (2, 3, 4)
+    counted = counted and all(is_whole(size) and 0 < size <= MOST for size in shape)
+    require(counted, "shape", shown(shape), "(H, W), (N, H, W) or (N, H, W, C), whole numbers from 1 up")
+    shape = tuple(map(int, shape))
     n, h, w, c = (1, *shape, in_channels) if len(shape) == 2 else (*shape, in_channels)[:4]
     if c != in_channels:
         raise ValueError(f"shape is {shape}; this network takes {in_channels} channel{'s' * (in_channels > 1)}")
     return int(n), int(h), int(w), int(c)
 
 
+@kernels.contained
 def _steps(network: Network, shape: Shape) -> list[Step]:
     """Run the network without numbers, and note what each layer makes that has parameters or changes the size."""
     place, steps = kernels.place(network.flat), list[Step]()

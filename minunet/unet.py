@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import description, devices, kernels, losses, modelfile
 from .blocks import Block
+from .checks import is_whole, require, shown
 from .data import labels as label_codes
 from .data.inputs import Images, read_images, read_masks, read_weights
 from .data.normalize import Normalizer
@@ -141,6 +143,7 @@ class UNet:
         }  # fmt: skip
         return cls(**(paper | overrides))
 
+    @kernels.contained
     def fit(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
@@ -185,10 +188,10 @@ class UNet:
         network = self._network(images.n_channels, len(class_values), seed)
         if self.verbose and self.device == "auto":
             devices.say_if_unused(kernels.place(network.flat))
-        patch_size = fitting_patch(network, self.patch_size, training)
+        patch_size = fitting_patch(network, int(self.patch_size), training)
         with self._computing(network):
             side = patch_size + 2 * network.margin
-            require_memory(network, self.batch_size, side, side, losses.resolve(self.loss))
+            require_memory(network, int(self.batch_size), side, side, losses.resolve(self.loss))
         fitted = {
             "classes_": class_values, "n_channels_in_": images.n_channels, "channel_axis_": images.channel_axis,
             "normalizer_": normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
@@ -197,18 +200,21 @@ class UNet:
         self._train(fitted, training, validation, patch_size, class_weight, callbacks)
         return self
 
+    @kernels.contained
     def predict(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
         """Return the most probable class of each pixel, as the masks' values, in the form in which x came, less channels."""
         fitted = self._ready()
         images = fitted._read(x)
         return images.restore([label_codes.decode(p.argmax(axis=-1), fitted.classes_) for p in fitted._probabilities(images)])
 
+    @kernels.contained
     def predict_proba(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
         """Return the probability of each class at each pixel: (..., H, W, K), in the order of classes_."""
         fitted = self._ready()
         images = fitted._read(x)
         return images.restore(list(fitted._probabilities(images)))
 
+    @kernels.contained
     def score(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *, average: str | None = "macro"
     ) -> Any:
@@ -228,6 +234,7 @@ class UNet:
         dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)))
         return float(np.nanmean(dice)) if average == "macro" else dice
 
+    @kernels.contained
     def summary(self, shape: tuple[int, ...]) -> Summary:
         """Return each step's output shape, parameters, FLOPs and receptive field, and the totals, for images of this shape.
 
@@ -289,7 +296,8 @@ class UNet:
         seed = None if self.random_state is None else self.random_state_
         own = {"class_weight": weight, "loss": loss, "normalize": self.normalizer_.mode, "random_state": seed}
         own |= {name: self.network_.config[name] for name in self.network_.config if name in _PARAMETERS and name not in own}
-        return self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
+        params = self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
+        return {name: _plain(value) for name, value in params.items()}
 
     def __repr__(self) -> str:
         signature = inspect.signature(UNet.__init__).parameters
@@ -315,23 +323,23 @@ class UNet:
     ) -> None:  # fmt: skip
         network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(self.loss)
         sampler = PatchSampler(training, patch_size, margin=network.margin, augment=self.augment, random_state=seed)
-        steps = steps_per_epoch(sampler.training_pixels, self.batch_size, patch_size)
-        schedule = Schedule(self.learning_rate, steps, self.max_epochs, self.max_minutes)
+        batch_size = int(self.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
+        steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
+        schedule = Schedule(self.learning_rate, steps, int(self.max_epochs), self.max_minutes)
         was_fitted = hasattr(self, "network_")
 
-        def publish(whole: bool) -> bool:
+        def publish(whole: bool, history: History) -> Callable[[], object] | None:
             """Let the old model go, for whoever predicts meanwhile at once; but not for a few steps of the first epoch."""
-            taken = whole or not was_fitted or len(loop.history["loss"]) > 1
-            if taken:
-                vars(self).update(fitted | _told(loop.history), interrupted_=False)
-            return taken
+            taken = whole or not was_fitted or len(history["loss"]) > 1
+            own = {name: list(values) for name, values in history.items()}  # which a callback may change
+            return partial(vars(self).update, fitted | _told(own) | {"interrupted_": False}) if taken else None
 
         for callback in callbacks:
             if hasattr(callback, "set_model"):
                 callback.set_model(self)
         with self._computing(network):
             loop = Loop(
-                network, self._optimizer(), loss, sampler, schedule, batch_size=self.batch_size, class_weight=class_weight,
+                network, self._optimizer(), loss, sampler, schedule, batch_size=batch_size, class_weight=class_weight,
                 random_state=seed, validate=lambda: loss_and_dice(network, validation, loss), callbacks=callbacks,
                 progress=Progress(schedule, self.verbose), publish=publish,
             )  # fmt: skip
@@ -388,6 +396,16 @@ class UNet:
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):
             raise NotFittedError("this UNet is not fitted yet: call fit(x, y) first, or minunet.load(path)")
+        network, classes, channels = self.network_, self.classes_, self.n_channels_in_
+        require(isinstance(network, Network), "network_", f"of type {type(network).__name__}", "the Network that fit has trained")
+        k, c = network.out_channels, network.in_channels
+        listed = isinstance(classes, np.ndarray) and classes.dtype.kind in "bui" and classes.shape == (k,)
+        rising = listed and bool((classes[1:] > classes[:-1]).all())
+        takes = f"the masks' values, {k} different ones in rising order, as network_ has outputs"
+        require(rising, "classes_", shown(classes), takes)
+        require(is_whole(channels) and channels == c, "n_channels_in_", channels, f"{c}, as network_ takes")
+        normalizes = isinstance(self.normalizer_, Normalizer)
+        require(normalizes, "normalizer_", f"of type {type(self.normalizer_).__name__}", "the Normalizer that fit has made")
 
 
 def load(path: str | os.PathLike[str]) -> UNet:
@@ -398,6 +416,14 @@ def load(path: str | os.PathLike[str]) -> UNet:
     vars(unet).update(_told(unet.history_))
     unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
     return unet
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of NumPy's as Python has it."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    kinds = ((np.bool_, bool), (np.integer, int), (np.floating, float), (np.str_, str))
+    return next((kind(value) for of, kind in kinds if isinstance(value, of)), value)
 
 
 def _told(history: History) -> dict[str, Any]:

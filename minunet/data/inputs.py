@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import require
+
 FORMS = "H x W, H x W x C, N x H x W, N x H x W x C, or a list of images"
 COLOUR_SIDE = 32  # N x H x W arrays with N and H from here up and 3 or 4 (or 1) columns are images in colour, misread
 
@@ -96,6 +98,8 @@ def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32]
 
 
 def _numbers(array: Any, name: str) -> NDArray:
+    masked = bool(np.ma.is_masked(array))
+    require(not masked, name, "a masked array", "every pixel: what is masked takes a sample_weight of 0, and any number")
     array = np.asarray(array)
     if array.dtype.kind not in "buif":
         hint = " (images of different sizes go in a list, not in an object array)" if array.dtype == object else ""

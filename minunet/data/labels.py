@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import shown
+
 MAX_CLASSES = 20
 FREQUENT = 0.05  # a value with this share of the pixels is certainly meant ...
 SOLID = 0.5  # ... and one that has this share of its pixels in 2 x 2 squares of its own: it forms regions
@@ -98,7 +100,7 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
         return None
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise ValueError(f"class_weight is {class_weight!r}; it takes {_WEIGHT_FORMS}")
+            raise ValueError(f"class_weight is {shown(class_weight)}; it takes {_WEIGHT_FORMS}")
         return np.divide(1.0, len(listed) * frequencies, out=np.zeros(len(listed)), where=frequencies > 0)
     if isinstance(class_weight, Mapping):
         if set(class_weight) != set(listed):
@@ -106,12 +108,12 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
         class_weight = [class_weight[value] for value in listed]
     try:
         weights = np.asarray(class_weight, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         weights = np.empty(0)  # no numbers: refused below
     with np.errstate(over="ignore"):  # what exceeds float32 is infinite there, and refused as such
         finite = np.isfinite(weights.astype(np.float32)).all()
     if weights.shape != (len(listed),) or not (finite and (weights >= 0).all() and weights.any()):
-        raise ValueError(f"class_weight is {class_weight!r}; for the classes {listed} it takes {_WEIGHT_FORMS}")
+        raise ValueError(f"class_weight is {shown(class_weight)}; for the classes {listed} it takes {_WEIGHT_FORMS}")
     return weights
 
 
@@ -121,7 +123,7 @@ _WEIGHT_FORMS = "None, 'balanced', {mask value: weight}, or one weight >= 0 a cl
 def _given_classes(classes: Sequence[int], dtype: np.dtype, counts: dict[int, int]) -> NDArray:
     values = np.unique(np.asarray(classes))
     if values.dtype.kind not in "bui" or len(values) < 2:
-        raise ValueError(f"classes is {classes!r}; it takes two or more different whole numbers, the mask values that count")
+        raise ValueError(f"classes is {shown(classes)}; it takes two or more different whole numbers, the mask values that count")
     found = np.array(list(counts))
     nearest = values[np.unique(encode(found, values))]
     if len(nearest) == 1:

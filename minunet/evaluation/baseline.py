@@ -34,6 +34,8 @@ class BlurThreshold:
 
     def predict(self, x: NDArray) -> NDArray:
         """Return masks of y's two values."""
+        if not hasattr(self, "classes_"):
+            raise ValueError("this BlurThreshold is not fitted; it takes a call of fit(x, y) first")
         return self.classes_[(_blur(x, self.sigma_) >= self.threshold_).astype(int)]
 
 

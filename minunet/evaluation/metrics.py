@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import require
+
 
 def confusion_matrix(truth: Any, prediction: Any, classes: Sequence[int] | None = None) -> NDArray[np.int64]:
     """Return the number of pixels of class i that were predicted as class j: (K, K). classes: sorted values, K of them."""
@@ -72,9 +74,15 @@ def _pairs(sizes: NDArray[np.integer]) -> float:
 
 def _pixels(truth: Any, prediction: Any) -> tuple[NDArray, NDArray]:
     """Return all pixels of both, each as one flat array."""
-    pairs = [(truth, prediction)] if not isinstance(truth, (list, tuple)) else list(zip(truth, prediction, strict=True))
+    listed = isinstance(truth, (list, tuple))
+    require(not listed or len(truth) > 0, "truth", "an empty list", "an array, or a list of one at least")
+    alike = not listed or (isinstance(prediction, (list, tuple, np.ndarray)) and len(prediction) == len(truth))
+    require(alike, "prediction", f"of another length than the {len(truth) if listed else 1} of truth", "one array for each")
+    pairs = zip(truth, prediction, strict=True) if listed else [(truth, prediction)]
     arrays = [(np.asarray(t), np.asarray(p)) for t, p in pairs]
     for i, (t, p) in enumerate(arrays):
+        for name, a in (("truth", t), ("prediction", p)):
+            require(a.dtype.kind in "buif", f"{name} {i}", f"of dtype {a.dtype}", "numbers")
         if t.shape != p.shape:
             raise ValueError(f"prediction {i} has shape {p.shape}; it takes its truth's, {t.shape}")
     return np.concatenate([t.ravel() for t, _ in arrays]), np.concatenate([p.ravel() for _, p in arrays])

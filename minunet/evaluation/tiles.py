@@ -24,6 +24,7 @@ LEAST_SIDE = 32  # pixels of a tile that are kept: fewer would save little memor
 Span = tuple[int, int]
 
 
+@kernels.contained
 def predict_proba(network: Network, image: NDArray[np.floating], *, max_bytes: float | None = None) -> NDArray[np.floating]:
     """Return the probabilities (H, W, K) of an image (H, W, C) from 1 x 1 up, its borders mirrored; all finite, or it raises.
 

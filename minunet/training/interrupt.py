@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -23,6 +24,7 @@ class StopOnInterrupt:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnInterrupt:
+        self._frame: FrameType | None = sys._getframe(1)
         if threading.current_thread() is threading.main_thread():
             try:
                 signals.install(self._handle, signals.ENDING if self._owner else (signal.SIGINT,), self._previous)
@@ -36,11 +38,22 @@ class StopOnInterrupt:
     def __exit__(self, *error: object) -> None:
         self._raises = False
         signals.restore(self._previous)
+        self._frame = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_within(frame):  # an exception from outside cut __exit__ short: nobody looks at `requested` any more
+            signals.restore(self._previous)
+            self._frame = None
+            signal.raise_signal(number)
+            return
         if self._owner:
             self._owner.note(number)
         if self.requested and self._raises and number == signal.SIGINT:
             self._raises = self._owner is None  # a program that is ending is not to be cut into once more
             raise KeyboardInterrupt
         self.requested = True
+
+    def _is_within(self, frame: FrameType | None) -> bool:
+        while frame is not None and frame is not self._frame:
+            frame = frame.f_back
+        return frame is not None

@@ -25,6 +25,8 @@ from .stopwatch import Stopwatch
 
 History = dict[str, list[float]]
 
+_nothing = dict[str, float]().copy  # what is called in its place does as little
+
 
 class Loop:
     """Train a network on a sampler's patches. `run` may be called once; `history` and `interrupted` tell how it went."""
@@ -32,9 +34,13 @@ class Loop:
     def __init__(
         self, network: Network, optimizer: Optimizer, loss: Loss, sampler: PatchSampler, schedule: Schedule, *, batch_size: int,
         class_weight: NDArray | None, random_state: int, validate: Callable[[], dict[str, float]],
-        callbacks: Sequence[Any], progress: Progress, publish: Callable[[bool], bool],
+        callbacks: Sequence[Any], progress: Progress,
+        publish: Callable[[bool, History], Callable[[], object] | None],
     ) -> None:  # fmt: skip
-        """publish(whole) is called when an epoch has ended, or was cut short; it returns whether the model is the network now."""
+        """publish(whole, history) is called when an epoch has ended, or was cut short, and returns what makes this the model,
+
+        or None. That is a function in C: nothing arrives between it and what stands before it.
+        """
         self.network, self.optimizer, self.loss, self.sampler, self.schedule = network, optimizer, loss, sampler, schedule
         self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
         self.validate, self.callbacks, self.progress, self.publish = validate, callbacks, progress, publish
@@ -51,7 +57,8 @@ class Loop:
 
         FloatingPointError where the training diverges.
         """
-        self._good = self.network.flat.copy()
+        flat, good = self.network.flat, self.network.flat.copy()
+        self._flat, self._good = flat, good
         try:
             with StopOnInterrupt() as interrupt, pooled():
                 for epoch in range(self.schedule.max_epochs):
@@ -59,7 +66,7 @@ class Loop:
                     if interrupt.requested or self._spent() >= 1:
                         break
         except BaseException as error:
-            np.copyto(self.network.flat, self._good)  # what a second Ctrl-C cut into, or a step made infinite
+            flat[...] = good  # what a second Ctrl-C cut into, or a step made infinite. Without a call, as a third may come
             self.interrupted = isinstance(error, KeyboardInterrupt)
             raise
         finally:
@@ -68,7 +75,7 @@ class Loop:
         self.interrupted = interrupt.requested
         if self.interrupted:
             model = "the model is usable as it is" if self._published else "the model is what it was before"
-            warnings.warn(f"interrupted after {self.n_steps} steps; {model}", UserWarning, stacklevel=4)
+            warnings.warn(f"interrupted after {self.n_steps} steps; {model}", UserWarning, stacklevel=5)
         return self.history
 
     def _epoch(self, epoch: int, interrupt: StopOnInterrupt) -> None:
@@ -82,10 +89,12 @@ class Loop:
             raise FloatingPointError(self._diverged(epoch, "the weights are not finite", self.n_steps))
         logs = {"loss": float(np.mean(self._losses)), **self.validate()}
         logs |= {"learning_rate": self.optimizer.learning_rate, "seconds": self._seconds(), "steps": self.n_steps}
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
-        np.copyto(self._good, self.network.flat)
-        self._published = self.publish(not interrupt.requested or index + 1 == self.schedule.steps_per_epoch)
+        history = self.history | {name: [*self.history.get(name, ()), value] for name, value in logs.items()}
+        commit = self.publish(not interrupt.requested or index + 1 == self.schedule.steps_per_epoch, history)
+        flat, good, told = self._flat, self._good, commit or _nothing
+        good[...] = flat
+        told()  # the epoch's figures are the model's with its weights, or neither: no exception arrives in between
+        self.history, self._published = history, commit is not None
         self.progress.on_epoch_end(epoch + 1, self.n_steps, self._seconds(), logs)
         with self._watch.paused():  # a callback's time is not the training's
             for callback in self.callbacks:
@@ -93,7 +102,7 @@ class Loop:
                 if not self._is_finite():
                     name = f"the callback {type(callback).__name__}"
                     raise FloatingPointError(f"{name} left weights that are not finite; the model has those from before")
-                np.copyto(self._good, self.network.flat)  # it may have changed them
+                good[...] = flat  # it may have changed them
 
     def _is_finite(self) -> bool:
         return bool(np.isfinite(self.network.flat).all())

@@ -13,6 +13,7 @@ from ..network import Network, outlined
 from .step import passes
 
 
+@kernels.contained
 def training_bytes(network: Network, n: int, h: int, w: int, loss: Loss | None = None) -> int:
     """Return the estimated peak of resident memory in `training.step` with Adam, for n images of h x w going in.
 
@@ -49,6 +50,7 @@ class _Foretold(Loss):
         return logits.sum(), logits.copy()
 
 
+@kernels.contained
 def inference_bytes(network: Network, n: int, h: int, w: int) -> int:
     """Return the estimated peak in a prediction of n images of h x w at once, counted alike, parameters and images included."""
     place = kernels.place(network.flat)
@@ -67,14 +69,32 @@ def free_memory(network: Network) -> int:
 
 
 def require_memory(network: Network, n: int, h: int, w: int, loss: Loss | None = None) -> None:
-    """Raise a ValueError where a GPU has not the memory for a training step of n images of h x w: it has no swap to save it."""
+    """Raise a ValueError where a training step of n images of h x w takes more memory than there is.
+
+    Of a GPU that is what is free, as it has no swap to save it; here all that the machine has, with its swap.
+    """
     place = kernels.place(network.flat)
-    takes, free = training_bytes(network, n, h, w, loss), free_memory(network)
+    takes = training_bytes(network, n, h, w, loss)
+    if place == "cpu" and takes > machine_memory():
+        raise ValueError(
+            f"a training step of {n} patches of {h} x {w} takes about {takes / 2**30:.2f} GB, and this machine has "
+            f"{machine_memory() / 2**30:.2f} GB with its swap: reduce batch_size, patch_size or base_channels"
+        )
+    free = free_memory(network)
     if place != "cpu" and takes > free:
         raise ValueError(
             f"a training step of {n} patches of {h} x {w} takes about {takes / 2**30:.2f} GB, and {place} has {free / 2**30:.2f} "
             "GB free: reduce batch_size, patch_size or base_channels"
         )
+
+
+def machine_memory() -> float:
+    """Return the bytes of all memory and swap of this machine; infinity where the system does not tell."""
+    try:
+        lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
+        return 1024 * sum(int(line[1]) for line in lines if line[0] in ("MemTotal:", "SwapTotal:")) or float("inf")
+    except (OSError, ValueError, IndexError):
+        return float("inf")
 
 
 def available_memory() -> int:

@@ -21,6 +21,7 @@ Array = NDArray[np.floating]
 _pools: WeakKeyDictionary[Network, Pool] = WeakKeyDictionary()  # what one step used, the next one finds
 
 
+@kernels.contained
 def step(
     network: Network, optimizer: Optimizer, x: NDArray[np.floating], labels: NDArray[np.integer], *,
     loss: str | Loss = "cross_entropy", weights: ArrayLike | None = None, class_weight: ArrayLike | None = None,

@@ -165,3 +165,14 @@ def test_an_estimator_gives_the_same_before_fit():
 def test_shapes_that_do_not_fit_are_refused(shape, message):
     with pytest.raises(ValueError, match=message):
         summarize(Network(3, 2, 2, 2), shape)
+
+
+@pytest.mark.parametrize("shape", [None, 3, "ab", (3,), (0, 3), (10**30, 3), (1.5, 2), (np.timedelta64(3), 3), (10**5000, 3)])
+def test_what_no_image_measures_is_refused(shape):
+    with pytest.raises(ValueError, match=r"^shape is .*; it takes \(H, W\)"):
+        UNet(base_channels=2, depth=1).summary(shape)
+
+
+def test_numpys_small_numbers_measure_an_image():
+    unet = UNet(base_channels=2, depth=1)
+    assert str(unet.summary((np.int8(100), np.int8(100)))) == str(unet.summary((100, 100)))

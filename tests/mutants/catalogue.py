@@ -152,8 +152,8 @@ THOUGHTFUL: list[Row] = [
     (
         "a gradient that is refused uses up the cache",
         NETWORK,
-        "cache.last())  # refused before anything is used up\n        cache.pop()\n",
-        "cache.pop())\n",
+        "taped(cache, self).last())  # refused before anything is used up\n        cache.pop()\n",
+        "taped(cache, self).pop())\n",
         ("stays_whole",),
     ),
     (
@@ -269,8 +269,8 @@ THOUGHTFUL: list[Row] = [
     (
         "the network never drops",
         NETWORK,
-        "tape = Tape(training, rng)\n        left, right",
-        "tape = Tape(False, rng)\n        left, right",
+        "tape = Tape(training, rng, self)\n        left, right",
+        "tape = Tape(False, rng, self)\n        left, right",
         ("drop", "train"),
     ),
     (

@@ -115,9 +115,9 @@ IN_BLOCKS: list[Row] = [
     (
         "the last relu holds back the path's gradient, not the shortcut's",
         BLOCKS,
-        "        (dy,) = ops.relu_backward(dy, cache.pop())\n"
+        "        (dy,) = ops.relu_backward(dy, taped(cache, self).pop())\n"
         "        dbeside, shortcut = self.shortcut.backward(dy, cache.pop())\n",
-        "        (held,) = ops.relu_backward(dy, cache.pop())\n"
+        "        (held,) = ops.relu_backward(dy, taped(cache, self).pop())\n"
         "        dbeside, shortcut = self.shortcut.backward(dy, cache.pop())\n"
         "        dy = held\n",
         ("residual", "right_gradients"),

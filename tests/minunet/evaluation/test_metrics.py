@@ -73,3 +73,22 @@ def test_blur_and_threshold_finds_the_obvious(darker):
     assert metrics.pixel_error(y[1:], baseline.predict(x[1:])) < 0.05
     with pytest.raises(ValueError, match="y holds 3 values"):
         BlurThreshold().fit(x, np.arange(3))
+
+
+@pytest.mark.parametrize("metric", [metrics.dice, metrics.iou, metrics.confusion_matrix, metrics.pixel_error])
+def test_what_has_no_pixels_to_compare_is_told(metric):
+    y = np.zeros((4, 4), int)
+    for truth, prediction, says in (
+        ([], [], "truth is an empty list; it takes"),
+        ([y], [], "prediction is of another length than the 1 of truth; it takes one array for each"),
+        ([y], 3, "prediction is of another length"),
+        ([None], [None], "truth 0 is of dtype object; it takes numbers"),
+        (y, np.full(y.shape, "a"), "prediction 0 is of dtype <U1; it takes numbers"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            metric(truth, prediction, **({"classes": [0, 1]} if metric is metrics.dice else {}))
+
+
+def test_a_baseline_that_was_never_fitted_says_so():
+    with pytest.raises(ValueError, match="not fitted"):
+        BlurThreshold().predict(np.zeros((1, 4, 4)))

@@ -1,5 +1,6 @@
 """The loop's promises: Ctrl-C leaves a usable model, a step leaves the network alone where the loss is not finite."""
 
+import inspect
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ import pytest
 import minunet
 from minunet import UNet
 from minunet.data.sampling import PatchSampler
+from minunet.kernels import buffers
 from minunet.network import Network
 from minunet.optim import Adam
 from minunet.training import step
@@ -295,3 +297,74 @@ def test_the_learning_rate_decays_with_what_is_spent():
 
 def test_time_that_runs_out_within_an_epoch_ends_it():
     assert tiny(max_epochs=2, max_minutes=1e-6).history_["steps"] == [1]
+
+
+class Storm(BaseException):
+    """What nothing in the library expects."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of those that arrive as something is freed
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer of that kind")
+@pytest.mark.parametrize("when", ["step", "end of an epoch"])
+def test_a_storm_of_exceptions_leaves_an_epoch_that_was_finished(monkeypatch, when):
+    """A third Ctrl-C, and a hundredth, while what the second cut into is being undone, or while an epoch becomes the model."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 16, 16)), rng.integers(0, 2, (2, 16, 16))
+    settings = {"base_channels": 2, "depth": 1, "patch_size": 16, "max_epochs": 4, "verbose": 0, "random_state": 0}
+    calls, left, weights = [], [0], {}
+
+    class Watcher:
+        def set_model(self, unet):
+            self.unet = unet
+
+        def on_epoch_end(self, epoch, logs):
+            weights[epoch + 1] = self.unet.network_.flat.copy()
+
+    def ring(number, frame):
+        while frame is not None and frame.f_code is not inspect.unwrap(UNet.fit).__code__:
+            frame = frame.f_back
+        if frame is not None and left[0]:
+            left[0] -= 1
+            signal.setitimer(signal.ITIMER_REAL, 1e-5)
+            raise Storm
+
+    def stormy(network, *args, **options):
+        calls.append(1)
+        if len(calls) == 60 and when == "step":  # in the third epoch
+            network.flat[...] = np.nan  # an update that was cut into
+            signal.setitimer(signal.ITIMER_REAL, 1e-5)
+        if len(calls) == 75 and when != "step":
+            signal.setitimer(signal.ITIMER_REAL, delay)
+        return step(network, *args, **options)
+
+    UNet(**settings).fit(x, y, callbacks=[Watcher()])
+    before = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGALRM, ring)
+    monkeypatch.setattr("minunet.training.loop.step", stormy)
+    try:
+        for trial in range(10):
+            calls[:], left[0], delay = [], 100, 1e-5 + trial * 4e-4
+            unet = UNet(**settings)
+            with pytest.raises(Storm):
+                unet.fit(x, y)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert {len(values) for values in unet.history_.values()} == {unet.n_iter_} and unet.n_iter_ >= 2
+            np.testing.assert_array_equal(unet.network_.flat, weights[unet.n_iter_])
+            assert buffers._active.get() is None  # nothing that was to end with the training serves what follows
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before[1])
+    with pytest.raises(KeyboardInterrupt):  # even where a training could not give it back
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before[0]
+
+
+def test_ctrl_c_is_given_back_where_the_end_of_a_training_was_cut_into():
+    before = signal.getsignal(signal.SIGINT)
+
+    def cut():
+        StopOnInterrupt().__enter__()  # and what arrives now keeps __exit__ from beginning
+
+    cut()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,97 @@
+"""What the estimator's parameters may be, and what it may find where fit had left something."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minunet import Network, UNet, load
+
+TINY = {"base_channels": 2, "depth": 1, "patch_size": 16, "max_epochs": 1, "verbose": 0, "random_state": 0}
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (2, 16, 16))
+    return rng.random(y.shape) + y, y
+
+
+# ---- Numbers of every kind, and what fit has left, changed by hand ----
+
+WHOLE = ["base_channels", "depth", "batch_size", "patch_size", "max_epochs", "random_state", "n_threads", "verbose"]
+REAL = ["learning_rate", "max_minutes", "dropout", "momentum", "validation_fraction", "weight_decay"]
+NAMED = ["padding", "loss", "optimizer", "normalize", "device", "algorithm", "precision"]
+
+
+@pytest.mark.parametrize("name", [*WHOLE, *REAL, *NAMED, "augment", "class_weight"])
+@pytest.mark.parametrize(
+    "value",
+    [-(10**5000), 1j, np.timedelta64(3), np.datetime64("2020"), np.array([1, 2, 3]), float("nan"),
+     np.array(["same", "adam"]), b"same", {}, (), object(), np.ma.masked],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_no_parameter_can_be_is_refused_by_name(images, name, value):
+    with pytest.raises(ValueError, match=rf"^{name} is ") as refused:
+        UNet(**(TINY | {name: value})).fit(*images)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, 10**400) for name in (*REAL, "class_weight", "depth", "batch_size", "patch_size")]
+)
+def test_a_number_beyond_all_floats_is_refused(images, name, value):
+    with pytest.raises(ValueError, match=rf"^{name} is "):
+        UNet(**(TINY | {name: value})).fit(*images)
+
+
+def test_a_step_that_no_memory_holds_is_refused_before_it_begins(images):
+    with pytest.raises(ValueError, match=r"a training step of 1000000000 patches .* this machine has .* reduce batch_size"):
+        UNet(**(TINY | {"batch_size": 10**9})).fit(*images)
+
+
+def test_numpys_small_numbers_serve_as_pythons_do(images, tmp_path):
+    small = {
+        "base_channels": np.int8(2), "batch_size": np.int8(4), "patch_size": np.int8(16), "max_epochs": np.int8(1),
+        "depth": np.int8(1), "random_state": np.uint8(0), "dropout": np.float32(0.5), "learning_rate": np.float64(1e-3),
+        "class_weight": np.array([1, 2]), "augment": np.bool_(True), "padding": np.str_("same"), "n_threads": np.int8(1),
+    }  # fmt: skip
+    unet = UNet(**(TINY | small)).fit(*images)
+    plain = {name: value.tolist() for name, value in small.items()}
+    np.testing.assert_array_equal(unet.network_.flat, UNet(**(TINY | plain)).fit(*images).network_.flat)
+    unet.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "model.safetensors").predict(images[0]), unet.predict(images[0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("network_", None), ("network_", 3), ("network_", Network(3, 2, 2, 1)), ("network_", Network(1, 5, 2, 1)),
+        ("classes_", None), ("classes_", [0, 1]), ("classes_", np.array([5])), ("classes_", np.array([0, 1, 2])),
+        ("classes_", np.array([1, 0])), ("classes_", np.array(["a", "b"])), ("n_channels_in_", 3), ("normalizer_", None),
+    ],
+)  # fmt: skip
+def test_what_fit_has_left_must_still_belong_together(images, tmp_path, name, value):
+    """Of other classes than the network's, or of classes in another order, predictions and scores would be others, silently."""
+    unet = UNet(**TINY).fit(*images)
+    setattr(unet, name, value)
+    says = r"^(network_|classes_|n_channels_in_|normalizer_) is .*; it takes "
+    for use in (
+        lambda: unet.predict(images[0]), lambda: unet.predict_proba(images[0]), lambda: unet.score(*images),
+        lambda: unet.save(tmp_path / "model.safetensors"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=says):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mask_of_numpys_is_not_taken_off_silently(images):
+    x, y = images
+    hidden = np.ma.masked_array(x, x > x.mean())
+    for use in (
+        lambda: UNet(**TINY).fit(hidden, y), lambda: UNet(**TINY).fit(list(hidden), y),
+        lambda: UNet(**TINY).fit(x, y, sample_weight=np.ma.masked_array(np.ones(y.shape), y > 0)),
+        lambda: UNet(**TINY).fit(x, np.ma.masked_array(y, y > 0)), lambda: UNet(**TINY).fit(x, y).predict(hidden),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="is a masked array; it takes every pixel"):
+            use()
