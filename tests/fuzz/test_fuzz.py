@@ -24,7 +24,7 @@ def fuzzed(target, most, seed="test", *more):
 
 @pytest.mark.parametrize("target", targets.SHARES)
 def test_promises_are_kept(target):
-    tally = fuzzed(target, 300 if target != "cli" else 100)
+    tally = fuzzed(target, 150 if target != "cli" else 100)
     faults = [f"{kind}: {record['error']} (--data {record['data']})" for kind, record in tally.failures.items()]
     assert not faults, "\n".join(faults)
     assert tally.executions >= 100

@@ -303,7 +303,6 @@ class Storm(BaseException):
     """What nothing in the library expects."""
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of those that arrive as something is freed
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer of that kind")
 @pytest.mark.parametrize("when", ["step", "end of an epoch"])
 def test_a_storm_of_exceptions_leaves_an_epoch_that_was_finished(monkeypatch, when):
@@ -338,6 +337,8 @@ def test_a_storm_of_exceptions_leaves_an_epoch_that_was_finished(monkeypatch, wh
         return step(network, *args, **options)
 
     UNet(**settings).fit(x, y, callbacks=[Watcher()])
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)  # pytest's own is not to be cut into
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     before = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGALRM, ring)
     monkeypatch.setattr("minunet.training.loop.step", stormy)
     try:
@@ -359,6 +360,7 @@ def test_a_storm_of_exceptions_leaves_an_epoch_that_was_finished(monkeypatch, wh
 
 
 def test_ctrl_c_is_given_back_where_the_end_of_a_training_was_cut_into():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
 
     def cut():
