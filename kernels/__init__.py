@@ -40,7 +40,6 @@ and `window` are (height, width) pairs. Shapes are those of minunet/ops.py.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import inspect
@@ -235,8 +234,10 @@ def within(variable: ContextVar[T], value: T) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # of a block whose end was cut off: `contained` has ended it
+        try:  # and no suppress(): its call would come first, and exceptions from outside arrive at calls
             variable.reset(token)
+        except ValueError:  # of a block whose end was cut off: `contained` has ended it
+            pass
 
 
 def contained(function: Callable[P, T]) -> Callable[P, T]:

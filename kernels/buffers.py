@@ -126,8 +126,10 @@ def leasing_from(pool: Pool) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # of a block whose end was cut off: kernels.contained has ended it
+        try:  # and no suppress(): its call would come first, and exceptions from outside arrive at calls
             _active.reset(token)
+        except ValueError:  # of a block whose end was cut off: kernels.contained has ended it
+            pass
 
 
 def best_fit(sizes: Iterable[int], wanted: int) -> int | None:
