@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
 from ..text import printable
@@ -72,6 +72,11 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
+def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a hook that tells no Ctrl-C which arrived where nothing can be raised: the command ends by what was noted of it."""
+    return lambda found: None if issubclass(found.exc_type, KeyboardInterrupt) else hook(found)
+
+
 @contextlib.contextmanager
 def guarded() -> Iterator[Stream]:
     """A `with` block of the command line: stdout and stderr are `Stream`s. Give that of stdout."""
@@ -80,6 +85,8 @@ def guarded() -> Iterator[Stream]:
         out, err = Stream(sys.stdout or nowhere, escape=True), Stream(sys.stderr or nowhere, escape=False)
         stack.enter_context(contextlib.redirect_stdout(out))  # type: ignore[type-var]
         stack.enter_context(contextlib.redirect_stderr(err))  # type: ignore[type-var]
+        stack.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+        sys.unraisablehook = _quiet(sys.unraisablehook)
         stack.callback(setattr, warnings, "formatwarning", warnings.formatwarning)
         warnings.formatwarning = lambda message, *_: f"minunet: warning: {printable(message)}\n"
         try:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="malloc fills me
 def test_pixels_do_not_depend_on_what_memory_held():
     first, second = (poison.lines(byte, "poison", 500) for byte in (1, 254))
     assert first == second
-    assert 400 < sum(not line.endswith("refused") for line in first) < len(first)
+    assert 130 < sum(not line.endswith("refused") for line in first) < len(first)
 
 
 def test_what_memory_held_would_be_seen():
