@@ -8,6 +8,7 @@ wrote there would end the process. What follows an interrupt has the bits that i
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import random
 import signal
@@ -59,8 +60,8 @@ class Alarm:
 
 
 def within(call):
-    """Only what this runs is interrupted."""
-    call()
+    """Only what this runs is interrupted. A `with` of the call's own that is cut in its first or last step ends with it."""
+    contextvars.copy_context().run(call)
 
 
 def calls():

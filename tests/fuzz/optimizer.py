@@ -58,7 +58,10 @@ def _meddle(optimizer: Optimizer, field: Field, source: Source, param: Any) -> N
     i = source.below(len(moments))
     own = (
         moments[i]
-        if isinstance(moments[i], np.ndarray) and moments[i].ndim == 1 and moments[i].size < 2**20
+        if isinstance(moments[i], np.ndarray)
+        and moments[i].dtype.kind == "f"
+        and moments[i].ndim == 1
+        and moments[i].size < 2**20
         else np.zeros(3, np.float32)
     )
     others = (param, moments[0], own[:-1], field.array(own.shape, "f4"), own.astype("f2"))

@@ -124,3 +124,11 @@ def test_gradients_are_exact_adjoints_in_the_geometries_of_a_unet(backend, name,
     assert (dx * other_x).sum() == (dy * op(other_x, w, stride=stride, padding=padding)[0]).sum()
     assert (dw * other_w).sum() == (dy * op(x, other_w, stride=stride, padding=padding)[0]).sum()
     np.testing.assert_array_equal(db, dy.sum(axis=(0, 1, 2)))
+
+
+@pytest.mark.parametrize("extra", [(2, 0), (0, 3), (3, 3), 2])
+def test_as_much_output_padding_as_a_stride_would_name_another_size(extra):
+    x, w = np.ones((1, 4, 4, 2)), np.ones((2, 2, 3, 2))
+    assert ops.conv_transpose2d(x, w, stride=(2, 3), output_padding=(1, 2))[0].shape == (1, 9, 13, 3)
+    with pytest.raises(ValueError, match=r"output_padding is \(\d, \d\); it takes less than the stride \(2, 3\)"):
+        ops.conv_transpose2d(x, w, stride=(2, 3), output_padding=extra)
