@@ -132,3 +132,9 @@ def test_as_much_output_padding_as_a_stride_would_name_another_size(extra):
     assert ops.conv_transpose2d(x, w, stride=(2, 3), output_padding=(1, 2))[0].shape == (1, 9, 13, 3)
     with pytest.raises(ValueError, match=r"output_padding is \(\d, \d\); it takes less than the stride \(2, 3\)"):
         ops.conv_transpose2d(x, w, stride=(2, 3), output_padding=extra)
+
+
+def test_group_norm_adds_a_hundred_thousandth_to_a_variance_unless_told_otherwise(backend):
+    x = np.array([1.0, 1.004]).reshape(1, 1, 1, 2)
+    y, _ = ops.group_norm(x, np.ones(2), np.zeros(2), groups=1)
+    np.testing.assert_allclose(y.ravel(), np.array([-0.002, 0.002]) / (0.002**2 + 1e-5) ** 0.5, rtol=1e-10)
