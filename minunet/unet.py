@@ -17,9 +17,10 @@ from . import description, devices, kernels, losses, modelfile
 from .blocks import Block
 from .checks import is_whole, require, shown
 from .data import labels as label_codes
-from .data.inputs import Images, read_images, read_masks, read_weights
+from .data.inputs import Images, read_images, read_masks
 from .data.normalize import Normalizer
-from .data.sampling import Example, PatchSampler, split
+from .data.prepare import Prepared, prepare
+from .data.sampling import Example, PatchSampler
 from .evaluation import metrics
 from .evaluation.held_out import loss_and_dice
 from .evaluation.tiles import predict_proba
@@ -164,40 +165,24 @@ class UNet:
         """
         check_parameters(self)
         check_callbacks(callbacks)
-        images = read_images(x, y)
-        masks = read_masks(y, images)
-        weights = read_weights(sample_weight, images)
-        class_values = label_codes.learn_classes(masks, weights, classes=classes)
-        held_out = self._read_validation(validation_data, images, class_values, snap=classes is not None)
-        normalizer = Normalizer(self.normalize).fit(images.arrays)
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if self.random_state is None else int(self.random_state)
-        examples = [
-            Example(normalizer(image), label_codes.encode(mask, class_values), weight)
-            for image, mask, weight in zip(images.arrays, masks, weights, strict=True)
-        ]
-        frequencies = label_codes.class_frequencies([e.label for e in examples], len(class_values), weights)
-        class_weight = label_codes.resolve_class_weight(self.class_weight, class_values, frequencies)
-        if validation_data is None:
-            training, validation = split(examples, self.validation_fraction, seed)
-            if all(e.weight is not None and not e.weight.any() for e in training):
-                where = "in the part that is held out for validation"
-                raise ValueError(f"all pixels with a sample_weight above 0 lie {where}; validation_fraction=0 uses them")
-        else:
-            training = examples
-            validation = [Example(normalizer(image), label_codes.encode(mask, class_values), None) for image, mask in held_out]
-        network = self._network(images.n_channels, len(class_values), seed)
+        data = prepare(
+            x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes, normalize=self.normalize,
+            class_weight=self.class_weight, validation_fraction=self.validation_fraction, random_state=seed,
+        )  # fmt: skip
+        network = self._network(data.n_channels, len(data.classes), seed)
         if self.verbose and self.device == "auto":
             devices.say_if_unused(kernels.place(network.flat))
-        patch_size = fitting_patch(network, int(self.patch_size), training)
+        patch_size = fitting_patch(network, int(self.patch_size), data.training)
         with self._computing(network):
             side = patch_size + 2 * network.margin
             require_memory(network, int(self.batch_size), side, side, losses.resolve(self.loss))
         fitted = {
-            "classes_": class_values, "n_channels_in_": images.n_channels, "channel_axis_": images.channel_axis,
-            "normalizer_": normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
-            "class_frequencies_": frequencies, "snap_": classes is not None,
+            "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
+            "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
+            "class_frequencies_": data.frequencies, "snap_": classes is not None,
         }  # fmt: skip
-        self._train(fitted, training, validation, patch_size, class_weight, callbacks)
+        self._train(fitted, data, patch_size, callbacks)
         return self
 
     @kernels.contained
@@ -304,25 +289,11 @@ class UNet:
         changed = {k: v for k, v in self.get_params().items() if repr(v) != repr(signature[k].default)}
         return f"UNet({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
-    def _read_validation(self, data: Any, images: Images, classes: NDArray, *, snap: bool) -> list[tuple[NDArray, NDArray]]:
-        if data is None:
-            return []
-        if not isinstance(data, (tuple, list)) or len(data) != 2:
-            raise ValueError("validation_data takes a pair (x, y) of images and masks")
-        found = read_images(
-            data[0], data[1], n_channels=images.n_channels, channel_axis=images.channel_axis, name="validation_data[0]"
-        )
-        masks = read_masks(data[1], found, name="validation_data[1]")
-        if not snap:
-            label_codes.require_known(masks, classes, "validation_data[1]")
-        return list(zip(found.arrays, masks, strict=True))
-
     def _train(
-        self, fitted: dict[str, Any], training: list[Example], validation: list[Example], patch_size: int,
-        class_weight: NDArray | None, callbacks: Sequence[Any],
-    ) -> None:  # fmt: skip
+        self, fitted: dict[str, Any], data: Prepared, patch_size: int, callbacks: Sequence[Any]
+    ) -> None:
         network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(self.loss)
-        sampler = PatchSampler(training, patch_size, margin=network.margin, augment=self.augment, random_state=seed)
+        sampler = PatchSampler(data.training, patch_size, margin=network.margin, augment=self.augment, random_state=seed)
         batch_size = int(self.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
         steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
         schedule = Schedule(self.learning_rate, steps, int(self.max_epochs), self.max_minutes)
@@ -339,8 +310,8 @@ class UNet:
                 callback.set_model(self)
         with self._computing(network):
             loop = Loop(
-                network, self._optimizer(), loss, sampler, schedule, batch_size=batch_size, class_weight=class_weight,
-                random_state=seed, validate=lambda: loss_and_dice(network, validation, loss), callbacks=callbacks,
+                network, self._optimizer(), loss, sampler, schedule, batch_size=batch_size, class_weight=data.class_weight,
+                random_state=seed, validate=lambda: loss_and_dice(network, data.validation, loss), callbacks=callbacks,
                 progress=Progress(schedule, self.verbose), publish=publish,
             )  # fmt: skip
             try:
