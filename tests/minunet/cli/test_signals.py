@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -206,32 +207,54 @@ def test_a_training_holds_the_signals_till_they_are_released():
     assert signals.exit_code == 129
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
-@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
-@pytest.mark.parametrize(
-    "where, words, code",
-    [
-        ("fill_standard_descriptors", ["summary", "m.safetensors"], None),  # before the command has begun: it is remembered
-        ("told", ["summary", "missing"], 1),  # a failure is told meanwhile
-        ("complain", ["summary", "missing"], 1),
-        ("lost", ["summary", "m.safetensors"], 0),  # all is done
-        ("lost", ["summary", "missing"], 1),
-        ("printable", ["summary", "--nonsense"], 2),  # wrong use is told
-    ],
-)
-def test_signals_before_the_command_begins_and_when_its_end_is_told(folder, number, n, where, words, code):
-    program = f"""
-import os, sys
+MOMENTS = [  # a function of the console, within which signals arrive; the command; its exit code, None for the signal's
+    ("fill_standard_descriptors", ["summary", "m.safetensors"], None),  # before the command has begun: it is remembered
+    ("told", ["summary", "missing"], 1),  # a failure is told meanwhile
+    ("complain", ["summary", "missing"], 1),
+    ("lost", ["summary", "m.safetensors"], 0),  # all is done
+    ("lost", ["summary", "missing"], 1),
+    ("printable", ["summary", "--nonsense"], 2),  # wrong use is told
+]
+FORKS = """
+import itertools, json, os, sys
 from minunet import cli
-def wrapped(*words, whole=getattr(cli.console, {where!r})):
-    for _ in range({n}):
-        os.kill(os.getpid(), {int(number)})
-    return whole(*words)
-cli.console.{where} = wrapped
-cli.program()
+moments, numbers = json.loads(sys.argv[1])
+with open(os.devnull, "w") as sys.stdout:
+    cli.main(["summary", "m.safetensors"])  # what it imports is there then, for all
+sys.stdout = sys.__stdout__
+for (where, words, code), number, n in itertools.product(moments, numbers, [1, 2, 5]):
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        for stream in (1, 2):
+            os.dup2(write, stream)
+        os.close(read), os.close(write)
+        sys.argv[1:] = words
+        def wrapped(*words, whole=getattr(cli.console, where)):
+            for _ in range(n):
+                os.kill(os.getpid(), number)
+            return whole(*words)
+        setattr(cli.console, where, wrapped)
+        try:
+            cli.program()
+        except SystemExit as ended:
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(ended.code or 0)  # to take down what was imported takes longer than all else
+    os.close(write)
+    said = open(read, errors="replace").read()
+    print(json.dumps([where, words, number, n, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said]), flush=True)
 """
-    done = subprocess.run([sys.executable, "-c", program, *words], cwd=folder, capture_output=True, text=True, timeout=120)
-    assert "Traceback" not in done.stderr and done.returncode == (CODES[number] if code is None else code), done.stderr
+
+
+def test_signals_before_the_command_begins_and_when_its_end_is_told(folder):
+    words = [sys.executable, "-c", FORKS, json.dumps([MOMENTS, list(map(int, CODES))])]  # one start for all of them
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and len(results) == 9 * len(MOMENTS), done.stderr
+    codes = {(where, *words): code for where, words, code in MOMENTS}
+    for where, words, number, n, code, said in results:
+        expected = codes[where, *words]
+        assert code == (CODES[number] if expected is None else expected), (where, words, number, n, said)
+        assert "Traceback" not in said, (where, words, number, n, said)
 
 
 def test_no_third_signal_cuts_into_what_takes_the_second():
