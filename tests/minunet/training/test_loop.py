@@ -235,7 +235,7 @@ def test_who_predicts_while_another_thread_fits_sees_one_model():
     threads = [threading.Thread(target=predict) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for _ in range(8):
+    for _ in range(3):
         unet.fit(x, other)
         unet.fit(x, y)
     over.set()
