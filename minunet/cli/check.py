@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import devices, kernels, losses
-from ..data.folders import Matching, Pair, match, names, read_matched
+from ..data.folders import Matching, match, names, read_in_turn
 from ..data.images import MAX_PIXELS
 from ..data.labels import resolve_class_weight
 from ..data.sampling import Example, split
@@ -95,10 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
     matching = match(
         arguments.images, arguments.masks, image_pattern=arguments.image_pattern, mask_pattern=arguments.mask_pattern
     )
-    pairs, unreadable = read_matched(flags.each(matching.pairs, "reading", arguments.quiet), arguments.max_pixels)
-    found = survey(pairs, arguments.classes)
+    unreadable: list[str] = []
+    files = flags.each(matching.pairs, "reading", arguments.quiet)
+    found = survey(read_in_turn(files, unreadable, arguments.max_pixels), arguments.classes)
     findings = [Finding("error", text) for text in unreadable] + _partners(matching, arguments.skip_unpaired) + found.findings
-    plan, refused = (None, []) if _errors(findings) else _plan(unet, pairs, found)
+    plan, refused = (None, []) if _errors(findings) else _plan(unet, found)
     findings += refused
     if not arguments.quiet:
         _print_facts(matching, found, len(unreadable), arguments.verbose)
@@ -126,7 +127,7 @@ def _partners(matching: Matching, skip_unpaired: bool) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _plan(unet: UNet, pairs: Sequence[Pair], found: Survey) -> tuple[Plan | None, list[Finding]]:
+def _plan(unet: UNet, found: Survey) -> tuple[Plan | None, list[Finding]]:
     """Return what training would do, and a finding where it would refuse the flags or lack memory."""
     assert found.classes is not None  # or there were errors
     try:
@@ -137,12 +138,13 @@ def _plan(unet: UNet, pairs: Sequence[Pair], found: Survey) -> tuple[Plan | None
     network = Network(
         n_channels, len(found.classes), unet.base_channels, unet.depth, unet.padding, unet.dropout, algorithm=unet.algorithm
     ).to(unet.device)
-    training, _ = split([Example(pair.image, pair.mask, None) for pair in pairs], unet.validation_fraction, 0)
+    images = [np.broadcast_to(np.uint8(0), shape) for shape in found.shapes]  # of the right sizes, without pixels of their own
+    training, _ = split([Example(image, image[..., 0], None) for image in images], unet.validation_fraction, 0)
     patch_size = fitting_patch(network, unet.patch_size, training)
     steps = steps_per_epoch(sum(example.label.size for example in training), unet.batch_size, patch_size)
     schedule = Schedule(unet.learning_rate, steps, unet.max_epochs, unet.max_minutes)
     beside = kernels.place(network.flat) == "cpu"  # the images, as float32 and int32, lie in the same memory
-    data_bytes = sum(4 * (pair.image.size + pair.mask.size) for pair in pairs) if beside else 0
+    data_bytes = sum(4 * h * w * (c + 1) for h, w, c in found.shapes) if beside else 0
     plan = Plan(network, unet, patch_size, schedule, data_bytes, free_memory(network))
     if plan.fits:
         return plan, []

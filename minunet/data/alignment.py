@@ -10,7 +10,7 @@ from scipy import fft, ndimage
 
 # Numbers that find what was moved by a few pixels, and keep quiet where image and mask
 # have little in common, where shading, halos or shadows correlate better with a moved mask, and where boxes stand for objects.
-MAX_SIDE = 1024  # pixels: the middle is enough
+MAX_SIDE = 512  # pixels: the middle is enough
 MAX_SHIFT = 64
 MIN_SHIFT = 3  # less is how people draw
 SHIFT_CORRELATION = 0.2  # at the best shift, and ...

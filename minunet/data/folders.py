@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +55,12 @@ class Matching(NamedTuple):
 
 
 def load_folder(
-    images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*", skip_unpaired: bool = False,
+    images: PathLike,
+    masks: PathLike,
+    *,
+    image_pattern: str = "*",
+    mask_pattern: str = "*",
+    skip_unpaired: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[NDArray | list[NDArray], NDArray | list[NDArray]]:
     """Return the images x and the masks y of two folders (or one, or two stacks), paired by name, in the order of names.
@@ -75,7 +80,12 @@ def load_folder(
 
 
 def read_pairs(
-    images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*", skip_unpaired: bool = False,
+    images: PathLike,
+    masks: PathLike,
+    *,
+    image_pattern: str = "*",
+    mask_pattern: str = "*",
+    skip_unpaired: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> list[Pair]:
     """Return what `load_folder` returns, pair by pair, with names; all files that cannot be read are named."""
@@ -96,14 +106,17 @@ def read_pairs(
 
 def read_matched(files: Iterable[Matched], max_pixels: int = MAX_PIXELS) -> tuple[list[Pair], list[str]]:
     """Return the pairs that can be read, and what is wrong with each that cannot."""
-    pairs: list[Pair] = []
-    refused = []
+    refused: list[str] = []
+    return list(read_in_turn(files, refused, max_pixels)), refused
+
+
+def read_in_turn(files: Iterable[Matched], refused: list[str], max_pixels: int = MAX_PIXELS) -> Iterator[Pair]:
+    """Yield the pairs that can be read, each when it is asked for; to `refused` is added what is wrong with the others."""
     for matched in files:
         try:
-            pairs += read_pair(matched, max_pixels)
+            yield from read_pair(matched, max_pixels)
         except ImageFileError as error:
             refused.append(str(error))
-    return pairs, refused
 
 
 def require_partners(matching: Matching) -> None:

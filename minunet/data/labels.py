@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from ..checks import shown
 MAX_CLASSES = 20
 FREQUENT = 0.05  # a value with this share of the pixels is certainly meant ...
 SOLID = 0.5  # ... and one that has this share of its pixels in 2 x 2 squares of its own: it forms regions
+MANY = 2**16  # values from the least to the largest, up to which pixels are counted by value rather than sorted
 MIN_SUSPECTS = 2  # one thin class between two others (a drawn contour) is honest; several are what interpolation leaves
+HERE, IN_SQUARE, ALIKE = map(np.uint8, (1, 2, 4))  # bits: what a pixel is counted for
+N_KINDS = 8
 
 Weights = Sequence[NDArray | None]
 
@@ -28,15 +32,48 @@ class ClassesError(ValueError):
         self.problem, self.likely = problem, likely
 
 
+@dataclass(frozen=True)
+class Codes:
+    """What a mask (H, W) says value by value, without its pixels: arrays of one number a value, in rising order of the values.
+
+    solid : pixels that lie in a 2 x 2 square of their value. Nearly all of what somebody drew, however rare; few of what JPEG
+        and interpolation leave along borders, where each pixel differs from the next.
+    alike : pixels whose left neighbour has their value.
+    """
+
+    dtype: np.dtype
+    values: NDArray
+    counts: NDArray[np.int64]
+    solid: NDArray[np.int64]
+    alike: NDArray[np.int64]
+
+
+def codes_of(mask: NDArray, weight: NDArray | None = None) -> Codes:
+    """Look at a mask (H, W); a pixel of weight 0 is unlabelled, and its value counts for nothing."""
+    values, index = _indexed(mask)
+    bits = IN_SQUARE * _in_squares(mask) + (HERE if weight is None else HERE * (weight > 0))
+    bits[:, 1:] += ALIKE * (mask[:, 1:] == mask[:, :-1])
+    table = np.bincount((N_KINDS * index + bits).ravel(), minlength=N_KINDS * len(values)).reshape(-1, N_KINDS)
+    holds = np.arange(N_KINDS)
+    counts, solid, alike = (table[:, holds & bit == bit].sum(axis=1) for bit in (HERE, HERE + IN_SQUARE, HERE + ALIKE))
+    there = counts > 0
+    return Codes(mask.dtype, values[there], counts[there], solid[there], alike[there])
+
+
 def learn_classes(masks: Sequence[NDArray], weights: Weights = (), *, classes: Sequence[int] | None = None) -> NDArray:
     """Return the sorted values of the masks; with `classes`, those. ValueError where they cannot be classes.
 
     weights : for each mask (H, W) or None; a pixel of weight 0 is unlabelled, and its value counts for nothing.
     Bool masks give bool classes; masks of several dtypes, a dtype that holds them all.
     """
-    dtype = np.result_type(*{mask.dtype for mask in masks})
-    labelled = _labelled(masks, weights)
-    counts = count_values([mask[here] for mask, here in zip(masks, labelled, strict=True)])
+    given = weights or [None] * len(masks)
+    return classes_of([codes_of(mask, weight) for mask, weight in zip(masks, given, strict=True)], classes)
+
+
+def classes_of(found: Sequence[Codes], classes: Sequence[int] | None = None) -> NDArray:
+    """Return what `learn_classes` does, of masks that were looked at one by one."""
+    dtype = np.result_type(*{codes.dtype for codes in found})
+    counts = total(found)
     if classes is not None:
         return _given_classes(classes, dtype, counts)
     if dtype.kind == "f":  # what NumPy makes of int64 and uint64 together
@@ -48,11 +85,38 @@ def learn_classes(masks: Sequence[NDArray], weights: Weights = (), *, classes: S
             "Each class needs at least one pixel somewhere."
         )
     shares = np.array(list(counts.values())) / sum(counts.values())
+    solidity = np.array(list(total(found, "solid").values())) / list(counts.values())
     if len(values) > MAX_CLASSES or _are_spread(values):
-        meant = (shares >= FREQUENT) | (_solidity(masks, labelled, counts) >= SOLID)
+        meant = (shares >= FREQUENT) | (solidity >= SOLID)
         if len(values) > MAX_CLASSES or _count_suspects(meant) >= MIN_SUSPECTS:
             raise _suspicion(values, shares, meant)
     return values
+
+
+def total(found: Sequence[Codes], what: str = "counts") -> dict[int, int]:
+    """Return {value: pixels} of all masks together, sorted by value; or another of the numbers of Codes."""
+    sums: dict[int, int] = {}
+    for codes in found:
+        for value, number in zip(codes.values.tolist(), getattr(codes, what).tolist(), strict=True):
+            sums[value] = sums.get(value, 0) + number
+    return dict(sorted(sums.items()))
+
+
+def form_regions(found: Sequence[Codes]) -> bool:
+    """Tell whether nearly every value has most of its pixels beside one of the same value, as objects' numbers have."""
+    counts, alike = total(found), total(found, "alike")
+    return sum(alike[value] >= SOLID * count for value, count in counts.items()) >= 0.9 * len(counts)
+
+
+def _indexed(mask: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
+    """Return values in rising order, all that occur among them, and each pixel's place in them."""
+    low, high = mask.min(), mask.max()
+    span = int(high) - int(low)
+    if mask.dtype.kind == "b" or span >= MANY:
+        values, index = np.unique(mask, return_inverse=True)
+        return values, index.reshape(mask.shape)
+    values = np.array([int(low) + i for i in range(span + 1)], mask.dtype)
+    return values, (mask - low).view(f"u{mask.dtype.itemsize}").astype(np.intp)  # which is right if the difference wrapped
 
 
 def encode(mask: NDArray, classes: NDArray) -> NDArray[np.int32]:
@@ -120,10 +184,16 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
 _WEIGHT_FORMS = "None, 'balanced', {mask value: weight}, or one weight >= 0 a class, in sorted order"
 
 
-def _given_classes(classes: Sequence[int], dtype: np.dtype, counts: dict[int, int]) -> NDArray:
+def given_classes(classes: Sequence[int]) -> NDArray:
+    """Return the classes that `fit` was given, in rising order; ValueError where they cannot be."""
     values = np.unique(np.asarray(classes))
     if values.dtype.kind not in "bui" or len(values) < 2:
         raise ValueError(f"classes is {shown(classes)}; it takes two or more different whole numbers, the mask values that count")
+    return values
+
+
+def _given_classes(classes: Sequence[int], dtype: np.dtype, counts: dict[int, int]) -> NDArray:
+    values = given_classes(classes)
     found = np.array(list(counts))
     nearest = values[np.unique(encode(found, values))]
     if len(nearest) == 1:
@@ -150,16 +220,6 @@ def count_values(masks: Sequence[NDArray]) -> dict[int, int]:
 def _are_spread(values: NDArray) -> bool:
     """Tell whether the values are unlike numbered classes: 0, 1, 2, ..., with small gaps, and perhaps a last one, 255."""
     return int(values[-2]) - int(values[0]) >= 2 * (len(values) - 1)
-
-
-def _solidity(masks: Sequence[NDArray], labelled: Sequence[NDArray], counts: dict[int, int]) -> NDArray[np.float64]:
-    """Return for each value the share of its pixels that lie in a 2 x 2 square of that value.
-
-    Near 1 for what somebody drew, however rare; near 0 for most of what JPEG and interpolation leave along borders,
-    where each pixel differs from the next.
-    """
-    solid = count_values([mask[_in_squares(mask) & here] for mask, here in zip(masks, labelled, strict=True)])
-    return np.array([solid.get(value, 0) / count for value, count in counts.items()])
 
 
 def _in_squares(mask: NDArray) -> NDArray[np.bool_]:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .alignment import fit_of, inverted
+from .alignment import inverted
 from .folders import Pair, listed
-from .images import content
-from .inputs import read_images, read_masks
-from .labels import MAX_CLASSES, SOLID, ClassesError, count_values, encode, learn_classes
+from .labels import MAX_CLASSES, ClassesError, classes_of, form_regions, given_classes, total
+from .look import Look, look_at
 from .sampling import FEW
 
-MAX_SAMPLES = 2**20  # pixels that an image's different values are counted on; beyond, every k-th
-FEW_VALUES = 8  # an image of no more grey values was a mask, or lost its depth ...
-MIN_PIXELS = 1024  # ... unless it has not many pixels either
+THREADS = 2  # that look at pairs while the next is read
 SATURATED = 0.1  # share of pixels at the highest value
 RARE = 0.01  # share of pixels of a class
 
@@ -40,6 +37,7 @@ class Survey:
     """What the pairs are: how many have each size, dtype and number of channels. Unusable pairs count in n_pairs alone."""
 
     n_pairs: int
+    shapes: list[tuple[int, int, int]]  # of the images, in their order: H, W, C
     sizes: Counter[tuple[int, int]]
     dtypes: Counter[str]
     mask_dtypes: Counter[str]
@@ -61,37 +59,38 @@ class Survey:
         return [] if self.classes is None else [value for value, share in self.frequencies.items() if 0 < share < RARE]
 
 
-def survey(pairs: Sequence[Pair], classes: Sequence[int] | None = None) -> Survey:
+def survey(pairs: Iterable[Pair], classes: Sequence[int] | None = None) -> Survey:
     """Look at the pairs as `fit` would, and for what people get wrong. Bad content is a finding, never an exception.
 
+    pairs : taken one after the other, and let go: of an iterator that reads them, a few are in memory at a time.
     classes : as `fit` takes them: the mask values that count; each pixel is taken for the nearest.
     """
-    looks, findings = _usable(pairs)
-    values = count_values([look.mask for look in looks])
+    looks, findings = _look_at_all(pairs, classes)
+    n_pairs = len(looks) + len(findings)
+    values = total([look.codes for look in looks])
     learned, likely = None, []
     findings += _swapped(looks)
     if looks:
         findings += _channels(looks)
         try:
-            learned = learn_classes([look.mask for look in looks], classes=classes)
+            learned = classes_of([look.codes for look in looks], classes)
         except ValueError as error:
             likely = _likely_classes(error, looks, values)
             if not all(look.is_swapped for look in looks):
                 findings.append(Finding("error", _with_flags(error, likely)))
     findings += _images(looks)
     if learned is not None:
-        indices = [encode(look.mask, learned) for look in looks]
-        if classes is not None:
-            found = count_values(indices)
-            values = {value: found.get(i, 0) for i, value in enumerate(learned.tolist())}
-        findings += _empty(looks, indices, learned) + _frequencies(values) + _alignment(looks, indices, len(learned))
+        pixels = np.sum([look.pixels_of(learned) for look in looks], axis=0)
+        values = dict(zip(learned.tolist(), pixels.tolist(), strict=True))
+        findings += _empty(looks, learned) + _frequencies(values) + _alignment(looks, learned)
     findings += _number(len(looks))
     return Survey(
-        n_pairs=len(pairs),
-        sizes=Counter((int(h), int(w)) for h, w in (look.mask.shape for look in looks)),
-        dtypes=Counter(look.image.dtype.name for look in looks),
-        mask_dtypes=Counter(look.mask.dtype.name for look in looks),
-        channels=Counter(int(look.image.shape[2]) for look in looks),
+        n_pairs=n_pairs,
+        shapes=[look.shape for look in looks],
+        sizes=Counter(look.shape[:2] for look in looks),
+        dtypes=Counter(look.dtype for look in looks),
+        mask_dtypes=Counter(look.codes.dtype.name for look in looks),
+        channels=Counter(look.shape[2] for look in looks),
         values=values,
         classes=learned,
         likely_classes=likely,
@@ -99,85 +98,59 @@ def survey(pairs: Sequence[Pair], classes: Sequence[int] | None = None) -> Surve
     )
 
 
-class _Look(Pair):
-    """An image (H, W, C) with its mask (H, W), each usable, and what is seen of them without the others."""
-
-    @cached_property
-    def n_values(self) -> int:
-        pixels = self.image.reshape(-1)
-        return len(np.unique(pixels[:: -(-pixels.size // MAX_SAMPLES)]))
-
-    @cached_property
-    def n_mask_values(self) -> int:
-        return len(np.unique(self.mask))
-
-    @cached_property
-    def is_constant(self) -> bool:
-        return bool(self.image.min() == self.image.max())
-
-    @cached_property
-    def is_swapped(self) -> bool:
-        """Whether the image has few values and its mask many, which are not numbered objects."""
-        many = self.n_values <= MAX_CLASSES < self.n_mask_values and self.n_mask_values >= 4 * self.n_values
-        return many and not _form_regions([self.mask])
-
-    @cached_property
-    def is_its_mask(self) -> bool:
-        """Whether the image is the mask; a black image with an empty mask is honest."""
-        return not self.is_constant and bool((self.image == self.mask[..., None]).all())
-
-    @cached_property
-    def has_few_values(self) -> bool:
-        return not self.is_constant and self.n_values <= FEW_VALUES and self.mask.size >= MIN_PIXELS
-
-    @cached_property
-    def saturated(self) -> float:
-        """The share of pixels at the highest value. The lowest tells nothing: many images have a black ground."""
-        return 0.0 if self.n_values <= FEW_VALUES else float((self.image == self.image.max()).mean())
-
-
-def _usable(pairs: Sequence[Pair]) -> tuple[list[_Look], list[Finding]]:
-    """Return the pairs that `fit` takes one by one, and its refusals of the others."""
+def _look_at_all(pairs: Iterable[Pair], classes: Sequence[int] | None) -> tuple[list[Look], list[Finding]]:
+    """Return looks at the pairs that `fit` takes, and its refusals of the others."""
     looks, refused = [], []
-    for pair in pairs:
+    for look in _in_turn(pairs, _sorted(classes)):
         try:
-            images = read_images([pair.image])
-            looks.append(_Look(pair.name, images.arrays[0], read_masks([pair.mask], images)[0], pair.path))
+            looks.append(look.result())
         except ValueError as error:
-            text = str(error).replace("y[0]", f"the mask of {pair.name}").replace("x[0]", pair.name)
-            refused.append(Finding("error", text))
+            refused.append(Finding("error", str(error)))
     return looks, refused
 
 
-def _channels(looks: Sequence[_Look]) -> list[Finding]:
-    counts = sorted({look.image.shape[2] for look in looks})
+def _in_turn(pairs: Iterable[Pair], classes: NDArray | None) -> Iterator[Future[Look]]:
+    """Yield what is seen of each pair, in their order, while the next ones are read: no more than there are threads."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[Look]] = deque()
+        for pair in pairs:
+            waiting.append(pool.submit(look_at, pair, classes))
+            del pair  # its pixels go when they are seen
+            if len(waiting) > THREADS:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def _sorted(classes: Sequence[int] | None) -> NDArray | None:
+    """Return the classes that were given; None where there are none, or they cannot be classes, which is told later."""
+    try:
+        return None if classes is None else given_classes(classes)
+    except ValueError:
+        return None
+
+
+def _channels(looks: Sequence[Look]) -> list[Finding]:
+    counts = sorted({look.shape[2] for look in looks})
     if len(counts) < 2:
         return []
-    names = "; ".join(f"{n}: {listed([look.name for look in looks if look.image.shape[2] == n])}" for n in counts)
+    names = "; ".join(f"{n}: {listed([look.name for look in looks if look.shape[2] == n])}" for n in counts)
     return [
         Finding("error", f"the images differ in their number of channels ({names}); convert them all to grey or all to colour")
     ]
 
 
-def _swapped(looks: Sequence[_Look]) -> list[Finding]:
+def _swapped(looks: Sequence[Look]) -> list[Finding]:
     names = [f"{look.name} ({look.n_values} values, its mask {look.n_mask_values})" for look in looks if look.is_swapped]
     return _finding("error", names, "image and mask look swapped; images come first, masks second")
 
 
-def _likely_classes(refusal: ValueError, looks: Sequence[_Look], values: dict[int, int]) -> list[int]:
+def _likely_classes(refusal: ValueError, looks: Sequence[Look], values: dict[int, int]) -> list[int]:
     """Return what the user may have meant: 0 and 1 for instance labels (1 is the nearest to each object's number)."""
     if not isinstance(refusal, ClassesError) or any(look.is_swapped for look in looks):
         return []
-    if len(values) > MAX_CLASSES and min(values) == 0 and _form_regions([look.mask for look in looks]):
+    if len(values) > MAX_CLASSES and min(values) == 0 and form_regions([look.codes for look in looks]):
         return [0, 1]
     return refusal.likely
-
-
-def _form_regions(masks: Sequence[NDArray]) -> bool:
-    """Tell whether nearly every value has most of its pixels beside one of the same value, as objects' numbers have."""
-    values = count_values(masks)
-    runs = count_values([mask[:, 1:][mask[:, 1:] == mask[:, :-1]] for mask in masks])
-    return sum(runs.get(value, 0) >= SOLID * count for value, count in values.items()) >= 0.9 * len(values)
 
 
 def _with_flags(refusal: ValueError, likely: Sequence[int]) -> str:
@@ -188,7 +161,7 @@ def _with_flags(refusal: ValueError, likely: Sequence[int]) -> str:
     return f"{refusal.problem} classes={likely} (--classes {' '.join(map(str, likely))}) {does}."
 
 
-def _images(looks: Sequence[_Look]) -> list[Finding]:
+def _images(looks: Sequence[Look]) -> list[Finding]:
     """Look at the images: copies of masks or of each other, and values that tell little."""
     masklike = [look for look in looks if look.has_few_values and not look.is_swapped and not look.is_its_mask]
     few = [f"{look.name} ({look.n_values})" for look in masklike]
@@ -207,17 +180,17 @@ def _images(looks: Sequence[_Look]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _duplicates(looks: Sequence[_Look]) -> list[Finding]:
+def _duplicates(looks: Sequence[Look]) -> list[Finding]:
     """Find images that are there more than once. Constant ones are told of as such."""
-    groups: dict[bytes, list[_Look]] = {}
+    groups: dict[bytes, list[Look]] = {}
     for look in looks:
         if not look.is_constant:
-            groups.setdefault(content(look.image), []).append(look)
+            groups.setdefault(look.image_digest, []).append(look)
     agreeing: list[str] = []
     contradicting: list[str] = []
     for group in groups.values():
         if len(group) > 1:
-            agree = all(np.array_equal(look.mask, group[0].mask) for look in group)
+            agree = len({look.mask_digest for look in group}) == 1
             (agreeing if agree else contradicting).append(listed([look.name for look in group], " = "))
     return [
         *_finding("warning", contradicting,
@@ -227,8 +200,9 @@ def _duplicates(looks: Sequence[_Look]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _empty(looks: Sequence[_Look], indices: Sequence[NDArray], classes: NDArray) -> list[Finding]:
-    empty = [f"{look.name} ({classes[i.flat[0]]})" for look, i in zip(looks, indices, strict=True) if i.min() == i.max()]
+def _empty(looks: Sequence[Look], classes: NDArray) -> list[Finding]:
+    held = [np.flatnonzero(look.pixels_of(classes)) for look in looks]
+    empty = [f"{look.name} ({classes[here[0]]})" for look, here in zip(looks, held, strict=True) if len(here) == 1]
     return _finding(
         "warning", empty, "the mask holds one class only; right where the image shows nothing else, otherwise the wrong mask"
     )
@@ -253,12 +227,13 @@ def _number(n: int) -> list[Finding]:
     return [Finding("note", text)]
 
 
-def _alignment(looks: Sequence[_Look], indices: Sequence[NDArray], n_classes: int) -> list[Finding]:
+def _alignment(looks: Sequence[Look], classes: NDArray) -> list[Finding]:
     """Look for masks that lie elsewhere than what they show, and for masks whose two classes are exchanged."""
-    signs, shifts = zip(*(fit_of(look.image, index) for look, index in zip(looks, indices, strict=True)), strict=True)
-    shifted = [f"{look.name} ({by[0]:+d} rows, {by[1]:+d} columns)" for look, by in zip(looks, shifts, strict=True) if by]
-    shares = [float(index.mean()) for index in indices]
-    exchanged = [looks[i].name for i in inverted(signs, shares)] if n_classes == 2 else []
+    shifted = [f"{look.name} ({look.shift[0]:+d} rows, {look.shift[1]:+d} columns)" for look in looks if look.shift]
+    exchanged = []
+    if len(classes) == 2:
+        shares = [look.pixels_of(classes)[1] / look.codes.counts.sum() for look in looks]
+        exchanged = [looks[i].name for i in inverted([look.sign for look in looks], shares)]
     return [
         *_finding("warning", shifted, "the mask looks shifted against its image; lay one over the other, and move the mask back"),
         *_finding("warning", exchanged, "the mask looks inverted against the others; compare them, and exchange its two values"),

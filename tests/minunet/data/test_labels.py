@@ -1,6 +1,7 @@
 """Mask values learned, refused, snapped, weighted."""
 
 import io
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -151,12 +152,30 @@ def test_thin_classes_are_honest(values):
     assert labels.learn_classes([lines]).tolist() == values
 
 
-def test_solidity_counts_pixels_in_squares():
+def test_a_mask_is_counted_value_by_value():
     mask = np.array([[1, 1, 0, 2], [1, 1, 0, 2], [0, 0, 0, 2], [3, 0, 0, 2]])
-    counts = {0: 7, 1: 4, 2: 4, 3: 1}
-    np.testing.assert_allclose(labels._solidity([mask], [np.ones(mask.shape, bool)], counts), [4 / 7, 1, 0, 0])
+    codes = labels.codes_of(mask)
+    assert (codes.values.tolist(), codes.counts.tolist()) == ([0, 1, 2, 3], [7, 4, 4, 1])
+    assert (codes.solid.tolist(), codes.alike.tolist()) == ([4, 4, 0, 0], [3, 2, 0, 0])
     rows = [np.array([[4, 4, 5]]), np.array([[6]])]
-    np.testing.assert_allclose(labels._solidity(rows, [np.ones(a.shape, bool) for a in rows], {4: 2, 5: 1, 6: 1}), [1, 0, 1])
+    assert labels.total([labels.codes_of(row) for row in rows], "solid") == {4: 2, 5: 0, 6: 1}
+
+
+DTYPES = st.sampled_from([bool, np.int8, np.uint8, np.int16, ">u2", np.int32, np.int64, np.uint64])
+
+
+@given(data=st.data(), dtype=DTYPES.map(np.dtype), shape=st.tuples(st.integers(1, 6), st.integers(1, 6)))
+def test_counts_are_those_of_a_plain_loop_whatever_the_values(data, dtype, shape):
+    low, high = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    some = data.draw(st.lists(st.integers(low, high) | st.sampled_from([low, high, low + 1]), min_size=1, max_size=4))
+    mask = np.array(data.draw(st.lists(st.sampled_from(some), min_size=36, max_size=36)), dtype)[: np.prod(shape)].reshape(shape)
+    weight = np.array(data.draw(st.lists(st.integers(0, 2), min_size=36, max_size=36)))[: np.prod(shape)].reshape(shape)
+    codes = labels.codes_of(mask, weight)
+    plain = Counter(mask[weight > 0].tolist())
+    assert dict(zip(codes.values.tolist(), codes.counts.tolist(), strict=True)) == dict(sorted(plain.items()))
+    assert codes.values.dtype == codes.dtype == dtype
+    alike = Counter(v for v, u, w in zip(mask[:, 1:].flat, mask[:, :-1].flat, weight[:, 1:].flat, strict=True) if v == u and w)
+    assert {v: n for v, n in zip(codes.values.tolist(), codes.alike.tolist(), strict=True) if n} == alike
 
 
 @pytest.mark.parametrize("mask", [[[0, 1]], [[False, True]], [[7]]])

@@ -1,0 +1,102 @@
+"""One image with its mask, looked at and let go: what is kept is small, however large they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .alignment import fit_of
+from .folders import Pair
+from .images import content
+from .inputs import read_images, read_masks
+from .labels import MAX_CLASSES, Codes, codes_of, encode, form_regions
+
+MAX_SAMPLES = 2**20  # pixels that an image's different values are counted on; beyond, every k-th
+FEW_VALUES = 8  # an image of no more grey values was a mask, or lost its depth ...
+MIN_PIXELS = 1024  # ... unless it has not many pixels either
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is seen of a pair without the others; image and mask are usable, each by itself and together."""
+
+    name: str
+    shape: tuple[int, int, int]  # the image's: H, W, C
+    dtype: str
+    n_values: int  # of the image
+    is_constant: bool
+    is_its_mask: bool  # a black image with an empty mask is honest, and is not
+    saturated: float  # share of pixels at the highest value. The lowest tells nothing: many images have a black ground
+    image_digest: bytes
+    mask_digest: bytes  # of its values alone, whatever their dtype
+    codes: Codes
+    class_pixels: NDArray[np.int64] | None  # of each of the classes that were given
+    sign: int  # as `alignment.fit_of` returns them
+    shift: tuple[int, int] | None
+
+    @property
+    def n_mask_values(self) -> int:
+        return len(self.codes.values)
+
+    @property
+    def is_swapped(self) -> bool:
+        """Whether the image has few values and its mask many, which are not numbered objects."""
+        many = self.n_values <= MAX_CLASSES < self.n_mask_values and self.n_mask_values >= 4 * self.n_values
+        return many and not form_regions([self.codes])
+
+    @property
+    def has_few_values(self) -> bool:
+        h, w, _ = self.shape
+        return not self.is_constant and self.n_values <= FEW_VALUES and h * w >= MIN_PIXELS
+
+    def pixels_of(self, classes: NDArray) -> NDArray[np.int64]:
+        """Return how many pixels there are of each of the classes that all masks together gave (K,)."""
+        if self.class_pixels is not None:
+            return self.class_pixels
+        pixels = np.zeros(len(classes), np.int64)
+        pixels[np.searchsorted(classes, self.codes.values)] = self.codes.counts
+        return pixels
+
+
+def look_at(pair: Pair, classes: NDArray | None) -> Look:
+    """Look at a pair; a ValueError is what `fit` would say of it. classes : those that were given, in rising order."""
+    try:
+        images = read_images([pair.image])
+        (image,), (mask,) = images.arrays, read_masks([pair.mask], images)
+    except ValueError as error:
+        raise ValueError(str(error).replace("y[0]", f"the mask of {pair.name}").replace("x[0]", pair.name)) from None
+    codes = codes_of(mask)
+    index = _index(mask, codes, classes)
+    sign, shift = (0, None) if index is None else fit_of(image, index)
+    pixels = image.reshape(-1)
+    n_values = len(np.unique(pixels[:: -(-pixels.size // MAX_SAMPLES)]))
+    lowest, highest = image.min(), image.max()
+    return Look(
+        name=pair.name,
+        shape=(image.shape[0], image.shape[1], image.shape[2]),
+        dtype=image.dtype.name,
+        n_values=n_values,
+        is_constant=bool(lowest == highest),
+        is_its_mask=bool(lowest != highest and (image == mask[..., None]).all()),
+        saturated=0.0 if n_values <= FEW_VALUES else float((image == highest).mean()),
+        image_digest=content(image),
+        mask_digest=content(mask.astype(_least(codes))),
+        codes=codes,
+        class_pixels=None if classes is None or index is None else np.bincount(index.ravel(), minlength=len(classes)),
+        sign=sign,
+        shift=shift,
+    )
+
+
+def _index(mask: NDArray, codes: Codes, classes: NDArray | None) -> NDArray | None:
+    """Return each pixel's class, among the given or the mask's own, in their order; None where the values are no classes."""
+    if classes is not None:
+        return encode(mask, classes)
+    return np.searchsorted(codes.values, mask) if len(codes.values) <= MAX_CLASSES else None
+
+
+def _least(codes: Codes) -> np.dtype:
+    """Return the smallest dtype that holds a mask's values: the same for the same values."""
+    return np.result_type(np.min_scalar_type(int(codes.values[0])), np.min_scalar_type(int(codes.values[-1])))
