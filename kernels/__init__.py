@@ -56,6 +56,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .shapes import Outline
+from .whole import whole
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -256,14 +257,14 @@ def contained(function: Callable[P, T]) -> Callable[P, T]:
 
 @functools.cache
 def _load(name: str) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{name}")
+    return whole(importlib.import_module, f"{__name__}.{name}")
 
 
 @functools.cache
 def _fastest() -> ModuleType:
     try:
         cpu = _load("cpu")
-        cpu.probe()
+        whole(cpu.probe)
         return cpu
     except Exception as error:  # a broken Numba or LLVM fails in many ways, and the specification serves after each
         warnings.warn(

@@ -17,6 +17,7 @@ import numpy as np
 from numba.core import event
 from numba.core.caching import NullCache
 
+from ..whole import whole
 from . import trust
 
 HERE = Path(__file__).parent
@@ -27,6 +28,8 @@ UNCALLED: dict[str, Any] = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrap
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a kernel with Numba, without the GIL, with IEEE arithmetic, and keep it for the next process."""
     kernel = numba.njit(**OPTIONS)(function)
+    if hasattr(kernel, "compile"):  # where Numba is switched off, a kernel is the function itself
+        kernel.compile = functools.partial(whole, kernel.compile)
     folder = cache_folder()
     if folder is not None and function.__module__.startswith(f"{__package__}."):  # others' sources are not in its name
         _keep(kernel, function, folder)

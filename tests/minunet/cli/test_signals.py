@@ -252,7 +252,7 @@ def test_signals_before_the_command_begins_and_when_its_end_is_told(folder):
     assert done.returncode == 0 and len(results) == 9 * len(MOMENTS), done.stderr
     codes = {(where, *words): code for where, words, code in MOMENTS}
     for where, words, number, n, code, said in results:
-        expected = codes[where, *words]
+        expected = codes[(where, *words)]
         assert code == (CODES[number] if expected is None else expected), (where, words, number, n, said)
         assert "Traceback" not in said, (where, words, number, n, said)
 
