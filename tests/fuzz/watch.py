@@ -18,7 +18,7 @@ from typing import Any
 from fuzz.judge import Broken
 
 COMPILING = "minunet: compiling its kernels"  # what is said at first use, and rightly
-HANG = 10  # seconds of a clock on the wall, beyond what a case may take
+HANG = 40  # seconds of a clock on the wall, beyond what a case may take of the processor: which others may have meanwhile
 ADDRESSES = 2**32  # bytes that may be asked for beyond what a started process has
 
 
