@@ -23,7 +23,17 @@ def told(error: BaseException) -> str:
     """Return an error in a sentence: of the system's, which file and why."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, FileNotFoundError) and error.strerror and _is_homeless():
+        return "the current folder is not there any more: change to one that is, or give whole paths"
     return str(error) or ("there is not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
+
+
+def _is_homeless() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
