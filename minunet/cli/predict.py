@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import files
-from ..data.folders import image_files, images_inside
+from ..data.folders import image_files, images_inside, require_there
 from ..data.images import read_image
 from ..data.labels import MAX_CLASSES
 from ..signals import held
@@ -107,8 +107,7 @@ def encode_labels(pages: Sequence[NDArray], classes: NDArray) -> tuple[str, byte
 def _gather(inputs: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for given in inputs:
-        if not given.exists() and not given.is_symlink():
-            raise FileNotFoundError(f"there is no {given}")
+        require_there(given)
         paths += image_files(given)[0] if given.is_dir() else [given]
         if given.is_dir() and (told := images_inside(given, inputs)):
             complain(f"warning: {told}")

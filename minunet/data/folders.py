@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..text import folded, shown
+from ..text import folded, shown, told
 from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, read_image, read_mask
 from .labels import MAX_CLASSES
 from .pairing import Matched, Named, is_mask, listed, names, pair, picture_of
@@ -85,8 +85,8 @@ def read_pairs(
 ) -> list[Pair]:
     """Return what `load_folder` returns, pair by pair, with names; all files that cannot be read are named."""
     matching = match(images, masks, image_pattern=image_pattern, mask_pattern=mask_pattern)
-    for told in matching.inside:
-        warnings.warn(told, stacklevel=3)
+    for sentence in matching.inside:
+        warnings.warn(sentence, stacklevel=3)
     if not skip_unpaired:
         require_partners(matching)
     pairs, refused = read_matched(matching.pairs, max_pixels)
@@ -158,8 +158,7 @@ def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_p
     """
     images, masks = Path(images), Path(masks)
     for path, role in ((images, "images"), (masks, "masks")):
-        if not path.exists() and not path.is_symlink():  # of a link that leads nowhere its reader tells
-            raise FileNotFoundError(f"there is no {path}: {role} takes a folder of {role}, or one file")
+        require_there(path, f": {role} takes a folder of {role}, or one file")
     if images.is_dir() != masks.is_dir():
         file, folder = (masks, images) if images.is_dir() else (images, masks)
         raise ValueError(f"{file} is a file and {folder} a folder; images and masks are two folders, or two files")
@@ -167,7 +166,16 @@ def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_p
         return Matching([Matched(images, masks)], [], [], [], [])
     matching = _match_names(*_sort_files(images, masks, image_pattern, mask_pattern), os.path.samefile(images, masks))
     both = dict.fromkeys((images, masks))
-    return matching._replace(inside=[told for folder in both if (told := images_inside(folder, both))])
+    return matching._replace(inside=[text for folder in both if (text := images_inside(folder, both))])
+
+
+def require_there(path: Path, takes: str = "") -> None:
+    """Raise a FileNotFoundError where nothing is. Of an image file that is a link to nothing its reader tells."""
+    if path.exists() or (path.is_symlink() and is_image(path)):
+        return
+    if path.is_symlink():
+        raise FileNotFoundError(f"{path} is a link to {told(os.readlink(path))}, which is not there{takes}")
+    raise FileNotFoundError(f"there is no {path}{takes}")
 
 
 def image_files(folder: Path, pattern: str = "*") -> tuple[list[Path], list[Path]]:
