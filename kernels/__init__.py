@@ -55,6 +55,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from . import cores
 from .shapes import Outline
 from .whole import whole
 
@@ -219,10 +220,10 @@ def threads(n: int | None) -> AbstractContextManager[None]:
 
 
 def n_threads() -> int:
-    """Return how many threads kernels use: that of `threads`, else MINUNET_NUM_THREADS, up to MOST_THREADS; else one a core."""
+    """Return how many threads kernels use: that of `threads`, else MINUNET_NUM_THREADS, up to MOST_THREADS; else `cores`."""
     chosen = _n_threads.get() or os.environ.get("MINUNET_NUM_THREADS")
     if not chosen:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores.available()
     if not (str(chosen).isascii() and str(chosen).isdecimal()) or not str(chosen).strip("0"):
         raise ValueError(f"MINUNET_NUM_THREADS is {str(chosen)[:40]!r}; it takes a whole number from 1 up")
     return MOST_THREADS if len(str(chosen)) > 9 else min(int(chosen), MOST_THREADS)

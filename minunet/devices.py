@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from types import ModuleType
 
 from . import kernels
 from .checks import shown
+from .streams import stderr
 
 
 def resolve(device: str) -> str:
@@ -86,7 +86,7 @@ def say_if_unused(place: str) -> None:
     """Print a line where "auto" took the CPU although an NVIDIA GPU seems to be here."""
     trouble = _gpu().trouble()
     if place == "cpu" and trouble and shutil.which("nvidia-smi"):
-        print(f"minunet: training on the CPU, for {trouble}", file=sys.stderr)
+        print(f"minunet: training on the CPU, for {trouble}", file=stderr())
 
 
 def _gpu() -> ModuleType:

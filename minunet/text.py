@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
@@ -46,3 +47,8 @@ def shown(path: str | os.PathLike[str], *, whole: bool = False) -> str:
         return printable(Path(path).name)
     given = os.fspath(path)
     return line(given if len(given) <= MAX_SHOWN else f".../{Path(given).name}", MAX_SHOWN)
+
+
+def folded(name: str) -> str:
+    """Return a name as file systems compare it that tell neither capitals nor the two ways to store an accent apart."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

@@ -71,7 +71,7 @@ class UNet:
     random_state : a whole number gives the same model each time, at any number of threads (for max_epochs; where
         max_minutes ends it, the clock has its say). None draws one, kept as random_state_.
     device : "cpu", "gpu" (an NVIDIA one, with CuPy: pip install 'minunet[cuda13]') or "gpu:1"; "auto" takes a GPU if it can.
-    n_threads : None uses all cores.
+    n_threads : None uses all cores, of a container its share.
     algorithm : of the 3 x 3 convolutions. "auto" is the fastest for each size; "direct", the plain sum, rounds least.
     precision : of products on a GPU. "tf32", 11 bits of each factor on tensor cores; "float32", several times slower; or
         "bf16", 8 bits, in which activations are kept too: half the memory, and faster again. "auto" is "tf32" on a GPU and

@@ -138,7 +138,7 @@ class _Said(event.Listener):
 
 def _say(what: str) -> None:
     what = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in what)  # a folder may have any name
-    with contextlib.suppress(OSError, ValueError):  # nobody may be listening: that stops no kernel
+    with contextlib.suppress(Exception):  # nobody may be listening, or a log that only takes text: that stops no kernel
         if sys.stderr is not None:
             print(f"minunet: {what}", file=sys.stderr, flush=True)
 

@@ -99,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = flags.each(matching.pairs, "reading", arguments.quiet)
     found = survey(read_in_turn(files, unreadable, arguments.max_pixels), arguments.classes)
     findings = [Finding("error", text) for text in unreadable] + _partners(matching, arguments.skip_unpaired) + found.findings
+    findings += [Finding("note", text) for text in matching.inside]
     plan, refused = (None, []) if _errors(findings) else _plan(unet, found)
     findings += refused
     if not arguments.quiet:
@@ -172,7 +173,7 @@ def _facts(matching: Matching, found: Survey, n_unreadable: int) -> list[tuple[s
     for name, paths in (("no mask", matching.images_alone), ("no image", matching.masks_alone)):
         rows += [(name, ", ".join(map(shown, paths)))] if paths else []
     if matching.ignored:
-        rows.append(("ignored", f"{names(matching.ignored)}: no names of images"))
+        rows.append(("ignored", f"{names(matching.ignored)}: neither images nor masks by their names"))
     if found.sizes:
         channels = Counter({"grey" if n == 1 else f"{n} channels": count for n, count in found.channels.items()})
         sizes = [f"{h} x {w}" for h, w in sorted(found.sizes, key=lambda size: (size[0] * size[1], size))]

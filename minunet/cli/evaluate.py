@@ -112,15 +112,19 @@ def _require_csv(arguments: argparse.Namespace) -> None:
 
 
 def _truths(unet: UNet, pairs: Sequence[Pair], classes: Sequence[int] | None) -> list[NDArray]:
-    """Return the masks in the model's values; with --classes, each pixel's nearest."""
+    """Return the masks in the model's values; with --classes, or where it was trained with them, each pixel's nearest."""
     masks = [pair.mask for pair in pairs]
-    if classes is None:
+    listed = " ".join(str(int(value)) for value in unet.classes_)
+    if classes is not None and sorted(classes) != unet.classes_.tolist():
+        raise ValueError(f"--classes is {' '.join(map(str, classes))}; this model's are {listed}")
+    if classes is None and not unet.snap_:
         for pair in pairs:
-            with flags.about(pair.name):
+            try:
                 label_codes.require_known([pair.mask], unet.classes_, "its mask")
+            except ValueError as error:
+                nearest = f"--classes {listed} takes each pixel for the nearest of these"
+                raise ValueError(f"{pair.name}: {error}; {nearest}") from error
         return masks
-    if sorted(classes) != unet.classes_.tolist():
-        raise ValueError(f"--classes is {' '.join(map(str, classes))}; this model's are {' '.join(map(str, unet.classes_))}")
     return [label_codes.decode(label_codes.encode(mask, unet.classes_), unet.classes_) for mask in masks]
 
 

@@ -93,7 +93,7 @@ def estimator(arguments: argparse.Namespace) -> UNet:
 def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     """Add where a model that is there computes."""
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu or gpu:1")
-    parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores")
+    parser.add_argument("--n-threads", type=int, metavar="N", help="default: all cores, of a container its share")
 
 
 def machine(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import files
-from ..data.folders import image_files
+from ..data.folders import image_files, images_inside, require_there
 from ..data.images import read_image
 from ..data.labels import MAX_CLASSES
 from ..signals import held
-from ..text import printable, shown
+from ..text import folded, printable, shown
 from ..unet import UNet, load
 from ..writing import Folder
 from . import flags, outputs
@@ -108,9 +107,10 @@ def encode_labels(pages: Sequence[NDArray], classes: NDArray) -> tuple[str, byte
 def _gather(inputs: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for given in inputs:
-        if not given.exists() and not given.is_symlink():
-            raise FileNotFoundError(f"there is no {given}")
+        require_there(given)
         paths += image_files(given)[0] if given.is_dir() else [given]
+        if given.is_dir() and (told := images_inside(given, inputs)):
+            complain(f"warning: {told}")
     return list(dict.fromkeys(paths))
 
 
@@ -131,7 +131,7 @@ def _require_targets(paths: Sequence[Path], arguments: argparse.Namespace) -> No
     owner: dict[str, Path] = {}
     for path in paths:
         for name in _names(path.stem, arguments.probabilities):
-            first = owner.setdefault(unicodedata.normalize("NFC", name.casefold()), path)
+            first = owner.setdefault(folded(name), path)
             if first is not path:
                 raise ValueError(f"{first} and {path} would both be written as {name}; predict them into two folders")
     there = [path for path in (arguments.model, *paths) if os.path.exists(path)]  # a link to nothing is told when it is read

@@ -1,15 +1,18 @@
 """Folders of images and of masks: which mask belongs to which image, and their pixels.
 
-A pair is found by name. `cell7.png` belongs to `cell7.tif`, to `cell7_mask.png`, `mask_cell7.png`, `cell7-labels.png`;
-`21_training.tif` to `21_manual1.gif`; `case_0000.png` to `case.png`. Images and masks may lie in one folder, where the
-names with a mask's word are the masks. Two files may also be given instead of two folders: stacks of as many pages.
+A pair is found by name (pairing.py). `cell7.png` belongs to `cell7.tif`, to `cell7_mask.png`, `mask_cell7.png`,
+`cell 7-labels.png`; `21_training.tif` to `21_manual1.gif`; `case_0000.png` to `case.png`. Images and masks may lie in one folder,
+where the names with a mask's word are the masks. Two files may also be given instead of two folders: stacks of as many pages.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,15 +20,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..text import shown
+from ..text import folded, shown, told
 from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, read_image, read_mask
 from .labels import MAX_CLASSES
+from .pairing import Matched, Named, is_mask, listed, names, pair, picture_of
 
 PathLike = str | os.PathLike[str]
-
-MASK_WORDS = "masks?|labels?|segs?|segmentations?|gt|ground[ _-]?truth|truth|manual[0-9]*|annot(?:ation)?s?"
-IMAGE_WORDS = "images?|imgs?|raw|training|train|test|input|0000"
-LISTED = 5  # names in a message
+MAX_FOLDERS = 1000  # that are looked into for images which are not read
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,14 @@ class Pair:
     path: Path
 
 
-class Matched(NamedTuple):
-    """The files of an image and of its mask."""
-
-    image: Path
-    mask: Path
-
-
 class Matching(NamedTuple):
-    """What belongs together, what has no partner, and the files that are no images."""
+    """What belongs together, what has no partner, the files that are neither, and what is said of folders inside."""
 
     pairs: list[Matched]
     images_alone: list[Path]
     masks_alone: list[Path]
     ignored: list[Path]
+    inside: list[str]
 
 
 def load_folder(
@@ -90,6 +85,8 @@ def read_pairs(
 ) -> list[Pair]:
     """Return what `load_folder` returns, pair by pair, with names; all files that cannot be read are named."""
     matching = match(images, masks, image_pattern=image_pattern, mask_pattern=mask_pattern)
+    for sentence in matching.inside:
+        warnings.warn(sentence, stacklevel=3)
     if not skip_unpaired:
         require_partners(matching)
     pairs, refused = read_matched(matching.pairs, max_pixels)
@@ -128,7 +125,8 @@ def require_partners(matching: Matching) -> None:
     ]
     if alone:
         raise ValueError(
-            f"{' and '.join(alone)}: each image takes one mask of its name; skip_unpaired (--skip-unpaired) leaves them out"
+            f"{' and '.join(alone)}: each image takes one mask of its name. image_pattern and mask_pattern (--image-pattern, "
+            "--mask-pattern) say what names have in common, as in '*_cells.png'; skip_unpaired (--skip-unpaired) leaves them out"
         )
 
 
@@ -160,14 +158,24 @@ def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_p
     """
     images, masks = Path(images), Path(masks)
     for path, role in ((images, "images"), (masks, "masks")):
-        if not path.exists() and not path.is_symlink():  # of a link that leads nowhere its reader tells
-            raise FileNotFoundError(f"there is no {path}: {role} takes a folder of {role}, or one file")
+        require_there(path, f": {role} takes a folder of {role}, or one file")
     if images.is_dir() != masks.is_dir():
         file, folder = (masks, images) if images.is_dir() else (images, masks)
         raise ValueError(f"{file} is a file and {folder} a folder; images and masks are two folders, or two files")
     if not images.is_dir():
-        return Matching([Matched(images, masks)], [], [], [])
-    return _match_names(*_sort_files(images, masks, image_pattern, mask_pattern))
+        return Matching([Matched(images, masks)], [], [], [], [])
+    matching = _match_names(*_sort_files(images, masks, image_pattern, mask_pattern), os.path.samefile(images, masks))
+    both = dict.fromkeys((images, masks))
+    return matching._replace(inside=[text for folder in both if (text := images_inside(folder, both))])
+
+
+def require_there(path: Path, takes: str = "") -> None:
+    """Raise a FileNotFoundError where nothing is. Of an image file that is a link to nothing its reader tells."""
+    if path.exists() or (path.is_symlink() and is_image(path)):
+        return
+    if path.is_symlink():
+        raise FileNotFoundError(f"{path} is a link to {told(os.readlink(path))}, which is not there{takes}")
+    raise FileNotFoundError(f"there is no {path}{takes}")
 
 
 def image_files(folder: Path, pattern: str = "*") -> tuple[list[Path], list[Path]]:
@@ -186,101 +194,79 @@ def image_files(folder: Path, pattern: str = "*") -> tuple[list[Path], list[Path
     return chosen, [path for path in files if not is_image(path)]
 
 
-def names(paths: Sequence[Path]) -> str:
-    """Return the files' first names, and how many more there are."""
-    return listed([shown(path) for path in paths])
+def images_inside(folder: Path, given: Iterable[Path]) -> str | None:
+    """Return a sentence on the folders inside that hold images, which nobody reads; None where there are none.
 
-
-def listed(texts: Sequence[str], separator: str = ", ", most: int = LISTED) -> str:
-    """Return the first texts, and how many more there are."""
-    return separator.join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
-
-
-class _Named(NamedTuple):
-    """A file, what its name is called by, and the same without a word such as "mask"."""
-
-    path: Path
-    name: str
-    core: str
+    given : folders that are read, which may lie in this one.
+    """
+    seen = {os.path.realpath(path) for path in given}
+    counts: dict[str, int] = {}
+    for path, folders, files in itertools.islice(os.walk(folder, followlinks=True), MAX_FOLDERS):
+        places = {name: os.path.realpath(os.path.join(path, name)) for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, place in places.items() if place not in seen]
+        seen.update(places.values())  # a link may lead round in a circle
+        inside = Path(path).relative_to(folder)
+        if n := bool(inside.parts) * sum(is_image(Path(file)) for file in files):
+            counts[shown(inside, whole=True)] = n
+    if not counts:
+        return None
+    each = [f"{name} ({n})" for name, n in counts.items()]
+    n = sum(counts.values())
+    what = f"a folder inside, {next(iter(counts))}, holds" if len(counts) == 1 else f"folders inside, {listed(each)}, hold"
+    return f"{shown(folder)}: {what} {n} image{'s' * (n > 1)}: not read with the others"
 
 
 def _sort_files(
     images: Path, masks: Path, image_pattern: str, mask_pattern: str
-) -> tuple[list[_Named], list[_Named], list[Path]]:
+) -> tuple[list[Named], list[Named], list[Path]]:
     """Return the images, the masks, and what is neither. In one folder, the masks' pattern or a mask's word tells them apart."""
     found, ignored = image_files(images, image_pattern)
     others, ignored_too = image_files(masks, mask_pattern)
     if os.path.samefile(images, masks):
         if mask_pattern == "*":
-            others = [path for path in others if _without(MASK_WORDS, path.stem) != path.stem]
-        found = [path for path in found if path not in others]
+            others = [path for path in others if is_mask(path.stem)]
+        masked = set(others)
+        found = [path for path in found if path not in masked]
         if not others or not found:
             kind, words = ("mask", "_mask or _label") if not others else ("image", "something else than a mask's word")
             raise ValueError(f"{images} has no {kind}: where both lie in one folder, a {kind}'s name takes {words}")
     else:
         ignored = ignored + ignored_too
     return (
-        [_named(path, image_pattern, IMAGE_WORDS) for path in found],
-        [_named(path, mask_pattern, MASK_WORDS) for path in others],
+        [Named(path, _star(path, image_pattern) or path.stem) for path in found],
+        [Named(path, _star(path, mask_pattern) or path.stem) for path in others],
         ignored,
     )
 
 
-def _named(path: Path, pattern: str, words: str) -> _Named:
-    name = (_star(path, pattern) or path.stem).casefold()
-    return _Named(path, name, _without(words, name))
-
-
 def _star(path: Path, pattern: str) -> str | None:
     """Return what the pattern's `*` stand for in the file's name, without its ending; None where it does not fit."""
+    if pattern == "*":
+        return path.stem
+    pattern, name = (unicodedata.normalize("NFC", text) for text in (pattern, path.name))
     parts = [re.escape(part).replace(r"\?", ".") for part in pattern.split("*")]
-    found = re.fullmatch("(.*)".join(parts), path.name, re.IGNORECASE | re.DOTALL)
-    if found is None:
-        return None
-    text = "".join(found.groups())
-    return text[: -len(path.suffix)] if text.endswith(path.suffix) else text
+    found = re.fullmatch("(.*)".join(parts), name, re.IGNORECASE | re.DOTALL)
+    return None if found is None else "".join(found.groups()).removesuffix(path.suffix)
 
 
-def _without(words: str, name: str) -> str:
-    """Return the name without one of the words at its start or end: "mask_7", "mask7" and "7-mask" give "7"."""
-    found = re.fullmatch(rf"(?:{words})(?:[ _.-]+|(?=[0-9]))(?P<before>.+)|(?P<after>.+?)[ _.-]+(?:{words})", name, re.I | re.S)
-    return (found["before"] or found["after"]) if found else name
-
-
-def _match_names(images: list[_Named], masks: list[_Named], ignored: list[Path]) -> Matching:
-    """Give each image the mask of its name; of its name without a word, where there is none."""
-    by_name: dict[str, list[Path]] = {}
-    for mask in masks:
-        for key in {mask.name, mask.core}:
-            by_name.setdefault(key, []).append(mask.path)
-    pairs: list[Matched] = []
-    owner: dict[Path, Path] = {}
-    alone: list[Path] = []
-    for image in images:
-        found = by_name.get(image.name) or by_name.get(image.core) or []
-        if len(found) > 1:
-            raise ValueError(
-                f"{shown(image.path)} has {len(found)} masks, {names(found)}: which is meant? "
-                "mask_pattern (--mask-pattern) chooses, as in '*_mask.png'"
-            )
-        if not found:
-            alone.append(image.path)
-            continue
-        if found[0] in owner:
-            raise ValueError(
-                f"{shown(owner[found[0]])} and {shown(image.path)} both fit the mask {shown(found[0])}: which is meant? "
-                "image_pattern (--image-pattern) chooses, as in '*.tif'"
-            )
-        owner[found[0]] = image.path
-        pairs.append(Matched(image.path, found[0]))
-    masks_alone = [mask.path for mask in masks if mask.path not in owner]
+def _match_names(images: list[Named], masks: list[Named], ignored: list[Path], is_one_folder: bool) -> Matching:
+    """Pair the files; what is alone, but was made of another of them or is a mask of another pattern, is ignored."""
+    pairs = pair(images, masks)
+    paired = {path for matched in pairs for path in matched}
+    alone = [[file for file in files if file.path not in paired] for files in (images, masks)]
+    there = {folded(file.path.stem) for file in [*images, *masks]}
+    made = {file.path for file in [*alone[0], *alone[1]] if picture_of(file.path.stem) in there}
+    if is_one_folder:
+        made |= {image.path for image in alone[0] if is_mask(image.path.stem)}
     if not pairs:
+        named = (names([file.path for file in files]) for files in alone)
         raise ValueError(
-            f"no mask fits an image by its name: the images are named {names(alone)}, the masks {names(masks_alone)}. "
-            "Give both the same names, or say with image_pattern and mask_pattern (--image-pattern, --mask-pattern) what "
-            "they have in common, as in 'scan*.tif' and 'truth*.png'"
+            "no mask fits an image by its name: the images are named {}, the masks {}. Give both the same names, or say with "
+            "image_pattern and mask_pattern (--image-pattern, --mask-pattern) what they have in common, as in 'scan*.tif' and "
+            "'truth*.png'".format(*named)
         )
-    return Matching(pairs, alone, masks_alone, ignored)
+    images_alone, masks_alone = ([file.path for file in files if file.path not in made] for files in alone)
+    return Matching(pairs, images_alone, masks_alone, ignored + sorted(made), [])
 
 
 def _stacked(arrays: list[NDArray]) -> NDArray | list[NDArray]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from tqdm import tqdm
 
+from ..streams import stderr
 from .schedule import Schedule
 
 SHOWN: tuple[str, ...] = ("loss", "val_loss", "val_dice")
@@ -15,13 +12,15 @@ FIRST_STEPS = 5  # the first compiles; after these the pace is known
 
 
 class Progress:
-    """Report steps and epochs to stderr; verbose=0 says nothing. A stderr that is none, or takes nothing, is no failure."""
+    """Report steps and epochs to stderr; verbose=0 says nothing."""
 
     def __init__(self, schedule: Schedule, verbose: int) -> None:
         self.schedule, self.verbose = schedule, verbose
         self.warm_up = 0.0
-        in_terminal = verbose > 0 and _in_terminal()
-        self.bar = tqdm(total=schedule.n_steps, unit="step", desc="training", dynamic_ncols=True) if in_terminal else None
+        self.out = stderr()
+        self.bar = None
+        if verbose > 0 and self.out.isatty():
+            self.bar = tqdm(total=schedule.n_steps, unit="step", desc="training", dynamic_ncols=True, file=self.out)
         self.shown: dict[str, str] = {}
 
     def on_step(self, step: int, seconds: float, loss: float) -> None:
@@ -30,44 +29,30 @@ class Progress:
             self.warm_up = seconds
         if self.bar is None:
             return
-        with self._heard():
-            self.bar.update()
-            self.shown["loss"] = f"{loss:.3f}"
-            if step == FIRST_STEPS:
-                expected = self._expected(step, seconds)
-                self.bar.set_description(f"training, about {_duration(expected)} in all", refresh=False)
-                self.bar.total = round(self.schedule.n_steps * expected / self._by_steps(step, seconds))
-            self.bar.set_postfix(self.shown, refresh=False)
+        self.bar.update()
+        self.shown["loss"] = f"{loss:.3f}"
+        if step == FIRST_STEPS:
+            expected = self._expected(step, seconds)
+            self.bar.set_description(f"training, about {_duration(expected)} in all", refresh=False)
+            self.bar.total = round(self.schedule.n_steps * expected / self._by_steps(step, seconds))
+        self.bar.set_postfix(self.shown, refresh=False)
 
     def on_epoch_end(self, epoch: int, step: int, seconds: float, logs: dict[str, float]) -> None:
         """Show the epoch's figures; `epoch` counts from 1."""
         figures = {name: f"{logs[name]:.3f}" for name in SHOWN if name in logs}
         if self.bar is not None:
             self.shown |= figures
-            with self._heard():
-                self.bar.set_postfix(self.shown)
+            self.bar.set_postfix(self.shown)
         elif self.verbose > 0:
             listed = "  ".join(f"{name} {value}" for name, value in figures.items())
             expected = _duration(self._expected(step, seconds))
             line = f"epoch {epoch}/{self.schedule.max_epochs}  {listed}  {_duration(seconds)} of about {expected}"
-            with self._heard():
-                print(line, file=sys.stderr, flush=True)
+            print(line, file=self.out, flush=True)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self.bar is not None:
-            with self._heard():
-                self.bar.close()
-
-    @contextmanager
-    def _heard(self) -> Iterator[None]:
-        """Fall silent where stderr takes nothing any more: its reader is gone, its disk full, or it has no such method."""
-        try:
-            yield
-        except (OSError, ValueError, AttributeError):
-            if self.bar is not None:
-                self.bar.disable = True
-            self.bar, self.verbose = None, 0
+            self.bar.close()
 
     def _by_steps(self, step: int, seconds: float) -> float:
         """Return the time that all steps will take at the pace of those after the first, which compiled."""
@@ -77,14 +62,6 @@ class Progress:
     def _expected(self, step: int, seconds: float) -> float:
         limit = 60 * self.schedule.max_minutes if self.schedule.max_minutes else float("inf")
         return min(self._by_steps(step, seconds), limit)
-
-
-def _in_terminal() -> bool:
-    """Return whether stderr is a terminal: it may be None (pythonw), or a log that only takes text."""
-    try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):
-        return False
 
 
 def _duration(seconds: float) -> str:

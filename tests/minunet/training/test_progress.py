@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import io
+import sys
 
 import pytest
 
@@ -10,12 +11,13 @@ from minunet.training.progress import Progress
 from minunet.training.schedule import Schedule
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    monkeypatch.setattr("minunet.training.progress.sys", SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: True)))
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
 
-def test_the_bar_shows_loss_and_dice_and_the_expected_time_after_five_steps(terminal, capsys):
+def test_the_bar_shows_loss_and_dice_and_the_expected_time_after_five_steps(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
     progress = Progress(Schedule(1e-3, 10, 2, None), verbose=1)
     for step in range(1, 11):
         progress.on_step(step, 10 + 3.0 * (step - 1), 0.25)
@@ -23,11 +25,12 @@ def test_the_bar_shows_loss_and_dice_and_the_expected_time_after_five_steps(term
     assert "training, about 67 s in all" in progress.bar.desc  # 10 s for the first step, which compiles, and 19 times 3 s
     progress.on_epoch_end(1, 10, 37.0, {"loss": 0.25, "val_loss": 0.3, "val_dice": 0.875})
     progress.close()
-    bar = capsys.readouterr().err
+    bar = sys.stderr.getvalue()
     assert "10/20" in bar and "loss=0.250" in bar and "val_dice=0.875" in bar
 
 
-def test_a_limit_in_minutes_shortens_the_bar(terminal, capsys):
+def test_a_limit_in_minutes_shortens_the_bar(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
     progress = Progress(Schedule(1e-3, 100, 10, max_minutes=1.0), verbose=1)
     for step in range(1, 6):
         progress.on_step(step, float(step), 0.5)
@@ -44,3 +47,61 @@ def test_elsewhere_there_is_no_bar(verbose, capsys):
     progress.on_epoch_end(1, 1, 1.0, {"loss": 0.5})
     progress.close()
     assert capsys.readouterr().err == ("epoch 1/2  loss 0.500  1 s of about 20 s\n" if verbose else "")
+
+
+class Deaf:
+    """A log of a window that was closed: whatever it is asked, it cannot."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def _fail(self, *text):
+        raise self.error
+
+    write = flush = _fail
+
+    def isatty(self):
+        return True
+
+
+class Plain:
+    """A log that only takes text."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+@pytest.mark.parametrize("stream", [None, Deaf(RuntimeError("gone")), Deaf(OSError(5, "no")), Deaf(TypeError("bytes")), object()])
+def test_a_stderr_that_takes_nothing_stops_no_training(monkeypatch, stream):
+    monkeypatch.setattr("sys.stderr", stream)
+    progress = Progress(Schedule(1e-3, 10, 1, None), verbose=1)
+    for step in range(1, 11):
+        progress.on_step(step, float(step), 0.5)
+    progress.on_epoch_end(1, 10, 10.0, {"loss": 0.5})
+    progress.close()
+
+
+def test_a_log_without_isatty_or_flush_gets_lines(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Plain())
+    progress = Progress(Schedule(1e-3, 10, 2, None), verbose=1)
+    progress.on_step(1, 1.0, 0.5)
+    progress.on_epoch_end(1, 1, 1.0, {"loss": 0.5})
+    assert sys.stderr.text == "epoch 1/2  loss 0.500  1 s of about 20 s\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_the_bar_is_drawn_in_what_the_terminal_can_show(monkeypatch, encoding):
+    shown = io.BytesIO()
+    stream = io.TextIOWrapper(shown, encoding=encoding)
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", stream)
+    progress = Progress(Schedule(1e-3, 2, 1, None), verbose=1)
+    progress.on_step(1, 1.0, 0.5)
+    progress.on_epoch_end(1, 1, 1.0, {"loss": 0.5})
+    progress.close()
+    stream.flush()
+    bar = shown.getvalue().decode(encoding)
+    assert "1/2" in bar and "loss=0.500" in bar and ("\u2588" in bar) == (encoding == "utf-8")

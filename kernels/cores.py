@@ -1,0 +1,72 @@
+"""How many processors this process may use: those that it is bound to, and of them a container's share.
+
+A container with `--cpus 2` on a machine of 64 sees all 64, and is bound to none: when it has used up its share of a period it is
+stopped for the rest. 64 threads would be at work for a thirtieth of the time, and wait for each other meanwhile.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+
+def available() -> int:
+    """Return how many threads can run at once: 1 at least."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(bound, quota() or bound)
+
+
+@functools.cache
+def quota(root: Path = Path("/")) -> int | None:
+    """Return the processors that Linux's control groups leave to this process, rounded up; None where they leave it all.
+
+    A group has no more than those that it lies in: the least counts. root : where /proc and /sys are looked for.
+    """
+    try:
+        shares = [share for group in _groups(root) if (share := _share(group))]
+    except (OSError, ValueError):  # another system, or one that does not tell
+        return None
+    return min(shares, default=None)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Yield the folders of the groups of processors that this process is in, up to those that are mounted."""
+    inside: dict[str, str] = {}  # by what controls: nothing is said of version 2
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        inside |= dict.fromkeys(controllers.split(","), path)
+    for line in _read(root / "proc/self/mountinfo").splitlines():
+        mount, _, kind = line.partition(" - ")
+        source, place = (_unescaped(field) for field in mount.split()[3:5])
+        system, _, options = kind.split()[:3]
+        name = {"cgroup2": "", "cgroup": "cpu"}.get(system)
+        if name not in inside or (name and name not in options.split(",")):
+            continue
+        top = root / place.lstrip("/")
+        group = PurePosixPath(inside[name])
+        below = group.relative_to(source) if group.is_relative_to(source) and ".." not in group.parts else PurePosixPath()
+        yield from (top / part for part in (below, *below.parents))  # the top itself is "."
+
+
+def _share(group: Path) -> int | None:
+    """Return a group's processors by the time that it has in each period, in microseconds; None where it has no limit."""
+    try:
+        if (group / "cpu.max").exists():
+            time, period = _read(group / "cpu.max").split()
+        else:
+            time, period = (_read(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        return -(-int(time) // int(period)) if int(time) > 0 and int(period) > 0 else None  # -1: no limit
+    except (OSError, ValueError):  # "max", or the top of all groups, which says nothing
+        return None
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def _unescaped(path: str) -> str:
+    """Return a path as mountinfo means it: blanks and the like are octal there."""
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), path)
