@@ -49,7 +49,10 @@ def check_parameters(unet: UNet) -> None:
     precision_at(resolve(given["device"]), given["precision"])
     for name in (name for name in _WHOLE if name in given):
         value, least = given[name], _WHOLE[name]
-        _require(is_whole(value) and value >= least, name, value, f"a whole number from {least} up")
+        takes = f"a whole number from {least} up"
+        if isinstance(value, (np.random.RandomState, np.random.Generator)):  # of which each fit would draw another seed
+            takes += f", or None: int({name}.{'randint' if hasattr(value, 'randint') else 'integers'}(2**31)) draws one"
+        _require(is_whole(value) and value >= least, name, value, takes)
     for name, most in _MOST.items():
         _require(given.get(name, 0) <= most, name, given.get(name), f"up to {most if most < 2**63 else '400 digits'}")
     check_depth(given["depth"], given["base_channels"])
@@ -65,9 +68,16 @@ def check_parameters(unet: UNet) -> None:
 
 def check_callbacks(callbacks: Any) -> None:
     """Raise a ValueError unless each callback has on_epoch_end: an epoch of training would be lost before it failed."""
-    for i, callback in enumerate(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]):
-        takes = "objects with a method on_epoch_end(epoch, logs)"
-        _require(callable(getattr(callback, "on_epoch_end", None)), f"callbacks[{i}]", callback, takes)
+    several = isinstance(callbacks, (list, tuple))
+    for i, callback in enumerate(callbacks if several else [callbacks]):
+        takes, name = "objects with a method on_epoch_end(epoch, logs)", f"callbacks[{i}]"
+        if isinstance(callback, type):
+            takes += f": {callback.__name__}() makes one of the class"
+        elif callable(callback):
+            takes += f": types.SimpleNamespace(on_epoch_end={name}) makes one of a function"
+        has = callable(getattr(callback, "on_epoch_end", None)) and not isinstance(callback, type)
+        _require(has, name, callback, takes)
+    _require(several, "callbacks", callbacks, "a list of them: [callback]")
 
 
 def _require(holds: bool, name: str, value: Any, takes: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import os
@@ -273,8 +274,9 @@ class UNet:
         Weights by mask value become weights in the order of classes_.
         """
         weight = self.class_weight
-        if isinstance(weight, dict):
-            weight = [weight.get(value) for value in self.classes_.tolist()]
+        if not (weight is None or isinstance(weight, str)):
+            with contextlib.suppress(ValueError):  # of weights that were set since and cannot be meant the file's check tells
+                weight = label_codes.resolve_class_weight(weight, self.classes_, self.class_frequencies_)
         loss = self.loss  # whose code stays here: of one's own the file has what it was, for fit to refuse
         if not isinstance(loss, str):
             loss = loss.name if repr(losses.LOSSES.get(loss.name)) == repr(loss) else repr(loss)

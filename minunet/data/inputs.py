@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import require
+from . import mistakes
 
 FORMS = "H x W, H x W x C, N x H x W, N x H x W x C, or a list of images"
 COLOUR_SIDE = 32  # N x H x W arrays with N and H from here up and 3 or 4 (or 1) columns are images in colour, misread
@@ -22,6 +23,7 @@ class Images:
     form: str  # "HW", "HWC", "NHW", "NHWC" or "list"
     channel_axis: bool  # whether x had an axis for channels
     name: str  # what to call x in messages
+    call: str  # how x is written in a call of NumPy's: np.asarray(x) where it is none of its arrays
 
     @property
     def n_channels(self) -> int:
@@ -40,26 +42,33 @@ class Images:
 
 
 def read_images(
-    x: Any, y: Any = None, *, n_channels: int | None = None, channel_axis: bool | None = None, name: str = "x"
-) -> Images:
+    x: Any, y: Any = None, *, n_channels: int | None = None, channel_axis: bool | None = None, name: str = "x",
+    y_name: str = "y",
+) -> Images:  # fmt: skip
     """Return the images of x. y, its masks, tells N x H x W from H x W x C; without y, channel_axis does.
 
     n_channels : what a fitted model takes. ValueError names the first image that cannot be used, and why.
     """
-    if isinstance(x, (list, tuple)):
+    call = name if isinstance(x, (np.ndarray, list, tuple)) else f"np.asarray({name})"
+    mistakes.require_colours(x, name)
+    x = mistakes.arrays_in(x, name)
+    if isinstance(x, list):
         arrays = [_numbers(image, f"{name}[{i}]") for i, image in enumerate(x)]
         form = "list"
     else:
         array = _numbers(x, name)
-        form = _form(array, y, channel_axis, name)
+        if n_channels == 1 and array.ndim == 3 and array.shape[2] > mistakes.MOST_COLOURS:
+            channel_axis = False  # N x H x W: so many channels are none of its own
+        form = _form(array, None if y is None else mistakes.arrays_in(y, y_name), channel_axis, name)
         arrays = list(array) if form.startswith("N") else [array]
     if not arrays:
         raise ValueError(f"{name} holds no images; it takes {FORMS}")
     has_channels = form in ("HWC", "NHWC") or (form == "list" and arrays[0].ndim == 3)
-    images = Images([array if has_channels else array[..., None] for array in arrays], form, has_channels, name)
+    images = Images([array if has_channels else array[..., None] for array in arrays], form, has_channels, name, call)
+    takes = "each image takes H x W or H x W x C, alike for all: np.stack([image] * 3, axis=-1) gives a grey one three channels"
     for array, image, label in zip(arrays, images.arrays, images.called(name), strict=True):
         if image.ndim != 3:
-            raise ValueError(f"{label} has shape {array.shape}; each image takes H x W or H x W x C, alike for all")
+            raise ValueError(f"{label} has shape {array.shape}; {takes}")
         _check_pixels(image, label)
     _check_channels(images, n_channels)
     return images
@@ -67,43 +76,54 @@ def read_images(
 
 def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
     """Return the masks of y as whole numbers (H, W), each of its image's size."""
-    given = _per_image(y, images)
+    if y is None:
+        takes = f"it takes a mask for each image, of its size; {mistakes.FOLDERS}"
+        raise ValueError(f"UNet requires {name} to be passed, but the target {name} is None; {takes}")
+    given, labels = _per_image(y, images, name), images.called(name)
     if len(given) != len(images.arrays):
         counts = f"{images.name} has {len(images.arrays)} images but {name} {len(given)} masks"
-        raise ValueError(f"{counts}; each image takes one mask")
-    labels = zip(images.called(name), images.called(images.name), strict=True)
-    return [_mask(mask, image, *label) for mask, image, label in zip(given, images.arrays, labels, strict=True)]
+        one = len(given) == 1 and images.form == "NHW" and len(images.arrays) in (3, 4)
+        hint = f" (channels come last: one image of {len(images.arrays)} is {mistakes.moved(images.call, 'HWC')})" if one else ""
+        raise ValueError(f"{counts}; each image takes one mask{hint}")
+    arrays = [_numbers(mask, label) for mask, label in zip(given, labels, strict=True)]
+    if values := mistakes.seem_exchanged(images.arrays[0], arrays[0]):
+        holds = f"{images.called(images.name)[0]} holds {values[0]} different values and {labels[0]} {values[1]}"
+        raise ValueError(f"{holds}: images and masks seem to be exchanged; the images come first")
+    call = name if isinstance(y, (np.ndarray, list, tuple)) else f"np.asarray({name})"
+    form = "list" if isinstance(y, (list, tuple)) else "one" if images.form in ("HW", "HWC") else "stack"
+    written = mistakes.Written(call, form)
+    return [_mask(array, i, images, label, written) for i, (array, label) in enumerate(zip(arrays, labels, strict=True))]
 
 
 def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32] | None]:
     """Return for each image a weight for each pixel, or None where none are given."""
     if sample_weight is None:
         return [None] * len(images.arrays)
-    given = _per_image(sample_weight, images)
+    given = _per_image(sample_weight, images, "sample_weight")
     if len(given) != len(images.arrays):
         raise ValueError(f"{len(images.arrays)} images but sample_weight has {len(given)}; each image takes one array")
     weights = []
     for weight, image, name in zip(given, images.arrays, images.called("sample_weight"), strict=True):
         array = _numbers(weight, name)
         if array.shape != image.shape[:2]:
-            raise ValueError(f"{name} has shape {array.shape}; it takes the image's, {image.shape[:2]}")
+            each = ": np.full(mask.shape, weight) is that of a whole image" if array.ndim == 0 else ""
+            raise ValueError(f"{name} has shape {array.shape}; it takes the image's, {image.shape[:2]}{each}")
         with np.errstate(over="ignore"):  # what exceeds float32 is infinite, and refused as such
             array = array.astype(np.float32)
         if not (np.isfinite(array).all() and (array >= 0).all()):
             raise ValueError(f"{name} holds negative or non-finite values; it takes numbers from 0 up")
         weights.append(array)
     if not any(weight.any() for weight in weights):
-        raise ValueError("sample_weight is 0 everywhere: there is nothing to learn from")
+        raise ValueError("sample_weight is zero everywhere: there is nothing to learn from")
     return list(weights)
 
 
 def _numbers(array: Any, name: str) -> NDArray:
     masked = bool(np.ma.is_masked(array))
     require(not masked, name, "a masked array", "every pixel: what is masked takes a sample_weight of 0, and any number")
-    array = np.asarray(array)
+    array = mistakes.as_array(array, name)
     if array.dtype.kind not in "buif":
-        hint = " (images of different sizes go in a list, not in an object array)" if array.dtype == object else ""
-        raise ValueError(f"{name} is of dtype {array.dtype}; it takes numbers: bool, whole numbers or floats{hint}")
+        raise mistakes.wrong_dtype(array, name)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # all else is computed in doubles
         with np.errstate(over="ignore"):
             doubles = array.astype(np.float64)
@@ -113,9 +133,11 @@ def _numbers(array: Any, name: str) -> NDArray:
     return array
 
 
-def _per_image(given: Any, images: Images) -> list[Any]:
-    alone = images.form in ("HW", "HWC") or not (isinstance(given, (list, tuple)) or np.ndim(given) > 0)
-    return [given] if alone else list(given)
+def _per_image(given: Any, images: Images, name: str) -> list[Any]:
+    given = mistakes.arrays_in(given, name)
+    if isinstance(given, list):
+        return given
+    return [given] if images.form in ("HW", "HWC") or given.ndim == 0 else list(given)
 
 
 def _form(array: NDArray, y: Any, channel_axis: bool | None, name: str) -> str:
@@ -136,10 +158,12 @@ def _form(array: NDArray, y: Any, channel_axis: bool | None, name: str) -> str:
 
 
 def _is_one_mask(y: Any, shape: tuple[int, ...]) -> bool:
-    """Tell whether y is a mask H x W, or H x W x 1, for one image of this shape."""
-    if isinstance(y, (list, tuple)):
-        return False
-    return np.ndim(y) == 2 or (np.ndim(y) == 3 and np.shape(y) == (*shape[:2], 1) != shape)
+    """Tell whether y is a mask H x W for one image of this shape, or would be with a class or a channel less an axis."""
+    if isinstance(y, list) or y.ndim not in (2, 3) or y.shape == shape:
+        return not isinstance(y, list) and y.ndim == 2
+    alike = y.ndim == 2 or (*shape[:2], 1) == y.shape or (1, *shape[:2]) == y.shape
+    last, first = y.shape[:2] == shape[:2], y.shape[1:] == shape[:2]
+    return alike or (last and mistakes.is_one_hot(y, -1)) or (first and mistakes.is_one_hot(y, 0))
 
 
 def _check_pixels(image: NDArray, name: str) -> None:
@@ -162,28 +186,33 @@ def _check_channels(images: Images, n_channels: int | None) -> None:
         c = image.shape[2]
         if c != first:
             has = f"{label} has {c} channel{'s' if c != 1 else ''}"
-            if n_channels is not None:
-                hint = " (channels come last: H x W x C)" if image.shape[0] == n_channels else ""
-                raise ValueError(f"{has}{hint}; this model was fitted on {n_channels}. Convert the image, or fit a model on such")
-            raise ValueError(f"{has}, but {images.name}[0] has {first}; all images take one number of channels")
+            if n_channels is None:
+                raise ValueError(f"{has}, but {images.name}[0] has {first}; all images take one number of channels")
+            way = mistakes.other_channels(c, n_channels)
+            if image.shape[0] == n_channels:
+                has += " (channels come last: H x W x C)"
+                way = f": {mistakes.moved(images.call, images.form)} puts them there"
+            raise ValueError(f"{has}; this model was fitted on {n_channels}. Convert the image{way}, or fit a model on such")
 
 
-def _mask(mask: Any, image: NDArray, name: str, image_name: str) -> NDArray:
-    array = _numbers(mask, name)
+def _mask(array: NDArray, i: int, images: Images, name: str, written: mistakes.Written) -> NDArray:
+    """Return the mask of images.arrays[i] as whole numbers (H, W)."""
+    image, image_name = images.arrays[i], images.called(images.name)[i]
+    size = image.shape[:2]
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if array.ndim == 3:
-        raise ValueError(
-            f"{name} has shape {array.shape}: {array.shape[2]} on its last axis. A mask takes one number a pixel, H x W: "
-            "convert colours to one channel"
-        )
-    if array.shape != image.shape[:2]:
-        given, takes = (" x ".join(map(str, shape)) for shape in (array.shape, image.shape[:2]))
-        hint = " (turned by 90 degrees?)" if array.shape == image.shape[1::-1] else ""
-        hint = " (channels come last: H x W x C)" if array.shape == image.shape[1:] else hint
+    if mistakes.are_channels_first(image.shape, array.shape):
+        raise mistakes.channels_first(image_name, images.call, image.shape, images.form)
+    if array.ndim == 3 and array.shape[:2] == size and (array == array[..., :1]).all():
+        array = array[..., 0]  # grey, saved in colours
+    if array.ndim != 2:
+        raise mistakes.wrong_axes(array, size, name, written)
+    if array.shape != size:
+        given, takes = (" x ".join(map(str, shape)) for shape in (array.shape, size))
+        hint = " (turned by 90 degrees?)" if array.shape == size[::-1] else ""
         raise ValueError(f"{image_name} is {takes} pixels, but {name} is {given}{hint}; a mask has its image's size")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or not (array == np.rint(array)).all() or float(np.abs(array).max()) > 2**53:
-            raise ValueError(f"{name} holds fractions or NaN; a mask takes whole numbers, the class of each pixel")
+            raise mistakes.no_whole_numbers(array, name, written)
         array = array.astype(np.int64)
     return array

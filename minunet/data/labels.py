@@ -166,9 +166,11 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
         if class_weight != "balanced":
             raise ValueError(f"class_weight is {shown(class_weight)}; it takes {_WEIGHT_FORMS}")
         return np.divide(1.0, len(listed) * frequencies, out=np.zeros(len(listed)), where=frequencies > 0)
+    if hasattr(class_weight, "to_dict"):  # pandas' Series: its index tells the values, in any order
+        class_weight = class_weight.to_dict()
     if isinstance(class_weight, Mapping):
         if set(class_weight) != set(listed):
-            raise ValueError(f"class_weight is for {list(class_weight)}; the masks hold {listed}: one weight for each")
+            raise ValueError(f"class_weight is for {shown(list(class_weight))}; {_one_for_each(classes)}")
         class_weight = [class_weight[value] for value in listed]
     try:
         weights = np.asarray(class_weight, np.float64)
@@ -177,11 +179,19 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
     with np.errstate(over="ignore"):  # what exceeds float32 is infinite there, and refused as such
         finite = np.isfinite(weights.astype(np.float32)).all()
     if weights.shape != (len(listed),) or not (finite and (weights >= 0).all() and weights.any()):
-        raise ValueError(f"class_weight is {shown(class_weight)}; for the classes {listed} it takes {_WEIGHT_FORMS}")
+        raise ValueError(f"class_weight is {shown(class_weight)}; it takes {_WEIGHT_FORMS}; {_one_for_each(classes)}")
     return weights
 
 
-_WEIGHT_FORMS = "None, 'balanced', {mask value: weight}, or one weight >= 0 a class, in sorted order"
+def _one_for_each(classes: NDArray) -> str:
+    """Return what weights by mask value would be of these classes, in Python and on the command line."""
+    numbers = [int(value) for value in classes.tolist()]
+    bits = " (1 bit a pixel)" if classes.dtype.kind == "b" else ""
+    flag = ",".join(f"{number}=1" for number in numbers)
+    return f"the masks hold {numbers}{bits}: one weight for each, as in {dict.fromkeys(numbers, 1)} (--class-weight {flag})"
+
+
+_WEIGHT_FORMS = "None, 'balanced', {mask value: weight}, or one weight >= 0 a class, in sorted order, not all 0"
 
 
 def given_classes(classes: Sequence[int]) -> NDArray:

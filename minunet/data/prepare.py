@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import labels as label_codes
+from . import mistakes
 from .inputs import Images, read_images, read_masks, read_weights
 from .normalize import Normalizer
 from .sampling import Example, split
@@ -52,7 +53,8 @@ def prepare(
         training, validation = split(examples, validation_fraction, random_state)
         if all(e.weight is not None and not e.weight.any() for e in training):
             where = "in the part that is held out for validation"
-            raise ValueError(f"all pixels with a sample_weight above 0 lie {where}; validation_fraction=0 uses them")
+            uses = "validation_fraction=0 (--validation-fraction 0) uses them"
+            raise ValueError(f"all pixels with a sample_weight above 0 lie {where}; {uses}")
     return Prepared(training, validation, images.n_channels, images.channel_axis, values, frequencies, resolved, normalizer)
 
 
@@ -60,10 +62,12 @@ def _read_validation(data: Any, images: Images, classes: NDArray, *, snap: bool)
     if data is None:
         return []
     if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise ValueError("validation_data takes a pair (x, y) of images and masks")
+        share = "without it, UNet(validation_fraction=0.2) holds out a share of the training images"
+        raise ValueError(f"validation_data is {mistakes.kind(data)}; it takes a pair (x, y) of images and masks ({share})")
     found = read_images(
-        data[0], data[1], n_channels=images.n_channels, channel_axis=images.channel_axis, name="validation_data[0]"
-    )
+        data[0], data[1], n_channels=images.n_channels, channel_axis=images.channel_axis, name="validation_data[0]",
+        y_name="validation_data[1]",
+    )  # fmt: skip
     masks = read_masks(data[1], found, name="validation_data[1]")
     if not snap:
         label_codes.require_known(masks, classes, "validation_data[1]")

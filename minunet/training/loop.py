@@ -130,7 +130,7 @@ class Loop:
         kept = f"keeps the weights from the end of epoch {epoch}" if epoch else "is what it was before"
         return (
             f"{what} at step {step} (epoch {epoch + 1}): training diverged. The model {kept}. "
-            f"A learning_rate below {self.schedule.learning_rate:g} may help."
+            f"A learning_rate below {self.schedule.learning_rate:g} (--learning-rate) may help."
         )
 
     def _seconds(self) -> float:

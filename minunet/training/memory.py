@@ -62,6 +62,9 @@ def inference_bytes(network: Network, n: int, h: int, w: int) -> int:
     return book.peak + kernels.n_threads() * book.scratch
 
 
+_LESS = "batch_size, patch_size or base_channels (--batch-size, --patch-size, --base-channels)"
+
+
 def free_memory(network: Network) -> int:
     """Return the bytes that could be taken now where the network lies: of the machine's memory, or of the GPU's."""
     place = kernels.place(network.flat)
@@ -78,13 +81,13 @@ def require_memory(network: Network, n: int, h: int, w: int, loss: Loss | None =
     if place == "cpu" and takes > machine_memory():
         raise ValueError(
             f"a training step of {n} patches of {h} x {w} takes about {takes / 2**30:.2f} GB, and this machine has "
-            f"{machine_memory() / 2**30:.2f} GB with its swap: reduce batch_size, patch_size or base_channels"
+            f"{machine_memory() / 2**30:.2f} GB with its swap: reduce {_LESS}"
         )
     free = free_memory(network)
     if place != "cpu" and takes > free:
         raise ValueError(
             f"a training step of {n} patches of {h} x {w} takes about {takes / 2**30:.2f} GB, and {place} has {free / 2**30:.2f} "
-            "GB free: reduce batch_size, patch_size or base_channels"
+            f"GB free: reduce {_LESS}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import types
 import warnings
 
 import numpy as np
@@ -27,6 +28,14 @@ def discs(n=3, size=40, channels=None, seed=0):
     if channels:
         x = np.repeat(x[..., None], channels, axis=-1)
     return x, y.astype(np.uint8)
+
+
+X, Y = discs()
+
+
+class Recording:
+    def on_epoch_end(self, epoch, logs):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +152,24 @@ def test_a_file_from_before_there_was_a_choice_of_algorithm_loads(fitted, tmp_pa
     np.testing.assert_array_equal(loaded.predict_proba(x), fitted.predict_proba(x))
 
 
-def test_weights_by_mask_value_survive_the_file(tmp_path):
-    x, y = discs()
-    unet = UNet(**SMALL | {"class_weight": {0: 1.0, 255: 3.0}}).fit(x, 255 * y)
+class Series:
+    """What pandas has for numbers by name, in any order."""
+
+    def to_dict(self):
+        return {255: 3.0, 0: 1.0}
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([3.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [{0: 1.0, 255: 3.0}, {np.uint8(255): np.float32(3), np.int64(0): 1}, (1, np.float32(3)), [np.float64(1), 3], Series(),
+     np.array([1, 3], np.float16)],
+    ids=["dict", "NumPy's", "tuple", "list", "series", "array"],
+)  # fmt: skip
+def test_weights_by_mask_value_survive_the_file(fitted, weight, tmp_path):
+    unet = pickle.loads(pickle.dumps(fitted)).set_params(class_weight=weight)
     unet.save(tmp_path / "m.safetensors")
     assert minunet.load(tmp_path / "m.safetensors").class_weight == [1.0, 3.0]
 
@@ -288,11 +312,44 @@ def test_masks_of_other_values_are_not_scored(fitted):
     assert 0 <= snapping.score(x, 254 * y) <= 1
 
 
-@pytest.mark.parametrize("callbacks", [[None], None, [object()], "no"])
+@pytest.mark.parametrize("callbacks", [[None], None, [object()], "no", [print], [types.SimpleNamespace], [Recording]])
 def test_a_callback_that_cannot_be_called_is_refused_before_training(fitted, callbacks):
     x, y = discs()
     with pytest.raises(ValueError, match=r"callbacks\[0\] .*on_epoch_end"):
         pickle.loads(pickle.dumps(fitted)).fit(x, y, callbacks=callbacks)
+
+
+def test_callbacks_of_other_kinds_are_told_the_call_that_makes_one(fitted):
+    x, y = discs()
+    with pytest.raises(ValueError, match=r"callbacks is .* a list of them: \[callback\]"):
+        UNet(**SMALL).fit(x, y, callbacks=Recording())
+    with pytest.raises(ValueError, match=r"Recording\(\) makes one of the class"):
+        UNet(**SMALL).fit(x, y, callbacks=[Recording])
+    with pytest.raises(ValueError, match="makes one of a function") as refused:
+        UNet(**SMALL).fit(x, y, callbacks=[lambda epoch, logs: None])
+    call = str(refused.value).partition("logs): ")[2].partition(" makes")[0]
+    eval(call, {"types": types, "callbacks": [lambda epoch, logs: logs["loss"]]}).on_epoch_end(0, {"loss": 1.0})
+
+
+@pytest.mark.parametrize("data", [0.2, "x", (X, Y, Y), {"x": X}, iter(()), X], ids=lambda data: type(data).__name__)
+def test_validation_data_is_a_pair(data):
+    with pytest.raises(ValueError, match=r"^validation_data is .*; it takes a pair \(x, y\).*validation_fraction"):
+        UNet(**SMALL).fit(X, Y, validation_data=data)
+
+
+def test_validation_data_laid_out_otherwise_is_told_by_its_own_name():
+    with pytest.raises(ValueError, match=r"np.moveaxis\(validation_data\[0\], 1, -1\)"):
+        UNet(**SMALL).fit(X, Y, validation_data=(X[:, None], Y))
+    with pytest.raises(ValueError, match=r"^validation_data\[1\] is the text 'y'"):
+        UNet(**SMALL).fit(X, Y, validation_data=(X, "y"))
+
+
+@pytest.mark.parametrize("rng", [np.random.RandomState(0), np.random.default_rng(0)], ids=["RandomState", "Generator"])
+def test_a_generator_of_random_numbers_is_told_how_to_draw_a_seed(rng):
+    with pytest.raises(ValueError, match=r"^random_state is .*a whole number from 0 up") as refused:
+        UNet(**SMALL | {"random_state": rng}).fit(X, Y)
+    call = str(refused.value).partition("or None: ")[2].partition(" draws")[0]
+    assert eval(call, {"random_state": rng}) >= 0
 
 
 @pytest.mark.parametrize(("wanted", "padding", "found"), [(30, "same", 28), (3, "same", 4), (50, "valid", 48), (44, "valid", 44)])
@@ -324,9 +381,6 @@ def with_nan(x):
     x = x.astype(float)
     x[1, 3, 4] = np.nan
     return x
-
-
-X, Y = discs()
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "minunet/data/inputs.py": (3, ("form", "channel", "mask")),
     "minunet/data/labels.py": (4, ("encode", "classes", "values")),
     "minunet/data/mirror.py": (1, ("mirror",)),
+    "minunet/data/mistakes.py": (3, ("told", "taken", "refused", "one_hot")),
     "minunet/data/normalize.py": (3, ("percentile", "normal")),
     "minunet/data/sampling.py": (5, ("patch", "strip", "held", "symmetr")),
     "minunet/training/step.py": (1, ("at_once", "not_finite")),

@@ -69,6 +69,15 @@ def said(capsys):
     return out, err
 
 
+def test_masks_of_one_bit_are_weighed_as_0_and_1(tmp_path):
+    x, y = discs(2, 32)
+    folders = save(tmp_path / "images", x), save(tmp_path / "masks", y > 0)
+    model = tmp_path / "m.safetensors"
+    assert main(["train", *folders, "-o", str(model), "-q", *SMALL, "--class-weight", "0=1,1=5"]) == 0
+    loaded = minunet.load(model)
+    assert loaded.class_weight == [1.0, 5.0] and loaded.classes_.dtype == bool
+
+
 def test_train_tells_what_it_reads_and_what_to_do_next(data, tmp_path, capsys):
     path = tmp_path / "m.safetensors"
     assert main(["train", *data, "-o", str(path), *SMALL]) == 0

@@ -127,6 +127,11 @@ def test_one_colour_image_is_not_taken_for_a_stack_of_narrow_ones(y_shape, says)
     assert len(read_images(list(x), None if y_shape is None else list(np.zeros(y_shape))).arrays) == 64
 
 
+def in_colours(shape):
+    """Return a mask in red and black."""
+    return np.stack([255 * np.random.default_rng(0).integers(0, 2, shape), *np.zeros((2, *shape))], axis=-1).astype(np.uint8)
+
+
 @pytest.mark.parametrize(
     ("x", "y", "says"),
     [
@@ -135,11 +140,11 @@ def test_one_colour_image_is_not_taken_for_a_stack_of_narrow_ones(y_shape, says)
         ([np.zeros((6, 9))] * 2, [np.zeros((6, 9)), np.zeros((9, 6))],
          r"x\[1\] is 6 x 9 pixels, but y\[1\] is 9 x 6 \(turned by 90 degrees\?\)"),
         (np.zeros((8, 9)), np.zeros((8, 7)), r"^x is 8 x 9 pixels, but y is 8 x 7; a mask has its image's size"),
-        (np.zeros((2, 3, 40, 40)), np.zeros((2, 40, 40)), "channels come last: H x W x C"),
-        (np.zeros((8, 8)), np.zeros((8, 8, 3)), r"y has shape \(8, 8, 3\): 3 on its last axis.*convert colours to one channel"),
-        (np.zeros((2, 8, 8, 3)), np.zeros((2, 8, 8, 3)), r"y\[0\].*convert colours to one channel"),
+        (np.zeros((2, 3, 40, 40)), np.zeros((2, 40, 40)), r"channels come last: np.moveaxis\(x, 1, -1\)"),
+        (np.zeros((8, 8)), in_colours((8, 8)), r"y has shape \(8, 8, 3\): 3 on its last axis.*convert colours to one channel"),
+        (np.zeros((2, 8, 8, 3)), in_colours((2, 8, 8)), r"y\[0\].*convert colours to one channel"),
         (np.zeros((8, 8)), np.full((8, 8), 0.5), "y holds fractions"),
-        (np.zeros((8, 8)), np.full((8, 8), np.nan), "y holds fractions or NaN"),
+        (np.zeros((8, 8)), np.full((8, 8), np.nan), "y holds NaN or infinite values.*sample_weight of 0"),
         (np.zeros((8, 8)), np.full((8, 8), "cell"), "y is of dtype <U4"),
         (np.zeros((2, 8, 8)), 3, "2 images but y 1 masks"),
     ],
@@ -171,7 +176,7 @@ def test_weights_are_read_for_each_pixel():
 @pytest.mark.parametrize(
     ("weights", "says"),
     [
-        (np.zeros((2, 4, 5)), "0 everywhere"),
+        (np.zeros((2, 4, 5)), "zero everywhere"),
         (np.full((2, 4, 5), -1.0), r"sample_weight\[0\] holds negative"),
         (np.stack([np.ones((4, 5)), np.full((4, 5), np.nan)]), r"sample_weight\[1\] holds negative or non-finite"),
         (np.full((2, 4, 5), 1e300), "non-finite"),

@@ -95,6 +95,14 @@ def test_weights_by_value_and_by_order():
     assert labels.resolve_class_weight(None, classes, half) is None
 
 
+@pytest.mark.parametrize("weight", [{0: 1, 1: 5}, {False: 1, True: 5}, {np.bool_(True): 5, np.int8(0): 1}, [1, 5]], ids=repr)
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_masks_of_one_bit_are_weighed_as_0_and_1(weight, dtype):
+    assert labels.resolve_class_weight(weight, np.array([0, 1], dtype), np.array([0.5, 0.5])).tolist() == [1, 5]
+    with pytest.raises(ValueError, match=r"masks hold \[0, 1\].*\{0: 1, 1: 1\} \(--class-weight 0=1,1=1\)"):
+        labels.resolve_class_weight({0: 1, 255: 5}, np.array([0, 1], dtype), np.array([0.5, 0.5]))
+
+
 def tissue(seed, size=64, scale=5.0):
     """Smooth random regions of 0 and 255."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((size, size)), scale)
@@ -225,7 +233,7 @@ def test_frequencies_are_pooled_over_images_of_different_sizes():
         ({0: 1.0, "255": 1.0}, "one weight for each"),
         ({0: 1.0, 255: -1.0}, "weight >= 0"),
         ({0: 1.0, 255: float("nan")}, "weight >= 0"),
-        ([1.0], r"for the classes \[0, 255\]"),
+        ([1.0], r"the masks hold \[0, 255\]: one weight for each"),
         ([0.0, 0.0], "weight >= 0"),
         ([1.0, "b"], "weight >= 0"),
         (2.0, "weight >= 0"),
