@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from .kernels import use_backend
     from .modelfile import ModelFileError
     from .network import Network
-    from .unet import NotFittedError, UNet, load
+    from .scikit import NotFittedError
+    from .unet import UNet, load
 
 # Public names are imported where they are first used (PEP 562), so that `import minunet` stays light.
 _HOME = {
-    "UNet": "unet", "load": "unet", "NotFittedError": "unet", "Network": "network", "use_backend": "kernels",
+    "UNet": "unet", "load": "unet", "NotFittedError": "scikit", "Network": "network", "use_backend": "kernels",
     "ModelFileError": "modelfile", "load_folder": "data.folders", "ImageFileError": "data.images",
 }  # fmt: skip
 _MODULES = {

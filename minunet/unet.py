@@ -30,15 +30,12 @@ from .losses import Loss
 from .network import Network
 from .optim import SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters
+from .scikit import not_fitted, tags
 from .summary import Summary, padded_shape, summarize
 from .training.loop import History, Loop
 from .training.memory import require_memory
 from .training.progress import Progress
 from .training.schedule import Schedule, steps_per_epoch
-
-
-class NotFittedError(ValueError, AttributeError):
-    """Raised where a model is used before `fit` (scikit-learn's error of that name has the same two bases)."""
 
 
 class UNet:
@@ -264,9 +261,7 @@ class UNet:
 
     def __sklearn_tags__(self) -> Any:
         """Return what scikit-learn asks an estimator for, in cross_val_score and GridSearchCV."""
-        from sklearn.utils import Tags, TargetTags
-
-        return Tags(estimator_type=None, target_tags=TargetTags(required=True))
+        return tags()
 
     def _plain_params(self) -> dict[str, Any]:
         """Return the parameters as JSON can hold them, and as they were in fit, of what its model tells; others may be set since.
@@ -368,7 +363,7 @@ class UNet:
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):
-            raise NotFittedError("this UNet is not fitted yet: call fit(x, y) first, or minunet.load(path)")
+            raise not_fitted("this UNet is not fitted yet: call fit(x, y) first, or minunet.load(path)")
         network, classes, channels = self.network_, self.classes_, self.n_channels_in_
         require(isinstance(network, Network), "network_", f"of type {type(network).__name__}", "the Network that fit has trained")
         k, c = network.out_channels, network.in_channels

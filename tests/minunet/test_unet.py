@@ -188,11 +188,6 @@ def test_params_are_kept_as_given_and_can_be_set():
     assert repr(unet) == "UNet(base_channels=8, depth=3)"
 
 
-def test_scikit_learn_clones_it():
-    clone = pytest.importorskip("sklearn.base", reason="scikit-learn is not installed").clone
-    assert clone(UNet(base_channels=8, random_state=3)).get_params() == UNet(base_channels=8, random_state=3).get_params()
-
-
 def test_history_names_and_validation(fitted):
     assert {"loss", "val_loss", "val_dice", "learning_rate", "seconds", "steps"} <= fitted.history_.keys()
     assert fitted.n_iter_ == 1 and fitted.best_epoch_ == 0 and fitted.best_score_ == fitted.history_["val_dice"][0]
@@ -453,18 +448,6 @@ def test_a_large_image_is_predicted_in_tiles_of_a_quarter_of_free_memory(fitted,
     assert len(calls) > 1
     monkeypatch.undo()
     np.testing.assert_allclose(tiled, fitted.predict_proba(image), atol=1e-5)
-
-
-def test_scikit_learn_can_clone_score_and_search():
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    from sklearn.base import clone
-    from sklearn.model_selection import GridSearchCV, cross_val_score
-
-    x, y = discs(4)
-    assert clone(UNet(**SMALL)).get_params() == UNet(**SMALL).get_params()
-    assert cross_val_score(UNet(**SMALL), x, y, cv=2).shape == (2,)
-    search = GridSearchCV(UNet(**SMALL), {"base_channels": [2, 4]}, cv=2).fit(x, y)
-    assert search.best_params_["base_channels"] in (2, 4)
 
 
 def test_real_electron_microscopy_is_learned(isbi):
