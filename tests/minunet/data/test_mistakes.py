@@ -102,7 +102,7 @@ def test_what_is_no_array_is_told_with_the_call_that_makes_one(x, says, call):
     "path",
     ["images", pathlib.Path("a.png"), b"\x89PNG", ["a.png", "b.png"], np.array(["a.png"]), np.array([["a"]], object),
      stand_in("Series", __array__=lambda self, dtype=None, copy=None: np.array(["a.png"], object)), None],
-    ids=repr,
+    ids=lambda path: type(path).__name__,
 )  # fmt: skip
 def test_of_paths_the_reader_of_folders_is_named(path):
     assert "minunet.load_folder(images, masks) reads folders" in refusal(lambda: read(path, Y))
