@@ -162,7 +162,8 @@ class Torch:
 
         from minunet import kernels
         from minunet.data.normalize import Normalizer
-        from minunet.data.sampling import Example, PatchSampler, split
+        from minunet.data.sampling import Example, PatchSampler
+        from minunet.data.splitting import split
         from minunet.training.schedule import Schedule, steps_per_epoch
 
         torch.manual_seed(unet.random_state)
@@ -170,8 +171,9 @@ class Torch:
         self.judge, self.batch_size = judge, unet.batch_size
         self.normalizer = Normalizer(unet.normalize).fit([i[..., None] for i in x])
         examples = [Example(self.normalizer(i[..., None]), (m == 255).astype(np.int32), None) for i, m in zip(x, y, strict=True)]
+        parts = split([e.label.shape for e in examples], unet.validation_fraction, unet.random_state).training
         self.sampler = PatchSampler(
-            split(examples, unet.validation_fraction, unet.random_state)[0], min(unet.patch_size, x.shape[1]),
+            [examples[part.image].crop(part.rows, part.cols) for part in parts], min(unet.patch_size, x.shape[1]),
             augment=unet.augment, random_state=unet.random_state,
         )  # fmt: skip
         self.epoch_steps = steps_per_epoch(self.sampler.training_pixels, unet.batch_size, self.sampler.patch_size)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .unet import UNet
 
 DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))  # those that masks have
-LATER = ("algorithm", "block", "precision")  # parameters that files from before there was a choice lack
+LATER = ("algorithm", "block", "precision", "warm_start")  # parameters that files from before there was a choice lack
 OF_NETWORK = ("base_channels", "depth", "padding", "dropout", "algorithm", "block")  # parameters that its config states, too
 FINITE = ("loss", "learning_rate", "seconds", "steps")  # series without NaN; what is held out may have no Dice, or no loss
 MAX_NUMBERS = 600_000  # of a history in a file: six series of 100,000 epochs. Many more would not fit a header

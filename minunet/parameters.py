@@ -61,7 +61,8 @@ def check_parameters(unet: UNet) -> None:
             _require(is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")
     for name in _SHARES:
         _require(is_number(given[name]) and 0 <= given[name] < 1, name, given[name], "a number from 0 to below 1")
-    _require(isinstance(given["augment"], (bool, np.bool_)), "augment", given["augment"], "True or False")
+    for name in ("augment", "warm_start"):
+        _require(isinstance(given[name], (bool, np.bool_)), name, given[name], "True or False")
     decay = given["weight_decay"]
     _require(is_number(decay) and decay >= 0, "weight_decay", decay, "a number from 0 up")
 

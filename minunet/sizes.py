@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,14 @@ def fitting_output(network: Network, size: int) -> int:
     """Return the least output side of at least `size` that some input gives."""
     of = _Kind.of(network)
     return _least(of, size + 2 * _margin(of)) - 2 * _margin(of)
+
+
+def fitting_patch(network: Network, wanted: int, shapes: Sequence[tuple[int, ...]]) -> int:
+    """Return the largest patch that fits the network, is no larger than wanted, nor than it takes to hold the largest image."""
+    largest = max(map(max, shapes))
+    least = fitting_output(network, wanted)
+    below = max(least - 2**network.depth, fitting_output(network, 1)) if least > wanted else least
+    return min(below, fitting_output(network, largest))
 
 
 def halo(network: Network) -> int | None:

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import description, devices, kernels, losses, modelfile
+from . import description, devices, kernels, losses, modelfile, warmstart
 from .blocks import Block
 from .checks import is_whole, require, shown
 from .data import labels as label_codes
 from .data.inputs import Images, read_images, read_masks
 from .data.normalize import Normalizer
 from .data.prepare import Prepared, prepare
-from .data.sampling import Example, PatchSampler
+from .data.sampling import PatchSampler
+from .data.splitting import Part
 from .evaluation import metrics
 from .evaluation.held_out import loss_and_dice
 from .evaluation.tiles import predict_proba
@@ -31,6 +32,7 @@ from .network import Network
 from .optim import SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters
 from .scikit import not_fitted, tags
+from .sizes import fitting_patch
 from .summary import Summary, padded_shape, summarize
 from .training.loop import History, Loop
 from .training.memory import require_memory
@@ -65,9 +67,12 @@ class UNet:
     augment : draw one of the 8 quarter turns and flips for each patch.
     normalize : "image" maps the 1st to 99th percentile of each image and channel to -1 .. 1; "dataset" those of the
         training set.
-    validation_fraction : share of the images, with fewer than 10 of each image, held out to report loss and Dice.
+    validation_fraction : share of the images, with fewer than 10 of each image, held out to report loss and Dice; never all
+        that there is of a class.
+    warm_start : go on from the present weights, scale and classes when `fit` is called again, instead of from new ones. A new
+        value in the masks is one more class. Optimizer, learning rate and history start anew.
     random_state : a whole number gives the same model each time, at any number of threads (for max_epochs; where
-        max_minutes ends it, the clock has its say). None draws one, kept as random_state_.
+        max_minutes ends it, the clock has its say). None draws one, kept as random_state_; a warm start goes on with that.
     device : "cpu", "gpu" (an NVIDIA one, with CuPy: pip install 'minunet[cuda13]') or "gpu:1"; "auto" takes a GPU if it can.
     n_threads : None uses all cores, of a container its share.
     algorithm : of the 3 x 3 convolutions. "auto" is the fastest for each size; "direct", the plain sum, rounds least.
@@ -77,7 +82,8 @@ class UNet:
     verbose : 0 is silent.
 
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
-    best_score_ and best_epoch_ (validation Dice), class_frequencies_ (shares of all pixels), interrupted_, random_state_.
+    best_score_ and best_epoch_ (validation Dice), held_out_ (parts of x: index, rows and columns of each; not in a model file),
+    class_frequencies_ (shares of all pixels), interrupted_, random_state_.
     """
 
     classes_: NDArray
@@ -92,6 +98,7 @@ class UNet:
     best_score_: float | None
     best_epoch_: int | None
     class_frequencies_: NDArray[np.float64]
+    held_out_: list[Part]
     interrupted_: bool
     random_state_: int
 
@@ -100,9 +107,9 @@ class UNet:
         loss: str | Loss = "cross_entropy", block: str | Block = "double_conv", class_weight: Any = None,
         optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0,
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
-        augment: bool = True, normalize: str = "image", validation_fraction: float = 0.1, random_state: int | None = None,
-        device: str = "auto", n_threads: int | None = None, algorithm: str = "auto", precision: str = "auto",
-        verbose: int = 1,
+        augment: bool = True, normalize: str = "image", validation_fraction: float = 0.1, warm_start: bool = False,
+        random_state: int | None = None, device: str = "auto", n_threads: int | None = None, algorithm: str = "auto",
+        precision: str = "auto", verbose: int = 1,
     ) -> None:  # fmt: skip
         self.base_channels = base_channels
         self.depth = depth
@@ -122,6 +129,7 @@ class UNet:
         self.augment = augment
         self.normalize = normalize
         self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
         self.n_threads = n_threads
@@ -147,15 +155,18 @@ class UNet:
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
         validation_data: tuple[Any, Any] | None = None, classes: Sequence[int] | None = None,
-        callbacks: Sequence[Any] = (),
+        groups: Sequence[Hashable] | None = None, callbacks: Sequence[Any] = (),
     ) -> UNet:  # fmt: skip
-        """Train on images x and masks y, from new weights. Return self.
+        """Train on images x and masks y, from new weights unless warm_start. Return self.
 
         x : H x W, H x W x C, N x H x W, N x H x W x C, or a list of images of different sizes; any numbers.
         y : a mask for each image, of its size, with any whole numbers for the classes.
         sample_weight : a weight >= 0 for each pixel; 0 leaves a pixel out (unlabelled parts of a sparse mask).
         validation_data : (x, y) to report on, instead of a share of the training images.
         classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too).
+        groups : a label for each image: what shares one (a patient, a stack) is not parted between training and validation, and
+            whole groups are held out. Where all share one, as the pages of a stack, a block of pages at one end is held out, and
+            the page beside it is left out of both; of fewer than 10 pages, a strip of each is held out.
         callbacks : objects with on_epoch_end(epoch, logs), and set_model(unet) if they want it.
 
         Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed. Where anything
@@ -163,22 +174,27 @@ class UNet:
         """
         check_parameters(self)
         check_callbacks(callbacks)
-        seed = int(np.random.SeedSequence().generate_state(1)[0]) if self.random_state is None else int(self.random_state)
+        older = self._as_it_is() if self.warm_start and hasattr(self, "network_") else None
+        known = warmstart.settled(older) if older else None
+        seed = self._seed(older)
         data = prepare(
             x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes, normalize=self.normalize,
             class_weight=self.class_weight, validation_fraction=self.validation_fraction, random_state=seed,
+            groups=groups, known=known,
         )  # fmt: skip
         network = self._network(data.n_channels, len(data.classes), seed)
+        if older:
+            warmstart.take_weights(network, data.classes, older.network_, older.classes_)
         if self.verbose and self.device == "auto":
             devices.say_if_unused(kernels.place(network.flat))
-        patch_size = fitting_patch(network, int(self.patch_size), data.training)
+        patch_size = fitting_patch(network, int(self.patch_size), [e.label.shape for e in data.training])
         with self._computing(network):
             side = patch_size + 2 * network.margin
             require_memory(network, int(self.batch_size), side, side, losses.resolve(self.loss))
         fitted = {
             "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
             "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
-            "class_frequencies_": data.frequencies, "snap_": classes is not None,
+            "class_frequencies_": data.frequencies, "snap_": data.snap, "held_out_": data.held_out,
         }  # fmt: skip
         self._train(fitted, data, patch_size, callbacks)
         return self
@@ -325,6 +341,12 @@ class UNet:
             block=self.block,
         ).to(self.device)  # fmt: skip
 
+    def _seed(self, older: UNet | None) -> int:
+        """Return random_state; where none is given, that of the model to go on with, which holds the same out, or a new one."""
+        if self.random_state is not None:
+            return int(self.random_state)
+        return older.random_state_ if older else int(np.random.SeedSequence().generate_state(1)[0])
+
     def _optimizer(self) -> Optimizer:
         if self.optimizer == "adam":
             return Adam(self.learning_rate, weight_decay=self.weight_decay)
@@ -383,6 +405,7 @@ def load(path: str | os.PathLike[str]) -> UNet:
     description.restore(unet, said)
     vars(unet).update(_told(unet.history_))
     unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
+    unet.held_out_ = []
     return unet
 
 
@@ -403,11 +426,3 @@ def _told(history: History) -> dict[str, Any]:
 
 
 _PARAMETERS = tuple(name for name in inspect.signature(UNet.__init__).parameters if name != "self")
-
-
-def fitting_patch(network: Network, wanted: int, examples: list[Example]) -> int:
-    """Return the largest patch that fits the network, is no larger than wanted, nor than it takes to hold the largest image."""
-    largest = max(max(e.label.shape) for e in examples)
-    least = network.fitting_output(wanted)
-    below = max(least - 2**network.depth, network.fitting_output(1)) if least > wanted else least
-    return min(below, network.fitting_output(largest))

@@ -20,16 +20,17 @@ from .. import devices, kernels, losses
 from ..data.folders import Matching, match, names, read_in_turn
 from ..data.images import MAX_PIXELS
 from ..data.labels import resolve_class_weight
-from ..data.sampling import Example, split
+from ..data.splitting import split, stacks
 from ..data.survey import LEVELS, Finding, Survey, survey
 from ..files import taken
 from ..network import Network
+from ..sizes import fitting_patch
 from ..summary import size_text
 from ..text import shown
 from ..training.memory import free_memory, training_bytes
 from ..training.pace import seconds_per_step
 from ..training.schedule import Schedule, steps_per_epoch
-from ..unet import UNet, fitting_patch
+from ..unet import UNet
 from . import flags
 
 HELP = "look for mistakes in images and masks before training"
@@ -139,10 +140,11 @@ def _plan(unet: UNet, found: Survey) -> tuple[Plan | None, list[Finding]]:
     network = Network(
         n_channels, len(found.classes), unet.base_channels, unet.depth, unet.padding, unet.dropout, algorithm=unet.algorithm
     ).to(unet.device)
-    images = [np.broadcast_to(np.uint8(0), shape) for shape in found.shapes]  # of the right sizes, without pixels of their own
-    training, _ = split([Example(image, image[..., 0], None) for image in images], unet.validation_fraction, 0)
+    groups = stacks(found.paths)
+    parts = split([(h, w) for h, w, _ in found.shapes], unet.validation_fraction, 0, groups=groups)
+    training = [part.shape for part in parts.training]
     patch_size = fitting_patch(network, unet.patch_size, training)
-    steps = steps_per_epoch(sum(example.label.size for example in training), unet.batch_size, patch_size)
+    steps = steps_per_epoch(sum(h * w for h, w in training), unet.batch_size, patch_size)
     schedule = Schedule(unet.learning_rate, steps, unet.max_epochs, unet.max_minutes)
     beside = kernels.place(network.flat) == "cpu"  # the images, as float32 and int32, lie in the same memory
     data_bytes = sum(4 * h * w * (c + 1) for h, w, c in found.shapes) if beside else 0
@@ -232,7 +234,7 @@ def _next(arguments: argparse.Namespace, findings: Sequence[Finding], found: Sur
         changes["classes"] = found.likely_classes
     elif errors:
         return f"\nNext, when the errors are put right: {_command('check', arguments, changes)}"
-    if found.rare and arguments.class_weight is None:
+    if found.rare and not hasattr(arguments, "class_weight"):
         changes["class_weight"] = "balanced"
     if plan and plan.fitting_batch:
         changes["batch_size"] = plan.fitting_batch

@@ -14,13 +14,15 @@ from typing import Any, TypeVar, get_type_hints
 from tqdm import tqdm
 
 from ..data.images import MAX_PIXELS
+from ..description import OF_NETWORK
 from ..modelfile import machine_bytes
 from ..network import outlined
 from ..parameters import CHOICES, check_parameters
-from ..unet import UNet
+from ..unet import UNet, load
+from ..warmstart import ARCHITECTURE
 
 Item = TypeVar("Item")
-UNFLAGGED = ("verbose",)  # -q and -v are its flags
+UNFLAGGED = ("verbose", "warm_start")  # -q and -v, and --init of `train`, are their flags
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +67,7 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
         if name in ("self", *UNFLAGGED):
             continue
         default = "" if parameter.default is None else f" (default: {parameter.default})"
-        options: dict[str, Any] = {"default": parameter.default, "help": f"{words.get(name, name)}{default}".replace("%", "%%")}
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{words.get(name, name)}{default}".replace("%", "%%")}
         if hints[name] is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif name == "class_weight":
@@ -77,10 +79,20 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name.replace('_', '-')}", **options)
 
 
-def estimator(arguments: argparse.Namespace) -> UNet:
-    """Return the UNet that the flags describe; a wrong value ends the program as wrong use does, with status 2."""
-    parameters = {name: getattr(arguments, name) for name in UNet().get_params() if name not in UNFLAGGED}
-    unet = _checked(UNet(**parameters, verbose=0 if getattr(arguments, "quiet", False) else 1), arguments)
+def estimator(arguments: argparse.Namespace, init: Path | None = None) -> UNet:
+    """Return the UNet that the flags describe; a wrong value ends the program as wrong use does, with status 2.
+
+    init : a model file to go on with: what is its network's is taken from there, where no flag says it.
+    """
+    given = {name: vars(arguments)[name] for name in UNet().get_params() if name in vars(arguments) and name not in UNFLAGGED}
+    unet = UNet() if init is None else load(init)
+    own = {} if init is None else {name: getattr(unet, name) for name in (*OF_NETWORK, "normalize")}
+    for name in (*ARCHITECTURE, "normalize") if init else ():
+        if given.get(name, own[name]) != own[name]:
+            flag = f"--{name.replace('_', '-')}"
+            arguments.parser.error(f"{flag} is {given[name]}, but {init} has {own[name]}: leave {flag} out, or --init")
+    told = {"verbose": 0 if getattr(arguments, "quiet", False) else 1, "warm_start": init is not None}
+    unet = _checked(unet.set_params(**UNet().get_params() | own | given | told), arguments)
     takes, has = model_bytes(unet), machine_bytes()
     if takes > has:  # fit and summary would fill it before they find that out
         raise ValueError(

@@ -15,9 +15,10 @@ from .. import files, signals
 from ..data import labels as label_codes
 from ..data.folders import Pair, listed, read_pairs
 from ..data.images import content
-from ..data.sampling import FEW, Example, split
+from ..data.sampling import Example
+from ..data.splitting import stacks
 from ..plot import require_matplotlib
-from ..text import printable
+from ..text import printable, shown
 from ..unet import UNet
 from . import flags, outputs
 from .console import complain
@@ -33,6 +34,7 @@ EXAMPLES = """examples:
   minunet train images masks -o model.safetensors --max-minutes 20 --report report
   minunet train DRIVE/images DRIVE/1st_manual -o vessels.safetensors --class-weight balanced
   minunet train images masks -o model.safetensors --validation more/images more/masks
+  minunet train more/images more/masks -o better.safetensors --init model.safetensors --max-epochs 20
 """
 
 
@@ -43,34 +45,47 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation", type=Path, nargs=2, metavar=("IMAGES", "MASKS"), help="report on these, and train on all the others"
     )
+    init = "go on with this model: its network, weights, scale and classes, beside new ones in MASKS"
+    parser.add_argument("--init", type=Path, metavar="MODEL", help=init)
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html there (needs matplotlib)")
     flags.add_output_flags(parser, verbose="tell each file that is read")
     flags.add_estimator_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    unet = flags.estimator(arguments)
+    unet = flags.estimator(arguments, arguments.init)
     _require_outputs(arguments, unet)
     pairs = _read(arguments, arguments.images, arguments.masks)
     held_out = _read(arguments, *arguments.validation) if arguments.validation else []
+    if arguments.init:
+        _require_channels(unet, pairs[0], arguments.init)
     warn_of_shared_images(pairs, held_out)
     if not arguments.quiet:
         print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
     validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
     x, y = [pair.image for pair in pairs], [pair.mask for pair in pairs]
     output = arguments.output.absolute()  # the current folder may vanish
+    older = getattr(unet, "network_", None)  # of --init
     try:
-        unet.fit(x, y, validation_data=validation, classes=arguments.classes)
+        try:
+            unet.fit(x, y, validation_data=validation, classes=arguments.classes, groups=stacks([pair.path for pair in pairs]))
+        finally:
+            unet.warm_start = False  # of what is fitted to the model in the file, nobody said so
     except BaseException as error:  # it diverged, or was interrupted once more, or memory ran out
-        kept = _keep_last_good(unet, output, arguments.force)
+        kept = _keep_last_good(unet, output, arguments.force) if getattr(unet, "network_", None) is not older else None
         if isinstance(error, KeyboardInterrupt):
             if kept is None:
                 complain("no epoch was finished, so there is no model")
             if kept is False:
                 return 1
         raise
+    running = signals.of_command_line()
+    ended = (running or signals.Signals()).exit_code if unet.interrupted_ else 0
+    if unet.network_ is older:  # interrupted before an epoch was finished
+        complain(f"no epoch was finished, so there is no new model; {arguments.init} is as it was")
+        return ended
     kept = keep(unet, output, force=arguments.force)
-    if running := signals.of_command_line():
+    if running:
         running.release()
     if kept and not arguments.quiet:
         score = "" if unet.best_score_ is None else f" (validation Dice {unet.history_['val_dice'][-1]:.3f})"
@@ -85,9 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         if not arguments.quiet:
             print(f"Wrote {printable(page)}: open it in a browser.", flush=True)
-    if not kept:
-        return 1
-    return (running or signals.Signals()).exit_code if unet.interrupted_ else 0
+    return ended if kept else 1
 
 
 def describe(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[tuple[str, str]]:
@@ -118,8 +131,9 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
     examples = [Example(pair.image, pair.mask, None, pair.name) for pair in held_out or pairs]
     note = "the validation images"
     if not held_out:
-        _, parts = split(examples, unet.validation_fraction, unet.random_state_)
-        note = "images held out of the training" if len(examples) >= FEW else "the strip held out of each training image"
+        parts = [examples[part.image].crop(part.rows, part.cols) for part in unet.held_out_]
+        whole = all(part.shape == examples[part.image].label.shape for part in unet.held_out_)
+        note = "images held out of the training" if whole else "the strip held out of each training image"
         note = note if parts else "the training images: none was held out, so expect worse on others"
         examples = parts or examples
     probabilities = unet.predict_proba([example.image for example in examples])
@@ -131,10 +145,8 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
     return judged, note
 
 
-def _keep_last_good(unet: UNet, output: Path, force: bool) -> bool | None:
-    """Save what the epochs before a failure taught, which may have taken hours; return as `keep` does, None without any."""
-    if not getattr(unet, "n_iter_", 0):
-        return None
+def _keep_last_good(unet: UNet, output: Path, force: bool) -> bool:
+    """Save what the epochs before a failure taught, which may have taken hours; return as `keep` does."""
     kept = keep(unet, output, force=force)
     if kept:
         complain(f"{output} holds the model of the last good epoch")
@@ -144,7 +156,7 @@ def _keep_last_good(unet: UNet, output: Path, force: bool) -> bool | None:
 def _require_outputs(arguments: argparse.Namespace, unet: UNet) -> None:
     """Refuse what could not be written, or would replace something, before any work."""
     model, page = arguments.output, arguments.report / PAGE if arguments.report else None
-    read = (arguments.images, arguments.masks, *(arguments.validation or ()))
+    read = filter(None, (arguments.images, arguments.masks, arguments.init, *(arguments.validation or ())))
     outputs.require_unread(arguments.parser, "--output", model, read)
     if page:
         require_matplotlib()
@@ -172,6 +184,16 @@ def _read(arguments: argparse.Namespace, images: Path, masks: Path) -> list[Pair
         counts = ", ".join(f"{name} has {n}" for n, name in sorted(channels.items()))
         raise ValueError(f"the images differ in their number of channels ({counts}); convert them all to grey or all to colour")
     return pairs
+
+
+def _require_channels(unet: UNet, pair: Pair, init: Path) -> None:
+    """Refuse to go on with a model of other channels, by the names of the files."""
+    n, has = np.atleast_3d(pair.image).shape[2], unet.n_channels_in_
+    if n != has:
+        raise ValueError(
+            f"{pair.name} is {_channels(pair.image)}, but --init {shown(init)} was trained on images of {has} "
+            f"channel{'s' if has > 1 else ''}; convert the images, or train without --init"
+        )
 
 
 def _channels(image: NDArray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class Look:
     """What is seen of a pair without the others; image and mask are usable, each by itself and together."""
 
     name: str
+    path: Path
     shape: tuple[int, int, int]  # the image's: H, W, C
     dtype: str
     n_values: int  # of the image
@@ -75,6 +77,7 @@ def look_at(pair: Pair, classes: NDArray | None) -> Look:
     lowest, highest = image.min(), image.max()
     return Look(
         name=pair.name,
+        path=pair.path,
         shape=(image.shape[0], image.shape[1], image.shape[2]),
         dtype=image.dtype.name,
         n_values=n_values,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,18 @@ from . import labels as label_codes
 from . import mistakes
 from .inputs import Images, read_images, read_masks, read_weights
 from .normalize import Normalizer
-from .sampling import Example, split
+from .sampling import Example
+from .splitting import Part, Split, read_groups, split
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a model that is gone on with has settled: its classes, whether masks are taken for the nearest, scale, channels."""
+
+    classes: NDArray
+    snap: bool
+    normalizer: Normalizer
+    n_channels: int
 
 
 @dataclass(frozen=True)
@@ -22,40 +35,97 @@ class Prepared:
 
     training: list[Example]
     validation: list[Example]
+    held_out: list[Part]
     n_channels: int
     channel_axis: bool
     classes: NDArray
     frequencies: NDArray[np.float64]
     class_weight: NDArray[np.float64] | None
     normalizer: Normalizer
+    snap: bool
 
 
 def prepare(
     x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: Sequence[int] | None, normalize: str,
-    class_weight: Any, validation_fraction: float, random_state: int,
+    class_weight: Any, validation_fraction: float, random_state: int, groups: Any = None, known: Known | None = None,
 ) -> Prepared:  # fmt: skip
-    """Return what `fit` trains on; a ValueError says what is wrong with x, y or their companions. Nothing given is changed."""
-    images = read_images(x, y)
+    """Return what `fit` trains on; a ValueError says what is wrong with x, y or their companions. Nothing given is changed.
+
+    known : of a model to go on with; None learns everything anew.
+    """
+    images = read_images(x, y, n_channels=None if known is None else known.n_channels)
     masks = read_masks(y, images)
     weights = read_weights(sample_weight, images)
-    values = label_codes.learn_classes(masks, weights, classes=classes)
-    held_out = _read_validation(validation_data, images, values, snap=classes is not None)
-    normalizer = Normalizer(normalize).fit(images.arrays)
+    labels = None if groups is None else read_groups(groups, len(images.arrays))
+    values = _classes(masks, weights, classes, known)
+    snap = classes is not None or (known is not None and known.snap)
+    validation_pairs = _read_validation(validation_data, images, values, snap=snap)
+    normalizer = Normalizer(normalize).fit(images.arrays) if known is None else known.normalizer
     examples = [
         Example(normalizer(image), label_codes.encode(mask, values), weight)
         for image, mask, weight in zip(images.arrays, masks, weights, strict=True)
     ]
     frequencies = label_codes.class_frequencies([e.label for e in examples], len(values), weights)
     resolved = label_codes.resolve_class_weight(class_weight, values, frequencies)
-    training = examples
-    validation = [Example(normalizer(image), label_codes.encode(mask, values), None) for image, mask in held_out]
+    training, held_out = examples, list[Part]()
+    validation = [Example(normalizer(image), label_codes.encode(mask, values), None) for image, mask in validation_pairs]
     if validation_data is None:
-        training, validation = split(examples, validation_fraction, random_state)
-        if all(e.weight is not None and not e.weight.any() for e in training):
-            where = "in the part that is held out for validation"
-            uses = "validation_fraction=0 (--validation-fraction 0) uses them"
-            raise ValueError(f"all pixels with a sample_weight above 0 lie {where}; {uses}")
-    return Prepared(training, validation, images.n_channels, images.channel_axis, values, frequencies, resolved, normalizer)
+        parts = _split(examples, values, labels, validation_fraction, random_state)
+        training, validation = ([_of(examples, part) for part in side] for side in (parts.training, parts.held_out))
+        held_out = parts.held_out
+    return Prepared(
+        training, validation, held_out, images.n_channels, images.channel_axis, values, frequencies, resolved, normalizer, snap
+    )
+
+
+def _classes(masks: list[NDArray], weights: label_codes.Weights, classes: Sequence[int] | None, known: Known | None) -> NDArray:
+    """Return the masks' classes; of a model to go on with, its own and what is new in the masks."""
+    if known is None:
+        return label_codes.learn_classes(masks, weights, classes=classes)
+    labelled = [mask if weight is None else mask[weight > 0] for mask, weight in zip(masks, weights, strict=True)]
+    found, old = set(label_codes.count_values(labelled)), set(known.classes.tolist())
+    if classes is None and (known.snap or found <= old):
+        return known.classes
+    if classes is None and old - found:
+        new, lacking = (", ".join(map(str, sorted(values))) for values in (found - old, old - found))
+        _tell(
+            f"the masks hold {new}, which the model does not know, and lack {lacking}, which it does: all are kept, as different "
+            "classes. If they are the same, give the masks the model's values"
+        )
+    model = known.classes.repeat(2)[None].repeat(2, axis=0)  # as one more mask, in which each class is a square
+    given = None if classes is None else [*known.classes.tolist(), *classes]
+    return label_codes.learn_classes([*masks, model], [*weights, None], classes=given)
+
+
+def _split(examples: list[Example], values: NDArray, groups: list[Hashable] | None, fraction: float, random_state: int) -> Split:
+    """Return what is trained on and what is held out, and tell where that is not what is asked for."""
+
+    def count(part: Part) -> NDArray[np.integer]:
+        found = _of(examples, part)
+        return np.bincount(found.label[... if found.weight is None else found.weight > 0].ravel(), minlength=len(values))
+
+    parts = split([e.label.shape for e in examples], fraction, random_state, groups=groups, count=count)
+    n, n_held = len(examples), len(parts.held_out)
+    if n_held == 0 and parts.scarce:
+        scarce = ", ".join(str(values[k]) for k in parts.scarce)
+        _tell(
+            f"nothing is held out for validation: class {scarce} would hardly be trained, as nearly all its pixels lie in what "
+            "could be held out. validation_data (--validation) reports on images of their own"
+        )
+    if groups is not None and len(set(groups)) > 1 and n_held > 2 * math.ceil(fraction * n):
+        _tell(
+            f"{n_held} of {n} images are held out for validation, as groups (the pages of a stack) are not cut; validation_data "
+            "(--validation) reports on other images, validation_fraction=0 (--validation-fraction 0) trains on all"
+        )
+    return parts
+
+
+def _tell(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=6)  # at the user's call of fit
+
+
+def _of(examples: Sequence[Example], part: Part) -> Example:
+    return examples[part.image].crop(part.rows, part.cols)
 
 
 def _read_validation(data: Any, images: Images, classes: NDArray, *, snap: bool) -> list[tuple[NDArray, NDArray]]:

@@ -1,8 +1,7 @@
-"""Held-out parts, and patches for training."""
+"""Examples, and patches of them for training."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,6 @@ from numpy.typing import NDArray
 from .mirror import mirror
 from .rng import generator
 
-FEW = 10  # with fewer images, a strip of each is held out instead of whole ones
-MIN_STRIP = 8  # pixels: less tells nothing
 N_SYMMETRIES = 8  # of a square: quarter turns and flips
 
 
@@ -30,33 +27,6 @@ class Example:
         """Return a part of it, as views."""
         weight = None if self.weight is None else self.weight[rows, cols]
         return Example(self.image[rows, cols], self.label[rows, cols], weight, self.name)
-
-
-def split(examples: Sequence[Example], fraction: float, random_state: int) -> tuple[list[Example], list[Example]]:
-    """Return (training, validation), which share no pixel.
-
-    Of 10 images or more, whole images are held out, drawn by random_state. Of fewer, one strip of each: the last
-    fraction of its longer side. An image too small to give 8 pixels and keep 8 gives none.
-    """
-    if fraction == 0:
-        return list(examples), []
-    if len(examples) >= FEW:
-        n_held = min(math.ceil(fraction * len(examples)), len(examples) - 1)
-        held = set(generator(random_state, "split").permutation(len(examples))[:n_held].tolist())
-        return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]
-    parts = [_cut_strip(example, fraction) for example in examples]
-    return [kept for kept, *_ in parts], [strip for _, *strips in parts for strip in strips]
-
-
-def _cut_strip(example: Example, fraction: float) -> list[Example]:
-    """Return what is kept of it, and the strip, if there is one."""
-    h, w = example.label.shape
-    size = max(h, w)
-    kept = size - max(MIN_STRIP, round(fraction * size))
-    if kept < MIN_STRIP:
-        return [example]
-    parts = (slice(None, kept), slice(kept, None))
-    return [example.crop(part, slice(None)) if h >= w else example.crop(slice(None), part) for part in parts]
 
 
 class PatchSampler:

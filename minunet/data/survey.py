@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from .alignment import inverted
 from .folders import Pair, listed
 from .labels import MAX_CLASSES, ClassesError, classes_of, form_regions, given_classes, total
 from .look import Look, look_at
-from .sampling import FEW
+from .splitting import FEW
 
 THREADS = 2  # that look at pairs while the next is read
 SATURATED = 0.1  # share of pixels at the highest value
@@ -38,6 +39,7 @@ class Survey:
 
     n_pairs: int
     shapes: list[tuple[int, int, int]]  # of the images, in their order: H, W, C
+    paths: list[Path]  # of the same
     sizes: Counter[tuple[int, int]]
     dtypes: Counter[str]
     mask_dtypes: Counter[str]
@@ -87,6 +89,7 @@ def survey(pairs: Iterable[Pair], classes: Sequence[int] | None = None) -> Surve
     return Survey(
         n_pairs=n_pairs,
         shapes=[look.shape for look in looks],
+        paths=[look.path for look in looks],
         sizes=Counter(look.shape[:2] for look in looks),
         dtypes=Counter(look.dtype for look in looks),
         mask_dtypes=Counter(look.codes.dtype.name for look in looks),

@@ -13,7 +13,7 @@ import safetensors.numpy
 from PIL import Image
 
 import minunet
-from minunet import NotFittedError, UNet
+from minunet import NotFittedError, UNet, sizes
 
 SMALL = {"base_channels": 4, "depth": 2, "patch_size": 32, "max_epochs": 1, "batch_size": 2, "verbose": 0, "random_state": 0}
 
@@ -288,13 +288,41 @@ def test_the_value_of_unlabelled_pixels_is_no_class():
         UNet(**SMALL).fit(x, y, sample_weight=weight * (y == 1))
 
 
-def test_weights_in_the_held_out_strip_alone_are_refused():
+def test_where_the_usual_strip_has_all_labelled_pixels_another_is_held_out():
     x, y = discs(1)
     weight = np.zeros(y.shape)
     weight[:, -4:] = 1
     y[:, -2:] = 1 - y[:, -2:]
-    with pytest.raises(ValueError, match=r"for validation; validation_fraction=0"):
-        UNet(**SMALL).fit(x, y, sample_weight=weight)
+    unet = UNet(**SMALL).fit(x, y, sample_weight=weight)
+    assert unet.held_out_ == [(0, slice(0, 40), slice(32, 40))] and "val_dice" in unet.history_
+
+
+def test_groups_are_held_out_whole_and_told_where_they_are_large():
+    x, y = discs(6)
+    groups, quick = np.array(["a", "b", "b", "b", "c", "c"]), SMALL | {"base_channels": 2, "depth": 1, "patch_size": 16}
+    unet = UNet(**quick).fit(x, y, groups=groups)
+    assert [part.image for part in unet.held_out_] == [0]
+    with pytest.warns(UserWarning, match=r"^3 of 6 images are held out for validation, as groups .* are not cut") as told:
+        assert len(UNet(**quick).fit(x, y, groups=groups == "b").held_out_) == 3
+    assert told[0].filename == __file__
+    assert UNet(**quick).fit(x, y, groups=groups, validation_data=(x, y)).held_out_ == []
+    with pytest.raises(ValueError, match="groups is of length 5"):
+        UNet(**quick).fit(x, y, groups=groups[:5])
+
+
+def test_a_class_at_one_end_of_all_images_is_learned():
+    x, y = discs(2)
+    y[:, 33:], x[:, 33:] = 2, 250
+    unet = UNet(**SMALL | {"max_epochs": 2, "learning_rate": 1e-2, "patch_size": 40}).fit(x, y)
+    assert unet.score(x, y, average=None)[2] > 0.6
+
+
+def test_where_no_strip_can_be_spared_that_is_told():
+    x, y = discs(1)
+    y[:], (y[:, :8], y[:, -8:], y[:, :, :8], y[:, :, -8:]) = 9, (1, 2, 3, 4)
+    with pytest.warns(UserWarning, match=r"nothing is held out for validation: class 1, 2, 3, 4 would hardly be trained") as told:
+        unet = UNet(**SMALL | {"base_channels": 2, "depth": 1, "patch_size": 16}).fit(x, y)
+    assert told[0].filename == __file__ and unet.held_out_ == [] and unet.best_score_ is None
 
 
 def test_masks_of_other_values_are_not_scored(fitted):
@@ -350,11 +378,7 @@ def test_a_generator_of_random_numbers_is_told_how_to_draw_a_seed(rng):
 @pytest.mark.parametrize(("wanted", "padding", "found"), [(30, "same", 28), (3, "same", 4), (50, "valid", 48), (44, "valid", 44)])
 def test_a_patch_size_that_does_not_fit_is_rounded_down(wanted, padding, found):
     x, y = discs(1, 60)
-    from minunet import unet as module
-
-    network = minunet.Network(1, 2, 2, 2, padding)
-    examples = [module.Example(x[0][..., None], y[0], None)]
-    assert module.fitting_patch(network, wanted, examples) == found
+    assert sizes.fitting_patch(minunet.Network(1, 2, 2, 2, padding), wanted, [(60, 40), (50, 60)]) == found
     UNet(**SMALL | {"patch_size": wanted, "padding": padding, "base_channels": 2}).fit(x, y)
 
 

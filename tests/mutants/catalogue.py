@@ -19,7 +19,7 @@ POINTWISE, UPDATES, LOSS = (f"kernels/cpu/{name}.py" for name in ("pointwise", "
 GENERATED = "kernels/cpu/generated.py"
 REFERENCE, COMPOSED, SIGHT = "kernels/reference.py", "kernels/composed.py", "kernels/sight.py"
 OPS, LAYERS, NETWORK, STEP = "minunet/ops.py", "minunet/layers.py", "minunet/network.py", "minunet/training/step.py"
-SAMPLING = "minunet/data/sampling.py"
+SAMPLING, SPLITTING = "minunet/data/sampling.py", "minunet/data/splitting.py"
 
 # Wrong gradients that were released, in each library's words and in ours.
 HISTORY: list[Row] = [
@@ -311,9 +311,9 @@ THOUGHTFUL: list[Row] = [
     ),
     (
         "training sees what is held out",
-        SAMPLING,
-        "[e for i, e in enumerate(examples) if i not in held]",
-        "list(examples)",
+        SPLITTING,
+        "if i not in {*held, *beside}]",
+        "]",
         ("held",),
     ),
     (

@@ -251,7 +251,7 @@ def test_every_parameter_can_be_handed_on(data, checked):
         "random_state": 5, "device": "cpu", "n_threads": 1, "algorithm": "direct", "precision": "float32", "loss": "dice",
         "block": "residual",
     }  # fmt: skip
-    assert set(given) == set(UNet().get_params()) - {"verbose"}
+    assert set(given) == set(UNet().get_params()) - {"verbose", "warm_start"}
     words = check._command("check", argparse.Namespace(images="images", masks="masks", **given), {})
     status, out = checked(*shlex.split(words)[2:])
     assert status == 0

@@ -1,4 +1,4 @@
-"""Patches: where they come from, what they weigh, and that they never see what is held out."""
+"""Patches: where they come from, and what they weigh."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minunet.data.mirror import mirror
 from minunet.data.rng import generator
-from minunet.data.sampling import N_SYMMETRIES, Example, PatchSampler, split, symmetry
+from minunet.data.sampling import N_SYMMETRIES, Example, PatchSampler, symmetry
 
 
 def example(h, w, value=0.0, seed=0):
@@ -37,36 +37,6 @@ def test_a_side_shorter_than_the_patch_is_mirrored_with_no_weight(size):
         below = (0, 256 - size)
         expected = np.pad(sampler.examples[0].image, (below, below, (0, 0)), mode="reflect" if size > 1 else "edge")
         np.testing.assert_array_equal(x[0], expected)
-
-
-@given(seed=st.integers(0, 99), margin=st.sampled_from([0, 5]), fraction=st.sampled_from([0.1, 0.3]), n=st.integers(1, 3))
-def test_no_patch_contains_a_pixel_of_the_held_out_strip(seed, margin, fraction, n):
-    examples = [example(60 + 10 * i, 40 + 20 * i) for i in range(n)]
-    training, validation = split(examples, fraction, seed)
-    assert len(validation) == n
-    for held in validation:
-        held.image[...] = 1000
-    sampler = PatchSampler(training, 32, margin=margin, random_state=seed)
-    for index in range(4):
-        assert sampler.batch(0, index, 4)[0].max() < 1000
-    total = sum(e.label.size for e in examples)
-    assert sum(e.label.size for e in training) + sum(e.label.size for e in validation) == total
-
-
-def test_of_ten_images_whole_ones_are_held_out_by_the_seed():
-    examples = [example(8, 8, value=i) for i in range(12)]
-    training, validation = split(examples, 0.1, 0)
-    assert (len(training), len(validation)) == (10, 2)
-    chosen = {tuple(int(e.image.min()) for e in split(examples, 0.1, seed)[1]) for seed in range(20)}
-    assert len(chosen) > 5
-    assert split(examples, 0.1, 3)[1][0].image is split(examples, 0.1, 3)[1][0].image
-
-
-def test_too_small_an_image_gives_no_strip():
-    training, validation = split([example(1, 1), example(15, 15), example(16, 3)], 0.1, 0)
-    assert [e.label.shape for e in training] == [(1, 1), (15, 15), (8, 3)]
-    assert [e.label.shape for e in validation] == [(8, 3)]
-    assert split([example(40, 40)], 0, 0)[1] == []
 
 
 def test_labels_and_weights_move_with_the_image():
@@ -128,16 +98,6 @@ def test_a_patch_is_a_window_of_the_mirrored_image(h, w, margin, seed):
         counted = labels[i][weight == 1]
         assert set(np.unique(weight)) <= {0, 1}
         assert len(counted) == len(set(counted.tolist())) == min(h, size) * min(w, size)  # each pixel once at most
-
-
-@given(h=st.integers(16, 60), w=st.integers(16, 60), fraction=st.floats(0.05, 0.45), margin=st.sampled_from([0, 9, 70]))
-def test_strip_and_rest_are_one_image_and_share_no_pixel(h, w, fraction, margin):
-    (kept,), (held,) = split([numbered(h, w)], fraction, 0)
-    longer = 0 if h >= w else 1
-    np.testing.assert_array_equal(np.concatenate([kept.label, held.label], axis=longer), numbered(h, w).label)
-    assert held.label.shape[longer] == max(8, round(fraction * max(h, w)))
-    x, labels, _ = PatchSampler([kept], 32, margin=margin, random_state=0).batch(0, 0, 4)
-    assert not np.isin(x, held.label).any() and not np.isin(labels, held.label).any()
 
 
 def test_every_position_and_every_symmetry_is_drawn_alike():
