@@ -36,7 +36,9 @@ ORDER = (
 RANK = {part: rank for rank, line in enumerate(ORDER) for part in line.split()}
 
 # What not everyone has installed, or what takes long to load: imported by the function that needs it.
-OPTIONAL = {"cupy", "dask", "hypothesis", "jax", "matplotlib", "mpi4py", "onnx", "pandas", "skimage", "sklearn", "torch"}
+OPTIONAL = {
+    "autograd", "cupy", "dask", "hypothesis", "jax", "matplotlib", "mpi4py", "onnx", "pandas", "skimage", "sklearn", "torch",
+}  # fmt: skip
 BEHIND_A_DOOR = {"minunet.kernels.gpu.cuda": {"cupy"}}  # what only functions import may import more at its top
 DISTRIBUTIONS = {"Pillow": "PIL"}  # where the name on the index is not the name that is imported
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from .adapters import from_jax, from_torch
+from .adapters import from_autograd, from_jax
 from .checks import check_adjoint, check_gradients, check_layer, check_network
+from .pytorch import from_torch
 from .report import GradientError, Report, Row, relative_error
 
 __all__ = [
-    "GradientError", "Report", "Row", "check_adjoint", "check_gradients", "check_layer", "check_network", "from_jax",
-    "from_torch", "relative_error", "strategies",
+    "GradientError", "Report", "Row", "check_adjoint", "check_gradients", "check_layer", "check_network", "from_autograd",
+    "from_jax", "from_torch", "relative_error", "strategies",
 ]  # fmt: skip
 
 

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..checks import Array
-from .contract import Op
-from .differences import Kink, Line, Precision, Slope, linear_slope, locate, signs, smooth_slope, unit_vector
+from .contract import Analysis, Op, joined, split
+from .differences import (
+    Kink,
+    Line,
+    Precision,
+    Slope,
+    foreign_noise,
+    linear_slope,
+    locate,
+    rounding_noise,
+    significant_bits,
+    signs,
+    smooth_slope,
+    unit_vector,
+    wide_step,
+)
 from .report import GradientError, Index, Row, element, power_of_two, relative_error
 
+DEVIATIONS = 32  # of noise that a slope may be off by, times the step: of 256 Gaussian ones, the largest is off by 12
+FAR = 2.0**40  # times as far as x is large: whether an output depends on an element at all
+SUMS = 16  # rounding units of the largest gradient that any gradient may be off by
+NARROWER = (("bfloat16", 8), ("float16", 11), ("float32", 24))  # and their bits of mantissa
 REDRAWS = 4  # directions that are drawn anew because each crossed a kink at every step
 
 
@@ -23,8 +43,7 @@ class Argument:
     grad: Array
     linear: bool
     tolerance: float
-    y: Array
-    dy: Array
+    found: Analysis
     rng: np.random.Generator
     precision: Precision
     step: float | None
@@ -33,6 +52,7 @@ class Argument:
 
     def __post_init__(self) -> None:
         self.x, self.name, self.label = self.op.arrays[self.i], self.op.names[self.i], self.op.label(self.i)
+        self.y, self.dy = joined(self.found.outputs), joined(self.found.upstream)
         self.whole = self.x.size <= self.full
         # of the slopes that backward claims
         self.scale = float(np.abs(self.grad).max() if self.whole else np.linalg.norm(self.grad))
@@ -52,9 +72,76 @@ class Argument:
         error = relative_error(analytic, numeric)
         if error > allowed:
             worst = int(np.abs(analytic - numeric).argmax())
+            self._refuse_noise(found[worst][1], slopes[worst].step, abs(float(analytic[worst]) - slopes[worst].value))
             self._fail(worst, float(analytic[worst]), float(numeric[worst]), slopes[worst].step, error, allowed)
+        own = max(map(self._own_error, np.ndindex(*x.shape), slopes)) if whole else None
         checked = f"{x.size} element{'s' if x.size > 1 else ''}" if whole else f"{count} directions"
-        return Row(self.name, x.shape, checked, error, float(allowed), tuple(slope.step for slope in slopes))
+        return Row(self.name, x.shape, checked, error, float(allowed), tuple(slope.step for slope in slopes), own)
+
+    def _own_error(self, index: Index, slope: Slope) -> float:
+        """Return an element's error relative to its own size, 0 where differences cannot know it; refuse a wrong one.
+
+        What they cannot know is the rounding of the outputs that the element reaches, as foretold and as measured, and that of
+        backward's sums over those outputs.
+        """
+        a, tolerance = float(self.grad[index]), self.tolerance
+        gap, size = abs(a - slope.value), max(abs(a), abs(slope.value))
+        if gap <= tolerance * size:
+            return gap / size if size else 0.0
+        direction = unit_vector(index, self.x.shape)
+        g, swallowed = self._reaching(direction)
+        closer = linear_slope(g, self.step)[0] if self.linear else smooth_slope(g, self.step, abs(a), tolerance)
+        if isinstance(closer, Kink):
+            return 0.0
+        gap, size = abs(a - closer.value), max(abs(a), abs(closer.value))
+        if gap <= tolerance * size:
+            return gap / size if size else 0.0
+        unknown = closer.noise + DEVIATIONS * rounding_noise(g) / closer.step + self._rounding(g.dy) + swallowed
+        if gap > tolerance * size + unknown:
+            flat = int(np.ravel_multi_index(index, self.x.shape)) if index else 0
+            self._refuse_noise(direction, closer.step, gap)
+            self._fail(flat, a, closer.value, closer.step, gap / size, tolerance + unknown / size, own=True)
+        return 0.0
+
+    def _rounding(self, dy: Array) -> float:
+        """Return how far backward's own sums may be off where upstream gradients are these: by the largest gradient they make."""
+        largest = self.scale
+        with suppress(Exception):  # whatever backward does with so many zeros, it is right or wrong for others
+            _, cache = self.op.forward(*self.op.arrays)
+            grad = self.op.gradients(split(dy, self.found.upstream), cache)[self.i]
+            largest = float(np.abs(grad).max()) if grad is not None else largest
+        return SUMS * self.precision.unit * largest
+
+    def _reaching(self, direction: Array) -> tuple[Line, float]:
+        """Return the line along a direction of those outputs only that move when it is gone far: the others have no noise.
+
+        And what slope may still hide in the others, whose rounding swallows so much on the longest way.
+        """
+        near, reached = max(1.0, float(np.abs(self.x).max())), np.ones(self.y.shape, bool)
+        with suppress(Exception), np.errstate(all="ignore"):  # far away, an op may do as it likes
+            ways = [self.op.at(self.i, np.asarray(self.x + t * near * direction, self.x.dtype)) for t in (1, -1, FAR, -FAR)]
+            reached = np.any([y != self.y for y in ways], axis=0)
+        reached |= not reached.any()  # as of an op that takes off the mean: what it does to others may cancel in all
+        swallowed = self.precision.unit * float(np.linalg.norm(np.where(reached, 0, self.dy * self.y))) / (FAR * near)
+        return self._line(direction, np.where(reached, self.dy, 0)), swallowed
+
+    def _line(self, direction: Array, dy: Array) -> Line:
+        return Line(lambda moved: self.op.at(self.i, moved), self.x, self.y, dy, direction, self.precision)
+
+    def _refuse_noise(self, direction: Array, step: float, gap: float) -> None:
+        """Raise if forward is far noisier than its dtype, and a gap between slopes at that step is no more than that noise."""
+        g, _ = self._reaching(direction)
+        noise, unit = foreign_noise(g), self.precision.unit
+        if not noise or gap > DEVIATIONS * noise * g.size / step:
+            return
+        dtype = "float16 or bfloat16" if noise >= 3e-6 else "float32" if noise >= 1e-9 else ""
+        kind = f"that of {dtype}, " if dtype else ""
+        why = "is there a cast inside" if dtype else "is there a cast to float32 inside, or do large terms cancel"
+        raise GradientError(
+            f"forward is too noisy in {self.label} for differences: its noise is {kind}{noise:.0e} of y, where {self.y.dtype} "
+            f"rounds to {unit:.0e}: {why}? No gradient can be told from wrong through that noise",
+            argument=self.name,
+        )
 
     def _slope(self, vector: Array | None) -> tuple[Slope, Array]:
         """Return the slope along a vector, or along a random direction, and that.
@@ -66,25 +153,45 @@ class Argument:
             direction = signs(self.rng, self.x.shape) if vector is None else vector
             slope = self._along(direction)
             if isinstance(slope, Kink):
-                kink = slope
+                kink, crossing = slope, direction
                 continue
             found.append((slope, direction))
             if slope.noise <= self.tolerance * self.scale / 10:
                 break
         if not found:
+            self._refuse_noise(crossing, kink.step, abs(kink.right - kink.left))
             self._no_derivative(kink, vector)
         return min(found, key=lambda pair: pair[0].noise)
 
     def _along(self, direction: Array) -> Slope | Kink:
-        g = Line(lambda moved: self.op.at(self.i, moved), self.x, self.y, self.dy, direction, self.precision)
+        g = self._line(direction, self.dy)
         if not self.linear:
-            return smooth_slope(g, self.step, self.scale, self.tolerance)
+            return self._smooth(g)
         slope, bend = linear_slope(g, self.step)
         if bend > 1e3 * self.tolerance * max(self.scale, abs(slope.value)) + 100 * slope.noise:
+            self._refuse_noise(direction, slope.step, 0.0)
             raise ValueError(f"forward is not linear in {self.label}, as `linear` says; leave it out of `linear`")
         return slope
 
-    def _fail(self, worst: int, a: float, n: float, step: float, error: float, allowed: float) -> None:
+    def _smooth(self, g: Line) -> Slope | Kink:
+        """Return a smooth op's slope: of the usual step, or of a wider one, up to what x is, where rounding swamps that.
+
+        The step widens as long as each slope is what the one before left open.
+        """
+        slope = smooth_slope(g, self.step, self.scale, self.tolerance)
+        step = math.inf if self.step or isinstance(slope, Kink) else 16 * slope.step
+        while isinstance(slope, Slope) and step <= wide_step(g) and slope.noise > self._known(slope):
+            wider = smooth_slope(g, step, self.scale, self.tolerance)
+            if isinstance(wider, Kink) or wider.step < step or abs(wider.value - slope.value) > slope.noise + self._known(slope):
+                break
+            slope, step = wider, 16 * step
+        return slope
+
+    def _known(self, slope: Slope) -> float:
+        """Return what a slope may be off by, by the tolerance alone."""
+        return self.tolerance * max(self.scale, abs(slope.value))
+
+    def _fail(self, worst: int, a: float, n: float, step: float, error: float, allowed: float, *, own: bool = False) -> None:
         """Raise the error of a wrong gradient; from a wrong direction, look for an element that makes it wrong."""
         both = f"backward gives {a:.10g}, finite differences give {n:.10g}"
         index: Index | None
@@ -94,9 +201,14 @@ class Argument:
         else:
             index, detail = replace(self, tolerance=allowed, full=self.x.size)._narrow()
             where = f"along random direction {worst}: {both}{detail}"
+        relative = f"error relative to this element itself (the largest is {self.scale:.3g})" if own else "relative error"
+        bits = significant_bits(self.grad)
+        narrow = next((name for name, most in NARROWER if bits <= most and error < 8 / 2**most), "")
+        narrower = narrow and self.grad.dtype != narrow
+        cast = f". All its numbers are {narrow}'s: look for a cast inside backward" if narrower else ""
         raise GradientError(
-            f"the gradient of {self.label} is wrong {where} (step {power_of_two(step)}). The relative error is {error:.1e}, "
-            f"the tolerance {allowed:.1e}",
+            f"the gradient of {self.label} is wrong {where} (step {power_of_two(step)}). The {relative} is {error:.1e}, "
+            f"the tolerance {allowed:.1e}{cast}",
             argument=self.name, index=index, direction=None if self.whole else worst, analytic=a, numeric=n, error=error,
             tolerance=allowed,
         )  # fmt: skip

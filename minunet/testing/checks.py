@@ -13,8 +13,9 @@ import numpy as np
 
 from ..checks import Array, require
 from .argument import Argument, product
-from .contract import REPEATS, Backward, Forward, Op
+from .contract import REPEATS, Backward, Forward, Op, joined
 from .differences import PRECISIONS
+from .layouts import check_layouts
 from .report import GradientError, Path, Report, Row, StateError, relative_error, saving
 
 Linear = bool | Iterable[int | str]
@@ -23,24 +24,30 @@ Rng = int | np.random.Generator
 
 def check_gradients(
     forward: Forward, backward: Backward, *arrays: Array, linear: Linear = (), rng: Rng = 0, step: float | None = None,
-    tolerance: float | None = None, directions: int = 8, full: int = 256, names: Sequence[str] | None = None,
-    save: Path | None = None,
+    tolerance: float | None = None, directions: int = 8, full: int = 256, layouts: bool = False,
+    names: Sequence[str] | None = None, save: Path | None = None,
 ) -> Report:  # fmt: skip
     """Check the gradients of an op against central differences; return a table, or raise GradientError.
 
         y, cache = forward(*arrays)          grads = backward(dy, cache)          # one an array, None: not checked
 
+    y is an array of any shape, or a tuple of arrays: dy then is a tuple of the same shapes. Arrays are float64 or float32; whole
+    numbers (labels, indices) may stand beside them, and backward returns None for those.
+
     dy is random, so an error hides in no symmetry. An array of at most `full` elements is checked element by element, a
     larger one along `directions` random directions. `linear` says in which arguments forward is linear (or affine), by
     number or name, or True for all: there a step of 1 has no truncation error, and the tolerance is 1e-10. Elsewhere it
-    is 1e-7, for any smooth or piecewise smooth op. A float32 op is held to 1e-4 and 2e-3, and the report says so.
+    is 1e-7, for any smooth or piecewise smooth op. A float32 op is held to 1e-4 and 2e-3, and the report says so. The error is
+    relative to the array's largest element; where all are checked, each is held to its own size too, as far as rounding lets
+    differences know it. `layouts=True` repeats the op with each array and with dy transposed, sliced, reversed, broadcast,
+    in Fortran order, read-only and misaligned: outputs and gradients must be those of the same numbers contiguous.
 
     `step` and `tolerance` replace those that are chosen; `rng` is a seed or a generator; `names` are the arguments' (else
     forward's own are used); `save` is a path for an .npz of all arrays where the check fails.
 
     GradientError: a wrong gradient, a forward or backward that breaks the contract (too few gradients, a wrong shape or
-    dtype, NaN, inputs written to, not deterministic, no pair), or a point where there is no derivative. ValueError: an
-    argument that cannot be checked, such as whole numbers.
+    dtype, NaN, inputs written to, not deterministic, no pair), a point where there is no derivative, or a forward too noisy
+    for differences, as one with a cast to float32 inside is. ValueError: an argument that cannot be checked, such as lists.
     """
     op = Op(forward, backward, arrays, names)
     chosen = _linear_arguments(linear, op.names)
@@ -50,19 +57,24 @@ def check_gradients(
     _check_count("full", full, 0)
     generator = _generator(rng)
     with saving(save, op.kept):
-        y, dy, grads = op.analyse(generator.standard_normal)
-        loose = any(a.dtype == np.float32 for a in (*arrays, y))
+        found = op.analyse(generator.standard_normal)
+        loose = any(a.dtype == np.float32 for a in (*arrays, *found.outputs))
         precision = PRECISIONS["float32" if loose else "float64"]
-        settings = (y, dy, generator, precision, step, directions, full)
+        settings = (found, generator, precision, step, directions, full)
         rows = []
-        for i, (x, grad) in enumerate(zip(arrays, grads, strict=True)):
+        for i, (x, grad) in enumerate(zip(arrays, found.grads, strict=True)):
             if grad is None or x.size == 0:
                 rows.append(Row(op.names[i], x.shape, "nothing", 0.0, 0.0))
             else:
                 allowed = tolerance or (precision.linear if i in chosen else precision.smooth)
                 rows.append(Argument(op, i, grad, i in chosen, allowed, *settings).row())
-    note = "float32: the tolerance is loose, errors below {:.0e} go unseen. In float64 it is 1e-07; where linear, 1e-10."
-    return Report(tuple(rows), note.format(max(row.tolerance for row in rows)) if loose else "")
+        if layouts:
+            check_layouts(op, found, tolerance or precision.smooth)
+    notes = [f"{row.argument}: its gradient lies below what rounding hides; it may be 0." for row in rows if row.tolerance >= 1]
+    if loose:
+        note = "float32: the tolerance is loose, errors below {:.0e} go unseen. In float64 it is 1e-07; where linear, 1e-10."
+        notes.append(note.format(max(row.tolerance for row in rows)))
+    return Report(tuple(rows), "\n".join(notes))
 
 
 def check_layer(
@@ -94,10 +106,10 @@ def check_layer(
         more = {"training": True, "rng": np.random.default_rng(seed)} if training else {}
         return layer.forward(x, **more)
 
-    inferred = lambda: np.asarray(layer.forward(shape.copy())[0]).copy()  # noqa: E731
-    before = inferred() if training else np.empty(0)
+    inferred = Op(layer.forward, layer.backward, [shape]).at
+    before = inferred(0, shape.copy()).copy() if training else np.empty(0)
     report = _check_parameters("the layer", forward, layer.backward, shape, parameters, rng=generator, linear=linear, **options)
-    if training and relative_error(inferred(), before) > REPEATS[before.dtype.name]:
+    if training and relative_error(inferred(0, shape.copy()), before) > REPEATS[before.dtype.name]:
         raise GradientError(
             "the layer keeps state between calls: forward in training changes what forward gives in inference. Return such "
             "statistics in the cache"
@@ -162,11 +174,11 @@ def check_adjoint(
     with saving(save, op.kept):
         for _ in range(draws):
             draw = lambda shape: generator.integers(-8, 9, shape)  # noqa: E731
-            _, dy, grads = op.analyse(draw)
-            for i, g in enumerate(grads):
+            found = op.analyse(draw)
+            for i, g in enumerate(found.grads):
                 if g is not None:
-                    _check_adjoint(op, i, np.asarray(draw(g.shape), g.dtype), dy, g)
-    checked = ["nothing" if g is None else f"{draws} products" for g in grads]
+                    _check_adjoint(op, i, np.asarray(draw(g.shape), g.dtype), joined(found.upstream), g)
+    checked = ["nothing" if g is None else f"{draws} products" for g in found.grads]
     return Report(tuple(Row(n, a.shape, c, 0.0, 0.0) for n, a, c in zip(op.names, arrays, checked, strict=True)))
 
 

@@ -1,10 +1,14 @@
-"""The contract of an op, watched: y, cache = forward(*arrays); grads = backward(dy, cache); nothing else is touched."""
+"""The contract of an op, watched: y, cache = forward(*arrays); grads = backward(dy, cache); nothing else is touched.
+
+y is an array, or a tuple of arrays; dy then is a tuple too. Checks see all outputs in one row, one after another.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +16,8 @@ import numpy as np
 from ..checks import Array, require
 from .report import GradientError, StateError, element, relative_error
 
-Forward = Callable[..., tuple[Array, Any]]
-Backward = Callable[[Array, Any], tuple[Any, ...]]
+Forward = Callable[..., tuple[Any, Any]]
+Backward = Callable[[Any, Any], tuple[Any, ...]]
 
 # Two calls with the same arrays may differ by what another order of summation explains, and by no more.
 REPEATS = {"float64": 1e-12, "float32": 1e-4}
@@ -25,27 +29,32 @@ class Op:
     def __init__(self, forward: Forward, backward: Backward, arrays: Sequence[Array], names: Sequence[str] | None = None) -> None:
         self._forward, self._backward, self.arrays = forward, backward, arrays
         self.names = _argument_names(forward, len(arrays), names)
+        self.several = False  # whether y is a tuple, as forward last returned it
         self._check_arrays()
         self.kept = {f"input.{name}": a for name, a in zip(self.names, arrays, strict=True)}  # to be saved where a check fails
 
     def _check_arrays(self) -> None:
-        """Refuse what has no derivative: whole numbers, lists, NaN."""
+        """Refuse what has no derivative: lists, NaN, nothing but whole numbers."""
         if not self.arrays:
             raise ValueError("no arrays were given; it takes forward, backward and at least one array to differentiate by")
+        floats = any(isinstance(a, np.ndarray) and a.dtype.name in REPEATS for a in self.arrays)
         for i, a in enumerate(self.arrays):
             if not isinstance(a, np.ndarray):
                 raise ValueError(f"{self.label(i)} is of type {type(a).__name__}; it takes a NumPy array, float64 or float32")
-            if a.dtype.name not in REPEATS:
-                why = "no step is chosen for others"
-                if a.dtype.kind in "iub":
-                    why = (
-                        "there is no small step between whole numbers, so no derivative; an argument without a gradient "
-                        "(labels) belongs into forward: lambda x: op(x, labels)"
-                    )
-                raise ValueError(f"{self.label(i)} is of dtype {a.dtype}; it takes float64 or float32: {why}")
-            if not np.isfinite(a).all():
+            if a.dtype.name not in REPEATS and not (floats and a.dtype.kind in "iub"):
+                raise ValueError(self._undifferentiable(i))
+            if a.dtype.kind == "f" and not np.isfinite(a).all():
                 where = element(_first(~np.isfinite(a)))
                 raise ValueError(f"{self.label(i)} is not finite at {where}; it takes numbers that a step can be added to")
+
+    def _undifferentiable(self, i: int) -> str:
+        dtype, why = self.arrays[i].dtype, "no step is chosen for others"
+        if dtype.kind in "iub":
+            why = (
+                "there is no small step between whole numbers, so no derivative; an argument without a gradient "
+                "(labels) belongs into forward: lambda x: op(x, labels), or backward returns None for it"
+            )
+        return f"{self.label(i)} is of dtype {dtype}; it takes float64 or float32: {why}"
 
     def label(self, i: int) -> str:
         """Return "w (argument 1)", or "argument 1" where it has no name of its own."""
@@ -53,22 +62,33 @@ class Op:
 
     def at(self, i: int, value: Array) -> Array:
         """Return y where argument i has that value."""
-        return self.forward(*self.arrays[:i], value, *self.arrays[i + 1 :])[0]
+        return joined(self.forward(*self.arrays[:i], value, *self.arrays[i + 1 :])[0])
 
-    def forward(self, *arrays: Array) -> tuple[Array, Any]:
-        """Return y, cache, or say what forward returned instead."""
+    def forward(self, *arrays: Array) -> tuple[tuple[Array, ...], Any]:
+        """Return the outputs and the cache, or say what forward returned instead."""
         returned = self._forward(*arrays)
         if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise GradientError(f"forward returned {_describe(returned)}; the contract is a pair: return y, cache")
         y, cache = returned
-        if not isinstance(y, (np.ndarray, np.floating, float)) or np.asarray(y).dtype.name not in REPEATS:
+        self.several = isinstance(y, (tuple, list))
+        outputs = tuple(y) if isinstance(y, (tuple, list)) else (y,)
+        wrong = {
+            name: part for name, part in (self.named("y", outputs) if outputs else {"y": y}).items()
+            if not isinstance(part, (np.ndarray, np.floating, float)) or np.asarray(part).dtype.name not in REPEATS
+        }  # fmt: skip
+        for name, part in wrong.items():
             raise GradientError(
-                f"forward returned {_describe(y)} as y; the contract is one float64 or float32 array: return y, cache"
+                f"forward returned {_describe(part)} as {name}; the contract is one float64 or float32 array, or a tuple of "
+                "them: return y, cache"
             )
-        return np.asarray(y), cache
+        return tuple(np.asarray(part) for part in outputs), cache
 
-    def analyse(self, draw: Callable[[tuple[int, ...]], Any]) -> tuple[Array, Array, tuple[Array | None, ...]]:
-        """Return y, a random dy and the gradients, all copies, once both functions have kept to the contract.
+    def named(self, name: str, outputs: Sequence[Any]) -> dict[str, Any]:
+        """Return what belongs to the outputs by name: "y", or "y[0]", "y[1]" where they are a tuple."""
+        return {f"{name}[{i}]" if self.several else name: part for i, part in enumerate(outputs)}
+
+    def analyse(self, draw: Callable[[tuple[int, ...]], Any]) -> Analysis:
+        """Return the outputs, a random dy of each and the gradients, all copies, once both functions have kept to the contract.
 
         They run twice. Between the second forward and its backward stand two more, of other numbers, which must not matter:
         all that backward knows is dy and its cache. `draw` makes dy from a shape.
@@ -76,25 +96,22 @@ class Op:
         inputs = _Watch(dict(zip(self.names, self.arrays, strict=True)), StateError)
         y, cache = self.forward(*self.arrays)
         inputs.check("forward")
-        if not np.isfinite(y).all():
-            where = _first(~np.isfinite(y))
-            raise GradientError(f"forward gives {y[where]} in y, at {element(where)}: there is no slope to compare with")
-        dy = np.asarray(draw(y.shape), y.dtype)
-        grads = self._gradients(dy, cache, y, inputs)
+        for name, part in self.named("y", y).items():
+            if not np.isfinite(part).all():
+                where = _first(~np.isfinite(part))
+                at = f"{part[where]} in {name}, at {element(where)}"
+                raise GradientError(f"forward gives {at}: there is no slope to compare with")
+        dy = tuple(np.asarray(draw(part.shape), part.dtype) for part in y)
+        grads = self._watched_gradients(dy, cache, y, inputs)
         returned = {f"the gradient of {n}": g for n, g in zip(self.names, grads, strict=True) if g is not None}
-        outputs = _Watch({"y": y, **returned}, StateError)
+        outputs = _Watch(self.named("y", y) | returned, StateError)
 
         again, cache = self.forward(*self.arrays)
-        if again.shape != y.shape or relative_error(again, y) > REPEATS[y.dtype.name]:
-            raise StateError(
-                "forward is not deterministic: two calls with the same arrays differ"
-                + (f" by a relative {relative_error(again, y):.1e}" if again.shape == y.shape else " in shape")
-                + ". Seed its random numbers anew in every call: np.random.default_rng(0)"
-            )
-        self.forward(*(np.asarray(a / 2) for a in self.arrays))  # a half keeps the sign, so logarithms stay defined
+        self._check_repeated(y, again)
+        self.forward(*(_smaller(a) for a in self.arrays))  # a half keeps the sign, so logarithms stay defined
         with suppress(Exception), np.errstate(all="ignore"):  # turned round, masks change too; f may not be defined there
-            self.forward(*(np.asarray(np.flip(a) / 2) for a in self.arrays))
-        later = self._gradients(dy, cache, again, inputs)
+            self.forward(*(_smaller(a, np.flip) for a in self.arrays))
+        later = self._watched_gradients(dy, cache, again, inputs)
         outputs.check("a second call", "was returned by the first: each call returns arrays of its own")
         for i, (first, second) in enumerate(zip(grads, later, strict=True)):
             if first is not None and second is not None and relative_error(first, second) > REPEATS[first.dtype.name]:
@@ -102,17 +119,36 @@ class Op:
                     f"backward gives another gradient of {self.label(i)} after a later forward: it uses something that is "
                     "neither dy nor its cache. Put all that it needs into the cache"
                 )
-        y, dy = y.copy(), dy.copy()
-        copies = tuple(None if g is None else g.copy() for g in grads)
-        self.kept |= {"y": y, "dy": dy}
-        self.kept |= {f"gradient.{n}": g for n, g in zip(self.names, copies, strict=True) if g is not None}
-        return y, dy, copies
+        found = Analysis(_copies(y), _copies(dy), tuple(None if g is None else g.copy() for g in grads))
+        self.kept |= self.named("y", found.outputs) | self.named("dy", found.upstream)
+        self.kept |= {f"gradient.{n}": g for n, g in zip(self.names, found.grads, strict=True) if g is not None}
+        return found
 
-    def _gradients(self, dy: Array, cache: Any, y: Array, inputs: _Watch) -> tuple[Array | None, ...]:
-        passed = _Watch({"dy": dy, "y": y}, GradientError)
-        grads = self._backward(dy, cache)
+    def _check_repeated(self, y: tuple[Array, ...], again: tuple[Array, ...]) -> None:
+        same = [part.shape for part in y] == [part.shape for part in again]
+        errors = [relative_error(a, b) / REPEATS[b.dtype.name] for a, b in zip(again, y, strict=True)] if same else [np.inf]
+        if max(errors) > 1:
+            off = max(relative_error(a, b) for a, b in zip(again, y, strict=True)) if same else 0.0
+            raise StateError(
+                "forward is not deterministic: two calls with the same arrays differ"
+                + (f" by a relative {off:.1e}" if same else " in shape")
+                + ". Seed its random numbers anew in every call: np.random.default_rng(0)"
+            )
+
+    def _watched_gradients(
+        self, dy: tuple[Array, ...], cache: Any, y: tuple[Array, ...], inputs: _Watch
+    ) -> tuple[Array | None, ...]:
+        passed = _Watch(self.named("dy", dy) | self.named("y", y), GradientError)
+        grads = self._backward(dy if self.several else dy[0], cache)
         passed.check("backward", "belongs to its caller: backward may only read it. Work on a copy")
         inputs.check("backward", "is an input of forward (or a view of one is in the cache): it may only be read. Work on a copy")
+        return self._checked(grads)
+
+    def gradients(self, dy: tuple[Array, ...], cache: Any) -> tuple[Array | None, ...]:
+        """Return backward's gradients, once their number, shapes, dtypes and values have been looked at."""
+        return self._checked(self._backward(dy if self.several else dy[0], cache))
+
+    def _checked(self, grads: Any) -> tuple[Array | None, ...]:
         names = ", ".join(self.names)
         if not isinstance(grads, tuple):
             raise GradientError(
@@ -127,8 +163,40 @@ class Op:
             )
         for i, (g, a) in enumerate(zip(grads, self.arrays, strict=True)):
             if g is not None:
+                if a.dtype.kind != "f":
+                    raise ValueError(self._undifferentiable(i))
                 _check_gradient(g, a, f"the gradient of {self.label(i)}", self.names[i])
         return tuple(None if g is None else np.asarray(g) for g in grads)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What forward and backward gave at a point: outputs, their random upstream gradients, and a gradient (or None) an array."""
+
+    outputs: tuple[Array, ...]
+    upstream: tuple[Array, ...]
+    grads: tuple[Array | None, ...]
+
+
+def joined(outputs: Sequence[Array]) -> Array:
+    """Return the one output as it is, several in one row."""
+    return outputs[0] if len(outputs) == 1 else np.concatenate([part.ravel() for part in outputs])
+
+
+def split(row: Array, like: Sequence[Array]) -> tuple[Array, ...]:
+    """Undo joined: return arrays of those shapes and dtypes."""
+    ends = np.cumsum([part.size for part in like])[:-1]
+    parts = np.split(row.ravel(), ends)
+    return tuple(part.reshape(old.shape).astype(old.dtype) for part, old in zip(parts, like, strict=True))
+
+
+def _smaller(a: Array, turn: Callable[[Array], Array] = np.asarray) -> Array:
+    """Return half of an array of floats, turned; indices as they are, for others may not be allowed."""
+    return np.asarray(turn(a) / 2, a.dtype) if a.dtype.kind == "f" else a
+
+
+def _copies(arrays: Sequence[Array]) -> tuple[Array, ...]:
+    return tuple(a.copy() for a in arrays)
 
 
 def _argument_names(forward: Forward, count: int, given: Sequence[str] | None) -> tuple[str, ...]:

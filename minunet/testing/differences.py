@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from ..checks import Array
 
+POINTS = 24  # of a line on which noise is measured
+WIDER = 3.7  # the ratio of spacings at which it is: no whole number, or stairs that fit the one would fit the next
 QUARTERINGS = 10  # at most so many steps, each a quarter of the one before, until the point itself is at fault
 
 
@@ -62,7 +64,8 @@ class Line:
     ) -> None:
         self.f, self.x, self.direction, self.precision = f, x, direction, precision
         self.y, self.dy = y.astype(np.float64), dy.astype(np.float64)
-        self.noise = precision.unit * float(np.linalg.norm(self.dy * self.y))
+        self.size = float(np.linalg.norm(self.dy * self.y))
+        self.noise = precision.unit * self.size
         self.known: dict[float, float] = {}
 
     def __call__(self, t: float) -> float:
@@ -85,6 +88,11 @@ def linear_slope(g: Line, step: float | None) -> tuple[Slope, float]:
     step = step or max(1.0, 2.0 ** math.ceil(math.log2(max(1.0, float(np.abs(g.x).max(initial=0))))))
     slope = (g(step) - g(-step)) / (2 * step)
     return Slope(slope, 4 * g.noise / step, step), abs(g(step) + g(-step)) / (2 * step)
+
+
+def wide_step(g: Line) -> float:
+    """Return the widest step to try where rounding swamps what the usual one changes: in proportion to the largest element."""
+    return g.precision.smooth_step * 2.0 ** math.ceil(math.log2(max(1.0, float(np.abs(g.x).max(initial=0)))))
 
 
 def smooth_slope(g: Line, step: float | None, scale: float, tolerance: float) -> Slope | Kink:
@@ -118,6 +126,51 @@ def _smooth_step(g: Line) -> float:
     size = float(np.sqrt(np.mean(np.square(g.x, dtype=np.float64))))
     scale = min(1.0, max(2.0**-20, size)) if size else 1.0
     return 2.0 ** math.floor(math.log2(g.precision.smooth_step * scale / math.sqrt(int(np.count_nonzero(g.direction)))))
+
+
+def rounding_noise(g: Line) -> float:
+    """Return the noise of g, a standard deviation, as it is between points that lie close together.
+
+    It is more than the rounding of y where large terms cancel on the way to it.
+    """
+    return _noise(g, math.sqrt(g.precision.unit) * _smooth_step(g) / g.precision.smooth_step)
+
+
+def foreign_noise(g: Line) -> float:
+    """Return the noise of g as a part of |y| if it is not that of its precision, else 0.
+
+    The spacing grows until noise shows. Between points WIDER times as far apart, noise stays nearly as large as it ever was, or
+    begins, where they lay on one stair; fourth differences of a smooth bend grow by WIDER^4 (187).
+    """
+    spacing = math.sqrt(g.precision.unit) * _smooth_step(g) / g.precision.smooth_step
+    first = [_noise(g, spacing / WIDER**k) for k in (2, 1)]  # two: of stairs as wide as a spacing, one may see nothing
+    before = max(first)
+    found: list[float] = []
+    while spacing <= 2.0**-6 and len(found) < 5:
+        noise = _noise(g, spacing)
+        if noise > 2.0**10 * g.precision.unit * g.size:
+            if 0 < before < 2 * noise / WIDER**4:
+                break
+            found.append(noise)
+        before, spacing = max(before, noise), WIDER * spacing
+    return max(found) / g.size if found and g.size else 0.0
+
+
+def _noise(g: Line, spacing: float) -> float:
+    """Return the standard deviation of g about a smooth line, from fourth differences of equally spaced points.
+
+    Where g is smooth they are of the order spacing^4; of noise of deviation s they have sqrt(70) s (More, Wild 2011:
+    Estimating computational noise, section 3). Of their sizes the median is taken, which a few kinks do not move.
+    """
+    fourth = np.diff([g(spacing * k) for k in range(1, POINTS + 1)], 4)
+    return float(np.median(np.abs(fourth))) / (0.6745 * math.sqrt(70))
+
+
+def significant_bits(a: Array) -> int:
+    """Return how many bits of mantissa the numbers have at most: 24 where all went through float32, 53 in float64."""
+    mantissas = np.abs(np.frexp(a[a != 0].astype(np.float64))[0] * 2.0**53).astype(np.int64)
+    lowest = int(np.bitwise_or.reduce(mantissas, initial=0))
+    return 54 - (lowest & -lowest).bit_length() if lowest else 0
 
 
 def locate(score: Callable[[Array], float], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -49,7 +49,11 @@ class StateError(GradientError):
 
 @dataclass(frozen=True)
 class Row:
-    """One argument: what was checked of it, its largest relative error, and the tolerance that the error was held to."""
+    """One argument: what was checked of it, its relative error, and the tolerance that the error was held to.
+
+    `own`, where all elements were checked, is the largest error of an element relative to itself, of those elements that
+    differences know as well as that. None where only directions were checked.
+    """
 
     argument: str
     shape: Index
@@ -57,11 +61,13 @@ class Row:
     error: float
     tolerance: float
     steps: tuple[float, ...] = ()
+    own: float | None = None
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as text."""
         tolerance = f"{self.tolerance:.1e}" if self.tolerance else "exact"
-        figures = ("", "") if self.checked == "nothing" else (f"{self.error:.1e}", tolerance)
+        own = "" if self.own is None else f"{self.own:.1e}"
+        figures = ("", "", "") if self.checked == "nothing" else (f"{self.error:.1e}", own, tolerance)
         return (self.argument, str(self.shape), self.checked, *figures, _span(self.steps))
 
 
@@ -72,7 +78,7 @@ class Report:
     rows: tuple[Row, ...]
     note: str = ""
 
-    HEADER = ("argument", "shape", "checked", "relative error", "tolerance", "step")
+    HEADER = ("argument", "shape", "checked", "relative error", "own error", "tolerance", "step")
 
     @property
     def error(self) -> float:
@@ -82,7 +88,7 @@ class Report:
     def __str__(self) -> str:
         table = [self.HEADER, *(row.cells() for row in self.rows)]
         widths = [max(len(line[i]) for line in table) for i in range(len(self.HEADER))]
-        left = (True, True, True, False, False, True)
+        left = (True, True, True, False, False, False, True)
         lines = [
             "  ".join(c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(line, widths, left, strict=True)).rstrip()
             for line in table

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..kernels.geometry import Pair, Shape, output_hw
+from .layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -215,40 +216,7 @@ def _arrays(make: Callable[..., Floats]) -> Callable[..., SearchStrategy[Floats]
 integer_arrays, dyadic_arrays, tie_free_arrays, tied_arrays = map(_arrays, (integers, dyadics, tie_free, tied))
 
 
-# Memory layouts, by name: each function returns x's values in another layout, and leaves x alone.
-
-
-def _within(x: NDArray, shape: Sequence[int], where: tuple[Any, ...]) -> NDArray:
-    """Return x as a part of a larger array."""
-    larger = np.full(shape, 99, x.dtype)
-    larger[where] = x
-    return larger[where]
-
-
-def _read_only(x: NDArray) -> NDArray:
-    frozen = x.copy()
-    frozen.flags.writeable = False
-    return frozen
-
-
-def _misaligned(x: NDArray) -> NDArray:
-    moved = np.empty(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
-    moved[...] = x
-    return moved
-
-
-LAYOUTS: dict[str, Callable[[NDArray], NDArray]] = {
-    "channel slice": lambda x: _within(x, (*x.shape[:-1], x.shape[-1] + 3), (..., slice(1, -2))),
-    "transposed": lambda x: np.moveaxis(np.moveaxis(x, -1, 0).copy(), 0, -1),  # channels first in memory
-    "strided": lambda x: _within(x, [2 * size for size in x.shape], (slice(None, None, 2),) * x.ndim),
-    "reversed": lambda x: np.flip(np.flip(x).copy()),  # every stride negative
-    # a stride of 0: the one that changes values, to the first pixel of each row
-    "broadcast": lambda x: np.broadcast_to(x[..., :1, :] if x.ndim > 1 else x[:1], x.shape),
-    "Fortran": np.asfortranarray,
-    "read-only": _read_only,
-    "misaligned": _misaligned,
-    "contiguous": np.ascontiguousarray,
-}
+# Memory layouts
 
 
 def layouts(arrays: NDArray | SearchStrategy[NDArray]) -> SearchStrategy[NDArray]:

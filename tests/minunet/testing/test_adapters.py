@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minunet.testing import GradientError, check_gradients, from_jax, from_torch
+from minunet.testing import GradientError, check_gradients, from_autograd, from_jax, from_torch
 
 
 def normal(*shape, seed=0):
@@ -80,8 +80,10 @@ def test_what_from_torch_does_not_take(torch):
         from_torch(torch.sin, parameters=True)
     with pytest.raises(ValueError, match="this module takes its inputs, then its parameters weight, bias"):
         check_gradients(*from_torch(torch.nn.Linear(2, 2), parameters=True), normal(2, 2))
-    with pytest.raises(GradientError, match="forward returned a tuple of length 2 as y"):
-        check_gradients(*from_torch(lambda x: (x, x)), normal(3))
+    with pytest.raises(ValueError, match="the module's weight, bias have no shape yet; call it once"):
+        from_torch(torch.nn.LazyLinear(3))
+    with pytest.raises(GradientError, match=r"forward returned a int64 array of shape .* as y"):
+        check_gradients(*from_torch(lambda x: x.argmax()), normal(3))
 
 
 def test_functions_of_jax_arrays(jax):
@@ -106,3 +108,39 @@ def test_jax_in_float32_is_refused_for_float64(jax):
     jax.config.update("jax_enable_x64", False)
     with pytest.raises(ValueError, match="jax_enable_x64"):
         check_gradients(*from_jax(jax.numpy.sin), normal(3))
+
+
+def test_nested_outputs_and_whole_inputs_of_jax(jax):
+    def both(i, w):
+        return {"a": jax.numpy.tanh(w[i]), "b": (w.sum(), i)}
+
+    report = check_gradients(*from_jax(both), np.array([0, 1, 1]), normal(3, 2), layouts=True)
+    assert [row.checked for row in report.rows] == ["nothing", "6 elements"]
+
+
+@pytest.fixture
+def anp():
+    return pytest.importorskip("autograd.numpy")
+
+
+def test_functions_of_autograd(anp):
+    report = check_gradients(*from_autograd(lambda x, w: (anp.tanh(anp.dot(x, w)), anp.sum(x))), normal(3, 4), normal(4, 2))
+    assert [row.argument for row in report.rows] == ["x", "w"]
+    report = check_gradients(*from_autograd(lambda i, w: anp.sum(anp.sin(w[i]))), np.array([0, 1, 1]), normal(2, 3))
+    assert [row.checked for row in report.rows] == ["nothing", "6 elements"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (lambda dy, x: 2 * dy * x * (1 + 1e-6), r"The relative error is 1\.0e-06"),
+        (lambda dy, x: 2 * dy.ravel("K").reshape(dy.shape) * x, "wrong with dy in layout 'transposed'"),
+    ],
+)
+def test_a_rule_of_autograd_is_what_is_checked(anp, rule, says):
+    from autograd.extend import defvjp, primitive
+
+    square = primitive(lambda x: x**2)
+    defvjp(square, lambda y, x: lambda dy: rule(dy, x))
+    with pytest.raises(GradientError, match=says):
+        check_gradients(*from_autograd(square), normal(3, 4), layouts=True)
