@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +31,7 @@ def without_data(image: NDArray, nodata: float | int) -> NDArray[np.bool_]:
     """
     if image.dtype.kind == "f":
         found = _floats_without(image, float(nodata))
-    elif nodata != nodata or nodata != int(nodata) or not _holds(image.dtype, int(nodata)):
+    elif not math.isfinite(nodata) or nodata != int(nodata) or not _holds(image.dtype, int(nodata)):
         return np.zeros(image.shape[:2], bool)
     else:
         found = image == image.dtype.type(int(nodata))
