@@ -28,7 +28,7 @@ from .kernels.buffers import Pool, pooled
 from .losses import Loss
 from .network import Network
 from .optim import SGD, Adam, Optimizer
-from .parameters import check_callbacks, check_parameters
+from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .summary import Summary, padded_shape, summarize
 from .training.loop import History, Loop
 from .training.memory import require_memory
@@ -79,7 +79,8 @@ class UNet:
     verbose : 0 is silent.
 
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
-    best_score_ and best_epoch_ (validation Dice), class_frequencies_ (shares of all pixels), interrupted_, random_state_.
+    best_score_ and best_epoch_ (validation Dice), class_frequencies_ (shares of all pixels), interrupted_, random_state_,
+    pixel_size_ (micrometres, or None).
     """
 
     classes_: NDArray
@@ -89,6 +90,7 @@ class UNet:
     normalizer_: Normalizer
     channel_axis_: bool
     snap_: bool
+    pixel_size_: float | None
     history_: History
     n_iter_: int
     best_score_: float | None
@@ -149,7 +151,7 @@ class UNet:
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
         validation_data: tuple[Any, Any] | None = None, classes: Sequence[int] | None = None,
-        callbacks: Sequence[Any] = (),
+        pixel_size: float | None = None, callbacks: Sequence[Any] = (),
     ) -> UNet:  # fmt: skip
         """Train on images x and masks y, from new weights. Return self.
 
@@ -158,6 +160,7 @@ class UNet:
         sample_weight : a weight >= 0 for each pixel; 0 leaves a pixel out (unlabelled parts of a sparse mask).
         validation_data : (x, y) to report on, instead of a share of the training images.
         classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too).
+        pixel_size : side of a pixel of x in micrometres, one for all images, kept to be compared with that of others.
         callbacks : objects with on_epoch_end(epoch, logs), and set_model(unet) if they want it.
 
         Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed. Where anything
@@ -165,6 +168,7 @@ class UNet:
         """
         check_parameters(self)
         check_callbacks(callbacks)
+        check_pixel_size(pixel_size)
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if self.random_state is None else int(self.random_state)
         data = prepare(
             x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes, normalize=self.normalize,
@@ -181,6 +185,7 @@ class UNet:
             "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
             "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
             "class_frequencies_": data.frequencies, "snap_": classes is not None,
+            "pixel_size_": None if pixel_size is None else float(pixel_size),
         }  # fmt: skip
         self._train(fitted, data, patch_size, callbacks)
         return self

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import files, signals
 from ..data import labels as label_codes
+from ..data import pixelsize
 from ..data.folders import Pair, listed, read_pairs
 from ..data.images import content
 from ..data.sampling import FEW, Example, split
@@ -58,9 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
     validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
     x, y = [pair.image for pair in pairs], [pair.mask for pair in pairs]
+    pixel_size = pixelsize.common(pair.pixel_size for pair in pairs)
     output = arguments.output.absolute()  # the current folder may vanish
     try:
-        unet.fit(x, y, validation_data=validation, classes=arguments.classes)
+        unet.fit(x, y, validation_data=validation, classes=arguments.classes, pixel_size=pixel_size)
     except BaseException as error:  # it diverged, or was interrupted once more, or memory ran out
         kept = _keep_last_good(unet, output, arguments.force)
         if isinstance(error, KeyboardInterrupt):
@@ -95,12 +97,13 @@ def describe(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[tuple[str,
     sizes = [f"{h} x {w}" for h, w in sorted({pair.mask.shape for pair in pairs})]
     counts = label_codes.count_values([pair.mask for pair in pairs])
     total = sum(counts.values())
+    size = pixelsize.common(pair.pixel_size for pair in pairs)
     shares = [f"{value} ({count / total:.1%})" for value, count in counts.items()]
     kinds = sorted({f"{_channels(pair.image)}, {pair.image.dtype}" for pair in pairs})
     return [
         ("images", f"{len(pairs)}" + (f", and {len(held_out)} to validate on" if held_out else "")),
         ("sizes", listed(sizes, most=3)),
-        ("pixels", "; ".join(kinds)),
+        ("pixels", "; ".join(kinds) + (f"; {pixelsize.told_size(size)}" if size else "")),
         ("classes", listed(shares, most=8)),
     ]
 

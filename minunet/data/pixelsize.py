@@ -23,7 +23,7 @@ UNITS = {  # in micrometres
 PRINTED = {"inch": 25400.0, "inches": 25400.0, "in": 25400.0, "cm": 1e4}  # units in which a resolution is often nobody's word
 NONE, INCH, CENTIMETRE = 1, 2, 3  # of a TIFF's ResolutionUnit
 LARGEST_PRINTED = 21.0  # micrometres: 1200 dots an inch have 21.2, and 72, which programs write unasked, 353
-LEAST, MOST = 1e-6, 1e10  # micrometres: below an atom's size, and 10 km
+LEAST, MOST = 1e-5, 1e10  # micrometres: below an atom's size, and 10 km
 GEO_MODEL, GEO_UNIT, PROJECTED = 1024, 3076, 1
 GEO_UNITS = {9001: 1e6, 9002: 0.3048e6, 9003: 0.3048006096e6}  # metre, foot, foot of the US survey
 FACTOR = 1.5  # between two sizes at which things look different to a model
@@ -71,6 +71,16 @@ def differ(a: float, b: float) -> bool:
     return max(a, b) >= FACTOR * min(a, b) * (1 - 1e-6)
 
 
+def mismatch(size: Size | None, trained: float | None) -> str | None:
+    """Return what is to be said of an image for a model trained at another pixel size; None where it is the same, or unknown."""
+    if size is None or trained is None or not differ(mean(size), trained):
+        return None
+    return (
+        f"its pixels are of {told_size(mean(size))}, the model was trained on pixels of {told_size(trained)}, and knows things "
+        f"by their size in pixels; rescale the image by {mean(size) / trained:.3g} first"
+    )
+
+
 def told_size(size: float) -> str:
     """Return a length in micrometres for people, in ASCII."""
     value, unit = next(((size / n, unit) for n, unit in ((1e6, "m"), (1e3, "mm")) if size >= n), (size, "micrometres"))
@@ -113,14 +123,14 @@ def _ome(text: str) -> Size | None:
 
 
 def _unit(name: str) -> float | None:
-    name = name.strip().replace("\\u00B5", "µ").replace("\u03bc", "µ")  # ImageJ's escape, and the Greek letter
-    return UNITS.get(name.lower())
+    name = name.strip().lower().replace("\\u00b5", "µ").replace("\u03bc", "µ")  # ImageJ's escape, and the Greek letter
+    return UNITS.get(name)
 
 
 def _imagej(text: str, page: Directory) -> Size | None:
     """ImageJ gives pixels a unit as the resolution, and the unit in its description."""
     said = re.search(r"^unit=(.{1,50})$", text, re.MULTILINE)
-    name = said[1].strip().lower() if said else ""
+    name = said[1].strip().lower() if said else "pixel"
     y, x = (_inverse(next(iter(page.floats(code)), 0)) for code in (Y_RESOLUTION, X_RESOLUTION))
     if name in PRINTED:
         return _printed(y, x, PRINTED[name])
