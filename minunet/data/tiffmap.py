@@ -304,10 +304,10 @@ class _Reader:
         return directory
 
     def _is_said(self, code: int, kind: int, count: int, value: bytes, name: str) -> bool:
-        """Tell whether a tag that no pixel depends on is read: if it is there, and short; sizes of the first page alone."""
+        """Tell whether a tag besides those of pixels is read: a short one; of sizes, of the first page, where it is there."""
         n_bytes = count * SIZES.get(kind, MAX_SAID)
         is_there = n_bytes <= len(value) or struct.unpack(self.layout.offset, value)[0] + n_bytes <= self.size
-        return is_there and n_bytes <= MAX_SAID and (code == NODATA or name == FIRST)
+        return n_bytes <= MAX_SAID and (code == NODATA or (is_there and name == FIRST))
 
     def _require_sound(self, directory: Directory) -> None:
         """Refuse a tag of a type that it may not have, or that says what nobody knows."""
