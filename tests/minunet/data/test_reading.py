@@ -106,6 +106,14 @@ def test_where_white_is_zero_numbers_of_odd_bits_are_counted_from_theirs(tmp_pat
     np.testing.assert_array_equal(read_of(content, tmp_path / "b.tif"), 2**bits - 1 - numbers)
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_transparency_is_not_counted_from_white(tmp_path, planar):
+    stored = np.stack([GREY, np.full_like(GREY, 255)], axis=0 if planar == "separate" else -1)
+    options = {"photometric": "miniswhite", "planarconfig": planar, "extrasamples": ["unassalpha"], "metadata": None}
+    tifffile.imwrite(tmp_path / "a.tif", stored, **options)
+    np.testing.assert_array_equal(only(read_image(tmp_path / "a.tif")), 255 - GREY)
+
+
 def test_a_jpeg_in_a_tiff_is_counted_from_white_as_others_are(tmp_path):
     smooth = np.add.outer(np.arange(32), np.arange(32)).astype(np.uint8) * 2
     Image.fromarray(smooth).save(tmp_path / "a.tif", compression="jpeg", quality=100, tiffinfo={PHOTOMETRIC: 0})
