@@ -13,6 +13,7 @@ import numpy as np
 from . import losses
 from .data.labels import resolve_class_weight
 from .data.normalize import Normalizer
+from .data.pixelsize import LEAST, MOST
 from .parameters import CHOICES, check_parameters
 from .text import line
 from .untrusted import BOOL, LIST, OBJECT, WHOLE, Field, RefusedError, check_fields, check_names, is_number, one_of, require
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .unet import UNet
 
 DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))  # those that masks have
+OPTIONAL = ("pixel_size",)  # fields that files from before there was such a thing lack
 LATER = ("algorithm", "block", "precision", "warm_start")  # parameters that files from before there was a choice lack
 OF_NETWORK = ("base_channels", "depth", "padding", "dropout", "algorithm", "block")  # parameters that its config states, too
 FINITE = ("loss", "learning_rate", "seconds", "steps")  # series without NaN; what is held out may have no Dice, or no loss
@@ -32,6 +34,10 @@ MAX_THREADS = 4096  # what is estimated of memory grows with them
 DESCRIPTION: dict[str, Field] = {
     "estimator": OBJECT, "classes": OBJECT, "normalizer": OBJECT, "channel_axis": BOOL, "random_state": WHOLE,
     "history": OBJECT, "interrupted": BOOL, "class_frequencies": LIST, "snap": BOOL,
+    "pixel_size": (
+        lambda value: value is None or (is_number(value) and LEAST <= value <= MOST),
+        f"null or micrometres from {LEAST} to {MOST:.0f}",
+    ),
 }  # fmt: skip
 CLASSES: dict[str, Field] = {"values": LIST, "dtype": one_of(DTYPES)}
 _LIST_OR_NONE: Field = (lambda value: value is None or isinstance(value, list), "null or a list")
@@ -65,6 +71,7 @@ def described(unet: UNet) -> dict[str, Any]:
         "interrupted": unet.interrupted_,
         "class_frequencies": unet.class_frequencies_.tolist(),
         "snap": unet.snap_,
+        "pixel_size": unet.pixel_size_,
     }
 
 
@@ -75,11 +82,12 @@ def restore(unet: UNet, said: dict[str, Any]) -> None:
     unet.channel_axis_, unet.random_state_ = said["channel_axis"], said["random_state"]
     unet.history_, unet.interrupted_ = said["history"], said["interrupted"]
     unet.class_frequencies_, unet.snap_ = np.array(said["class_frequencies"], float), said["snap"]
+    unet.pixel_size_ = said.get("pixel_size")
 
 
 def check(said: dict[str, Any], config: dict[str, Any]) -> None:
     """Refuse a description that contradicts itself or its network's config, by the name of the field."""
-    check_fields("", said, DESCRIPTION)
+    check_fields("", said, DESCRIPTION, optional=OPTIONAL)
     _check_classes(said["classes"], config["out_channels"])
     _check_normalizer(said["normalizer"], config["in_channels"])
     _check_frequencies(said["class_frequencies"], config["out_channels"])

@@ -9,6 +9,8 @@ import numpy as np
 from . import blocks, losses
 from .blocks import BLOCKS
 from .checks import MOST, check_depth, is_number, is_whole, require, shown
+from .data.pixelsize import LEAST
+from .data.pixelsize import MOST as MOST_MICROMETRES
 from .devices import precision_at, resolve
 from .kernels import ALGORITHMS, PRECISIONS
 from .losses import LOSSES
@@ -79,6 +81,12 @@ def check_callbacks(callbacks: Any) -> None:
         has = callable(getattr(callback, "on_epoch_end", None)) and not isinstance(callback, type)
         _require(has, name, callback, takes)
     _require(several, "callbacks", callbacks, "a list of them: [callback]")
+
+
+def check_pixel_size(size: Any) -> None:
+    """Raise a ValueError unless this is None or a length in micrometres that a pixel may have."""
+    holds = size is None or (is_number(size) and LEAST <= size <= MOST_MICROMETRES)
+    _require(holds, "pixel_size", size, f"None or micrometres, from {LEAST} to {MOST_MICROMETRES:.0f}")
 
 
 def _require(holds: bool, name: str, value: Any, takes: str) -> None:

@@ -30,7 +30,7 @@ from .kernels.buffers import Pool, pooled
 from .losses import Loss
 from .network import Network
 from .optim import SGD, Adam, Optimizer
-from .parameters import check_callbacks, check_parameters
+from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .scikit import not_fitted, tags
 from .sizes import fitting_patch
 from .summary import Summary, padded_shape, summarize
@@ -83,7 +83,7 @@ class UNet:
 
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
     best_score_ and best_epoch_ (validation Dice), held_out_ (parts of x: index, rows and columns of each; not in a model file),
-    class_frequencies_ (shares of all pixels), interrupted_, random_state_.
+    class_frequencies_ (shares of all pixels), interrupted_, random_state_, pixel_size_ (micrometres, or None).
     """
 
     classes_: NDArray
@@ -93,6 +93,7 @@ class UNet:
     normalizer_: Normalizer
     channel_axis_: bool
     snap_: bool
+    pixel_size_: float | None
     history_: History
     n_iter_: int
     best_score_: float | None
@@ -155,7 +156,7 @@ class UNet:
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
         validation_data: tuple[Any, Any] | None = None, classes: Sequence[int] | None = None,
-        groups: Sequence[Hashable] | None = None, callbacks: Sequence[Any] = (),
+        groups: Sequence[Hashable] | None = None, pixel_size: float | None = None, callbacks: Sequence[Any] = (),
     ) -> UNet:  # fmt: skip
         """Train on images x and masks y, from new weights unless warm_start. Return self.
 
@@ -167,6 +168,7 @@ class UNet:
         groups : a label for each image: what shares one (a patient, a stack) is not parted between training and validation, and
             whole groups are held out. Where all share one, as the pages of a stack, a block of pages at one end is held out, and
             the page beside it is left out of both; of fewer than 10 pages, a strip of each is held out.
+        pixel_size : side of a pixel of x in micrometres, one for all images, kept to be compared with that of others.
         callbacks : objects with on_epoch_end(epoch, logs), and set_model(unet) if they want it.
 
         Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed. Where anything
@@ -174,6 +176,7 @@ class UNet:
         """
         check_parameters(self)
         check_callbacks(callbacks)
+        check_pixel_size(pixel_size)
         older = self._as_it_is() if self.warm_start and hasattr(self, "network_") else None
         known = warmstart.settled(older) if older else None
         seed = self._seed(older)
@@ -195,6 +198,7 @@ class UNet:
             "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
             "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
             "class_frequencies_": data.frequencies, "snap_": data.snap, "held_out_": data.held_out,
+            "pixel_size_": None if pixel_size is None else float(pixel_size),
         }  # fmt: skip
         self._train(fitted, data, patch_size, callbacks)
         return self

@@ -72,13 +72,13 @@ def check_names(where: str, found: Collection[str], known: Collection[str], opti
             raise RefusedError(f"{prefix}{name} is missing")
 
 
-def check_fields(where: str, found: Any, table: Mapping[str, Field]) -> None:
-    """Refuse what is no object with exactly the fields of a table, each with a value that will do."""
+def check_fields(where: str, found: Any, table: Mapping[str, Field], optional: Collection[str] = ()) -> None:
+    """Refuse what is no object with exactly the fields of a table, but perhaps the optional, each with a value that will do."""
     if not isinstance(found, dict):
         raise RefusedError(f"{where} is {short(found)}; it takes an object with {short_list(table)}")
-    check_names(where, found, table)
+    check_names(where, found, table, optional)
     for name, (holds, takes) in table.items():
-        require(holds(found[name]), f"{where}.{name}" if where else name, found[name], takes)
+        require(name not in found or holds(found[name]), f"{where}.{name}" if where else name, found.get(name), takes)
 
 
 def require(holds: bool, name: str, value: Any, takes: str) -> None:

@@ -20,6 +20,7 @@ from .. import devices, kernels, losses
 from ..data.folders import Matching, match, names, read_in_turn
 from ..data.images import MAX_PIXELS
 from ..data.labels import resolve_class_weight
+from ..data.pixelsize import told_size
 from ..data.splitting import split, stacks
 from ..data.survey import LEVELS, Finding, Survey, survey
 from ..files import taken
@@ -182,6 +183,8 @@ def _facts(matching: Matching, found: Survey, n_unreadable: int) -> list[tuple[s
         rows.append(("sizes", sizes[0] if len(sizes) == 1 else f"{len(sizes)} different, from {sizes[0]} to {sizes[-1]}"))
         rows.append(("images", f"{_kinds(channels)}; {_kinds(found.dtypes)}"))
         rows.append(("masks", _kinds(found.mask_dtypes)))
+    if found.pixel_size is not None:
+        rows.append(("pixel size", told_size(found.pixel_size)))
     return rows
 
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from .. import files
 from ..data import labels as label_codes
+from ..data import pixelsize
 from ..data.folders import Pair, read_pairs
 from ..evaluation import metrics
 from ..signals import held
 from ..unet import UNet, load
 from . import flags, outputs
+from .console import complain
 
 HELP = "score a model on images with masks"
 DESCRIPTION = (
@@ -56,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     truths = _truths(unet, pairs, arguments.classes)
     predictions = []
     for pair in flags.each(pairs, "evaluating", arguments.quiet):
+        if told := pixelsize.mismatch(pair.pixel_size, unet.pixel_size_):
+            complain(f"warning: {pair.name}: {told}")
         with flags.about(pair.name):
             predictions.append(unet.predict([pair.image])[0])
     rows = [score(pair.name, [t], [p], unet.classes_) for pair, t, p in zip(pairs, truths, predictions, strict=True)]

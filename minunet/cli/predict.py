@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import files
+from ..data import pixelsize
 from ..data.folders import image_files, images_inside, require_there
-from ..data.images import read_image
+from ..data.images import read_pages
 from ..data.labels import MAX_CLASSES
+from ..data.pixelsize import Size
 from ..signals import held
 from ..text import folded, printable, shown
 from ..unet import UNet, load
@@ -36,6 +39,7 @@ EXAMPLES = """examples:
 """
 
 
+MICROMETRES, MICROMETRES_AN_INCH, MICROMETRES_A_CM = 1e6, 25400.0, 1e4
 PROBABILITIES = "_probabilities.tif"
 
 
@@ -77,12 +81,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _predict(unet: UNet, path: Path, folder: Folder, arguments: argparse.Namespace) -> None:
     """Predict an image, write what was found, and tell."""
-    pages = read_image(path, max_pixels=arguments.max_pixels)
+    found = read_pages(path, max_pixels=arguments.max_pixels)
+    pages, size = [page.pixels for page in found], found[0].size
     with flags.about(shown(path)):
         probabilities = unet.predict_proba(pages)
     labels = [unet.classes_[p.argmax(axis=-1)] for p in probabilities]
     _warn(path, pages, labels)
-    made = _encoded(path.stem, pages, labels, probabilities, unet.classes_, arguments.probabilities)
+    if told := pixelsize.mismatch(size, unet.pixel_size_):
+        complain(f"warning: {shown(path)}: {told}")
+    made = _encoded(path.stem, pages, labels, probabilities, unet.classes_, arguments.probabilities, size)
     with held():
         for name, content in made.items():
             folder.write(name, content, replace=arguments.force)
@@ -91,17 +98,27 @@ def _predict(unet: UNet, path: Path, folder: Folder, arguments: argparse.Namespa
         print(f"{shown(path)} -> {printable(arguments.output / next(iter(made)))}{shares}", flush=True)
 
 
-def encode_labels(pages: Sequence[NDArray], classes: NDArray) -> tuple[str, bytes]:
-    """Return a file's ending and content that hold the pages of mask values (H, W) unchanged: PNG, or else TIFF."""
+def encode_labels(pages: Sequence[NDArray], classes: NDArray, size: Size | None = None) -> tuple[str, bytes]:
+    """Return a file's ending and content that hold the pages of mask values (H, W) unchanged: PNG, or else TIFF.
+
+    size : of a pixel, in micrometres, which becomes the file's resolution.
+    """
     least, largest = int(classes.min()), int(classes.max())
     if len(pages) == 1 and least >= 0 and largest < 2**16:
         dtype = np.dtype(bool if classes.dtype == bool else np.uint8 if largest < 2**8 else np.uint16)
         buffer = io.BytesIO()
-        Image.fromarray(pages[0].astype(dtype)).save(buffer, "PNG")
+        Image.fromarray(pages[0].astype(dtype)).save(buffer, "PNG", **_dots(size))
         return ".png", buffer.getvalue()
     dtypes = (np.uint8, np.uint16, np.uint32, np.uint64) if least >= 0 else (np.int8, np.int16, np.int32, np.int64)
     dtype = next(np.dtype(t) for t in dtypes if np.iinfo(t).min <= least and largest <= np.iinfo(t).max)
-    return ".tif", _tiff([page.astype(dtype) for page in pages], "YX")
+    return ".tif", _tiff([page.astype(dtype) for page in pages], "YX", size)
+
+
+def _dots(size: Size | None) -> dict[str, tuple[float, float]]:
+    """Return Pillow's option for a pixel's size; a PNG counts whole pixels a metre, in 31 bits."""
+    if size is None or not all(MICROMETRES / 2**31 < side <= MICROMETRES for side in size):
+        return {}
+    return {"dpi": (MICROMETRES_AN_INCH / size[1], MICROMETRES_AN_INCH / size[0])}
 
 
 def _gather(inputs: Sequence[Path]) -> list[Path]:
@@ -169,10 +186,10 @@ def _longest_name(folder: Path) -> int:
 
 def _encoded(
     stem: str, pages: Sequence[NDArray], labels: Sequence[NDArray], probabilities: Sequence[NDArray], classes: NDArray,
-    with_probabilities: bool,
+    with_probabilities: bool, size: Size | None,
 ) -> dict[str, bytes]:  # fmt: skip
     """Return the files of one image by name, that of the labels first."""
-    ending, content = encode_labels(labels, classes)
+    ending, content = encode_labels(labels, classes, size)
     made = {stem + ending: content}
     pictures = [overlay(page, label, classes) for page, label in zip(pages, labels, strict=True)]
     buffer = io.BytesIO()
@@ -182,18 +199,21 @@ def _encoded(
         pictures[0].save(buffer, "TIFF", save_all=True, append_images=pictures[1:], compression="tiff_deflate")
     made[f"{stem}_overlay{'.png' if len(pictures) == 1 else '.tif'}"] = buffer.getvalue()
     if with_probabilities:
-        made[stem + PROBABILITIES] = _tiff([np.moveaxis(p, -1, 0) for p in probabilities], "CYX")
+        made[stem + PROBABILITIES] = _tiff([np.moveaxis(p, -1, 0) for p in probabilities], "CYX", size)
     return made
 
 
-def _tiff(pages: Sequence[NDArray], axes: str) -> bytes:
+def _tiff(pages: Sequence[NDArray], axes: str, size: Size | None) -> bytes:
     """Return pages as a TIFF file: a stack where they are several and alike, else one series each."""
     if len(pages) > 1 and len({page.shape for page in pages}) == 1:
         pages, axes = [np.stack(pages)], f"Q{axes}"
+    options: dict[str, Any] = {"metadata": {"axes": axes}, "photometric": "minisblack", "compression": "zlib"}
+    if size is not None:
+        options |= {"resolution": (MICROMETRES_A_CM / size[1], MICROMETRES_A_CM / size[0]), "resolutionunit": "CENTIMETER"}
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         for page in pages:
-            writer.write(page, metadata={"axes": axes}, photometric="minisblack", compression="zlib")
+            writer.write(page, **options)
     return buffer.getvalue()
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import files, signals
 from ..data import labels as label_codes
+from ..data import pixelsize
 from ..data.folders import Pair, listed, read_pairs
 from ..data.images import content
 from ..data.sampling import Example
@@ -64,11 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
     validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
     x, y = [pair.image for pair in pairs], [pair.mask for pair in pairs]
+    pixel_size = pixelsize.common(pair.pixel_size for pair in pairs)
     output = arguments.output.absolute()  # the current folder may vanish
     older = getattr(unet, "network_", None)  # of --init
     try:
         try:
-            unet.fit(x, y, validation_data=validation, classes=arguments.classes, groups=stacks([pair.path for pair in pairs]))
+            groups = stacks([pair.path for pair in pairs])
+            unet.fit(x, y, validation_data=validation, classes=arguments.classes, groups=groups, pixel_size=pixel_size)
         finally:
             unet.warm_start = False  # of what is fitted to the model in the file, nobody said so
     except BaseException as error:  # it diverged, or was interrupted once more, or memory ran out
@@ -108,12 +111,13 @@ def describe(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[tuple[str,
     sizes = [f"{h} x {w}" for h, w in sorted({pair.mask.shape for pair in pairs})]
     counts = label_codes.count_values([pair.mask for pair in pairs])
     total = sum(counts.values())
+    size = pixelsize.common(pair.pixel_size for pair in pairs)
     shares = [f"{value} ({count / total:.1%})" for value, count in counts.items()]
     kinds = sorted({f"{_channels(pair.image)}, {pair.image.dtype}" for pair in pairs})
     return [
         ("images", f"{len(pairs)}" + (f", and {len(held_out)} to validate on" if held_out else "")),
         ("sizes", listed(sizes, most=3)),
-        ("pixels", "; ".join(kinds)),
+        ("pixels", "; ".join(kinds) + (f"; {pixelsize.told_size(size)}" if size else "")),
         ("classes", listed(shares, most=8)),
     ]
 

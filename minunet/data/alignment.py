@@ -1,4 +1,4 @@
-"""Where a mask lies on its image: whether it is shifted against what it shows, or inverted against the others."""
+"""Where a mask lies on its image: whether it is shifted or turned against what it shows, or inverted against the others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
+
+from .page import TURNS, upright
 
 # Numbers that find what was moved by a few pixels, and keep quiet where image and mask
 # have little in common, where shading, halos or shadows correlate better with a moved mask, and where boxes stand for objects.
@@ -18,6 +20,7 @@ SHIFT_GAIN = 1.5  # ... times as much as where the mask lies, and ...
 CLEAR = 6.0  # ... times the noise. Of edges and values, the clearer counts, unless the other ...
 SEEN = 4.0  # ... sees the mask in place with so many times its noise, ...
 DENIED_GAIN = 1.2  # ... and no such gain elsewhere
+TURN_CORRELATION = 0.15  # in place, once turned: there are two places to choose from, not thousands
 SIGN = 0.15  # correlation of image and mask that has a sign to speak of
 
 
@@ -40,16 +43,41 @@ def fit_of(image: NDArray, index: NDArray) -> tuple[int, tuple[int, int] | None]
     Return whether the indices rise with the image (1), fall (-1) or do neither clearly (0), and by how many rows and
     columns they are off, if they are.
     """
+    found = _compared(image, index)
+    if found is None:
+        return 0, None
+    values, edges = found
+    in_place = float(values[0, 0])
+    clear = abs(in_place) >= max(SIGN, CLEAR * float(values.std()))
+    return int(np.sign(in_place)) if clear else 0, _shift(_Peak(np.abs(values)), _Peak(edges))
+
+
+def fits_turned(image: NDArray, index: NDArray, orientation: int) -> bool:
+    """Tell whether class indices (H, W) fit an image (H, W, C) only when they are turned as the image was to be upright.
+
+    Such masks were drawn on the pixels as they are stored, with a program that does not know of the orientation.
+    """
+    if orientation not in TURNS or index.shape != (turned := upright(index, orientation)).shape:
+        return False
+    found = [compared for each in (index, turned) if (compared := _compared(image, each)) is not None]
+    if len(found) < 2:
+        return False
+    here, there = ([_Peak(np.abs(values)), _Peak(edges)] for values, edges in found)
+    clearer, other = sorted((0, 1), key=lambda i: -there[i].in_place / there[i].noise)
+    seen = max(TURN_CORRELATION, SEEN * there[clearer].noise, SHIFT_GAIN * here[clearer].in_place)
+    denied = here[other].in_place >= max(SEEN * here[other].noise, DENIED_GAIN * there[other].in_place)
+    return there[clearer].in_place >= seen and not denied
+
+
+def _compared(image: NDArray, index: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the correlations of values and of edges by how far the mask is moved; None where one shows nothing."""
     middle = tuple(slice(max(0, side - MAX_SIDE) // 2, max(0, side - MAX_SIDE) // 2 + MAX_SIDE) for side in index.shape)
     shown = np.mean([_standardised(channel) for channel in np.moveaxis(image[middle], -1, 0)], axis=0)
     drawn = _standardised(index[middle])
     if not (shown.any() and drawn.any()):
-        return 0, None
-    values = _correlations(shown, drawn)
+        return None
     edges = _correlations(*(ndimage.gaussian_gradient_magnitude(picture, 1.0) for picture in (shown, drawn)))
-    in_place = float(values[0, 0])
-    clear = abs(in_place) >= max(SIGN, CLEAR * float(values.std()))
-    return int(np.sign(in_place)) if clear else 0, _shift(_Peak(np.abs(values)), _Peak(edges))
+    return _correlations(shown, drawn), edges
 
 
 class _Peak:

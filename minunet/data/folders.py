@@ -21,22 +21,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text import folded, shown, told
-from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, read_image, read_mask
+from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, read_mask, read_pages
 from .labels import MAX_CLASSES
+from .page import SIDEWAYS
 from .pairing import Matched, Named, is_mask, listed, names, pair, picture_of
+from .pixelsize import Size
 
 PathLike = str | os.PathLike[str]
 MAX_FOLDERS = 1000  # that are looked into for images which are not read
+DRAWN_ON_STORED = (
+    "and the mask seems drawn on its pixels as they are stored: turn the mask in the same way, or save the image anew without "
+    "the tag, as it is stored"
+)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image (H, W) or (H, W, C) with its mask (H, W); name says in messages which it is, path where it lies."""
+    """An image (H, W) or (H, W, C) with its mask (H, W); name says in messages which it is, path where it lies.
+
+    orientation : by which the file says that the image is to be turned, as it was. pixel_size : in micrometres, if it is told.
+    """
 
     name: str
     image: NDArray
     mask: NDArray
     path: Path
+    orientation: int = 1
+    pixel_size: Size | None = None
 
 
 class Matching(NamedTuple):
@@ -132,7 +143,7 @@ def require_partners(matching: Matching) -> None:
 
 def read_pair(matched: Matched, max_pixels: int = MAX_PIXELS) -> list[Pair]:
     """Return a pair for each page of the two files. ImageFileError where they do not fit each other, or cannot be read."""
-    images, masks = read_image(matched.image, max_pixels=max_pixels), read_mask(matched.mask, max_pixels=max_pixels)
+    images, masks = read_pages(matched.image, max_pixels=max_pixels), read_mask(matched.mask, max_pixels=max_pixels)
     if len(images) != len(masks):
         raise ImageFileError(
             f"{shown(matched.image)} has {len(images)} pages, but its mask {shown(matched.mask)} {len(masks)}; "
@@ -141,14 +152,20 @@ def read_pair(matched: Matched, max_pixels: int = MAX_PIXELS) -> list[Pair]:
     pairs = []
     for page, (image, mask) in enumerate(zip(images, masks, strict=True), 1):
         name, mask_name = (shown(path) + (f", page {page}" if len(images) > 1 else "") for path in matched)
-        (h, w), (mask_h, mask_w) = image.shape[:2], mask.shape
+        (h, w), (mask_h, mask_w) = image.pixels.shape[:2], mask.shape
         if (h, w) != (mask_h, mask_w):
-            hint = f"; turned by 90 degrees it would fit: turn {mask_name} back" if (h, w) == (mask_w, mask_h) else ""
+            hint = _turn_back(mask_name, image.orientation) if (h, w) == (mask_w, mask_h) else ""
             raise ImageFileError(
                 f"{name} is {h} x {w} pixels, but its mask {mask_name} is {mask_h} x {mask_w}{hint}; a mask has its image's size"
             )
-        pairs.append(Pair(name, image, mask, matched.image))
+        pairs.append(Pair(name, image.pixels, mask, matched.image, image.orientation, image.size))
     return pairs
+
+
+def _turn_back(mask_name: str, orientation: int) -> str:
+    if orientation in SIDEWAYS:
+        return f"; the image was turned as its orientation tag says ({orientation}), {DRAWN_ON_STORED}"
+    return f"; turned by 90 degrees it would fit: turn {mask_name} back"
 
 
 def match(images: PathLike, masks: PathLike, *, image_pattern: str = "*", mask_pattern: str = "*") -> Matching:
@@ -272,4 +289,4 @@ def _match_names(images: list[Named], masks: list[Named], ignored: list[Path], i
 def _stacked(arrays: list[NDArray]) -> NDArray | list[NDArray]:
     """Return one array where all have one shape and dtype, else the list."""
     alike = len({(array.shape, array.dtype) for array in arrays}) == 1
-    return np.stack(arrays) if alike else arrays
+    return (np.ma.stack if any(map(np.ma.isMaskedArray, arrays)) else np.stack)(arrays) if alike else arrays

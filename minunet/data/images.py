@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from ..files import open_regular
 from ..text import shown, told
+from .page import Page
 from .pillow import read_pillow
 from .refusal import MAX_PIXELS, Budget, ImageFileError, cause
 from .tiff import read_tiff
 
-__all__ = ["FORMATS", "MAX_PIXELS", "ImageFileError", "content", "is_image", "read_image", "read_mask"]
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageFileError", "content", "is_image", "read_image", "read_mask", "read_pages"]
 
 TIFF = (".tif", ".tiff")
 FORMATS = {  # what the content is that a name promises
@@ -51,24 +52,31 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> list[NDArray]:
     """Return the pages of an image file, each (H, W) or (H, W, C), in the file's own numbers.
 
     A palette becomes colours (grey where all its colours are); an alpha channel without any transparency is dropped, and
-    one with is refused. Floats must be finite. A JPEG's orientation tag is obeyed.
+    one with is refused. Pages are turned upright, as the file's orientation tag says; where 0 is white, numbers are counted
+    from the other end. Pixels of GDAL's nodata value, and those that a mask in the file leaves out, are masked: the page is a
+    numpy masked array then. All others must be finite.
     max_pixels : of all pages; what would decode to more, or to more than 8 bytes for each, is refused before it is decoded.
     """
-    pages, may_have_alpha = _pages(path, palette_as_index=False, max_pixels=max_pixels)
-    return [_opaque(page, path, may_have_alpha) for page in pages]
+    return [page.pixels for page in read_pages(path, max_pixels=max_pixels)]
+
+
+def read_pages(path: Path, *, max_pixels: int = MAX_PIXELS) -> list[Page]:
+    """Return what `read_image` does, with what the file says of each page: how it was turned, and its pixels' size."""
+    pages, may_have_alpha = _pages(path, is_mask=False, max_pixels=max_pixels)
+    return [page._replace(pixels=_opaque(page.pixels, path, may_have_alpha)) for page in pages]
 
 
 def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> list[NDArray]:
-    """Return the pages of a mask file, each (H, W), in the file's own numbers.
+    """Return the pages of a mask file, each (H, W), in the file's own numbers, upright.
 
     A palette gives its index, unless all its colours are grey: those are the values then. Colours with equal channels are
-    grey; others are refused, listed. max_pixels : as `read_image` takes it.
+    grey; others are refused, listed. A nodata value stays the value that it is. max_pixels : as `read_image` takes it.
     """
-    pages, may_have_alpha = _pages(path, palette_as_index=True, max_pixels=max_pixels)
-    return [_one_channel(_opaque(page, path, may_have_alpha), path) for page in pages]
+    pages, may_have_alpha = _pages(path, is_mask=True, max_pixels=max_pixels)
+    return [_one_channel(_opaque(page.pixels, path, may_have_alpha), path) for page in pages]
 
 
-def _pages(path: Path, palette_as_index: bool, max_pixels: int) -> tuple[list[NDArray], bool]:
+def _pages(path: Path, is_mask: bool, max_pixels: int) -> tuple[list[Page], bool]:
     """Return the pages, and whether the last of 2 or 4 channels is one of transparency: in a TIFF, only where it says so."""
     if path.suffix.lower() not in FORMATS and not path.is_dir():
         raise ImageFileError(f"{shown(path)} has no image's name; {', '.join(FORMATS)} are read")
@@ -77,9 +85,9 @@ def _pages(path: Path, palette_as_index: bool, max_pixels: int) -> tuple[list[ND
         with _open(path) as file, _quiet():
             kind = _kind(file, path)
             if kind == "TIFF":
-                pages, may_have_alpha = read_tiff(file, path, palette_as_index, budget)
+                pages, may_have_alpha = read_tiff(file, path, is_mask, budget)
             else:
-                pages, may_have_alpha = read_pillow(file, path, kind, palette_as_index, budget), True
+                pages, may_have_alpha = read_pillow(file, path, kind, is_mask, budget), True
     except (ImageFileError, FileNotFoundError):
         raise
     except MemoryError as error:
@@ -148,6 +156,8 @@ def _opaque(page: NDArray, path: Path, may_have_alpha: bool) -> NDArray:
         raise ImageFileError(f"{shown(path)} has no pixels")
     if page.dtype.kind not in "buif":
         raise ImageFileError(f"{shown(path)} holds {page.dtype} values; images of bool, whole numbers or floats are taken")
+    if isinstance(page, np.ma.MaskedArray) and page.mask.all():
+        raise ImageFileError(f"{shown(path)} has no valid pixel: its nodata value, or the mask in it, leaves all of them out")
     if page.dtype.kind == "f" and not np.isfinite(page).all():
         bad = np.argwhere(~np.isfinite(page))
         row, column = (int(i) for i in bad[0][:2])
@@ -156,7 +166,7 @@ def _opaque(page: NDArray, path: Path, may_have_alpha: bool) -> NDArray:
             "replace them by numbers first"
         )
     if page.ndim == 3 and page.shape[2] in (2, 4) and page.dtype.kind in "ui" and may_have_alpha:
-        alpha = page[..., -1]
+        alpha = np.ma.getdata(page)[..., -1]
         if (alpha != alpha.flat[0]).any() or alpha.flat[0] == 0:
             raise ImageFileError(
                 f"{shown(path)} has transparent pixels, and what they show depends on the viewer; "

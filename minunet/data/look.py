@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .alignment import fit_of
+from .alignment import fit_of, fits_turned
 from .folders import Pair
 from .images import content
 from .inputs import read_images, read_masks
 from .labels import MAX_CLASSES, Codes, codes_of, encode, form_regions
+from .pixelsize import Size
 
 MAX_SAMPLES = 2**20  # pixels that an image's different values are counted on; beyond, every k-th
 FEW_VALUES = 8  # an image of no more grey values was a mask, or lost its depth ...
@@ -37,6 +38,9 @@ class Look:
     class_pixels: NDArray[np.int64] | None  # of each of the classes that were given
     sign: int  # as `alignment.fit_of` returns them
     shift: tuple[int, int] | None
+    orientation: int  # by which the image was turned to be upright
+    fits_turned: bool  # whether the mask fits only when it is turned as well
+    pixel_size: Size | None
 
     @property
     def n_mask_values(self) -> int:
@@ -72,6 +76,7 @@ def look_at(pair: Pair, classes: NDArray | None) -> Look:
     codes = codes_of(mask)
     index = _index(mask, codes, classes)
     sign, shift = (0, None) if index is None else fit_of(image, index)
+    turned = index is not None and fits_turned(image, index, pair.orientation)
     pixels = image.reshape(-1)
     n_values = len(np.unique(pixels[:: -(-pixels.size // MAX_SAMPLES)]))
     lowest, highest = image.min(), image.max()
@@ -89,7 +94,10 @@ def look_at(pair: Pair, classes: NDArray | None) -> Look:
         codes=codes,
         class_pixels=None if classes is None or index is None else np.bincount(index.ravel(), minlength=len(classes)),
         sign=sign,
-        shift=shift,
+        shift=None if turned else shift,
+        orientation=pair.orientation,
+        fits_turned=turned,
+        pixel_size=pair.pixel_size,
     )
 
 

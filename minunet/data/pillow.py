@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, ImageSequence, JpegImagePlugin, PngImagePlugin
 
 from ..text import shown
+from . import pixelsize
+from .page import ORIENTATION, Page, page_of
 from .refusal import Budget, ImageFileError
 
 # Pillow's readers by format, rather than Image.open: that one would try the readers of forty other formats, too
@@ -25,13 +28,12 @@ MAX_CHUNKS = 4096  # of a PNG, besides those with pixels
 MAX_BLOCKS = 2**16  # of a GIF's comments and the like, of up to 255 bytes each
 MAX_SCANS = 100  # of a JPEG; honest progressive ones have about 10, and each takes the time of a whole picture
 BAND = 2**22  # pixels that are copied at once
-TURNS = {  # an orientation tag's values: which way the array is turned
-    2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a, 1),
+PLAIN_16 = {  # PNG's colours of 16 bits, of which Pillow keeps the upper 8: what reads one half of the bytes, or all as colours
+    "RGB;16B": ("RGB", ("RGB;16B", "RGB;16L")), "RGBA;16B": ("RGBA", ("RGBA;16B", "RGBA;16L")), "LA;16B": ("RGBA", ("RGBA",)),
 }  # fmt: skip
 
 
-def read_pillow(file: BinaryIO, path: Path, kind: str, palette_as_index: bool, budget: Budget) -> list[NDArray]:
+def read_pillow(file: BinaryIO, path: Path, kind: str, palette_as_index: bool, budget: Budget) -> list[Page]:
     """Return the frames of a file, strictly: what is truncated is refused. `kind` is a key of READERS."""
     size = file.seek(0, 2)
     if size > budget.max_bytes:  # a file may have holes: all of it is looked through below
@@ -50,11 +52,40 @@ def read_pillow(file: BinaryIO, path: Path, kind: str, palette_as_index: bool, b
             budget.require(n_frames, n_frames * h * w, h * w * (per_pixel + 4 * (n_frames - 1)))
             _require_bytes(image, path, kind, size)
         frames = ImageSequence.Iterator(image) if kind in ("GIF", "PNG") else [image]
-        return [_frame_array(frame, path, palette_as_index) for frame in frames]
+        if kind == "PNG" and (halves := PLAIN_16.get(_raw_mode(image))) and n_frames == 1:
+            return [_page(image, _colours_of_16_bits(file, *halves))]
+        return [_page(frame, _frame_array(frame, path, palette_as_index)) for frame in frames]
+
+
+def _page(frame: Image.Image, stored: NDArray) -> Page:
+    """Return what is stored upright: a JPEG or a PNG says in its EXIF part how it is turned."""
+    orientation = frame.getexif().get(ORIENTATION, 1) if frame.format in ("JPEG", "PNG") else 1
+    return page_of(stored, orientation if isinstance(orientation, int) else 1, pixelsize.of_pillow(frame.info))
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    return str(image.tile[0][3]) if image.tile else ""
+
+
+def _colours_of_16_bits(file: BinaryIO, mode: str, halves: Sequence[str]) -> NDArray:
+    """Return the colours (H, W, C) of a PNG of 16 bits, from readings of its upper and its lower bytes."""
+    colours: NDArray | None = None
+    for i, half in enumerate(halves):
+        file.seek(0)
+        with READERS["PNG"](file) as image:
+            image.tile = [image.tile[0]._replace(args=half)]
+            image._mode = mode
+            part = _array(image)
+        if len(halves) == 1:  # its bytes are those of four channels
+            return part.view(">u2").astype(np.uint16)
+        colours = np.empty((*part.shape, 2), np.uint8) if colours is None else colours
+        colours[..., i] = part
+    assert colours is not None
+    return colours.view(">u2")[..., 0].astype(np.uint16)
 
 
 def _frame_array(frame: Image.Image, path: Path, palette_as_index: bool) -> NDArray:
-    """Return a frame's pixels: a palette as its colours or, where asked for, as its index; a JPEG upright."""
+    """Return a frame's pixels as they are stored: a palette as its colours or, where asked for, as its index."""
     if frame.mode in ("P", "PA"):
         frame.load()
         n_colours, (_, largest) = len(frame.getpalette("RGB") or []) // 3, _extrema(frame)
@@ -67,8 +98,6 @@ def _frame_array(frame: Image.Image, path: Path, palette_as_index: bool) -> NDAr
         return _coloured(frame)
     target = {"PA": "RGBA", "La": "RGBA", "RGBa": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB"}
     array = _array(frame, target.get(frame.mode))
-    if frame.format == "JPEG":
-        array = np.ascontiguousarray(TURNS.get(frame.getexif().get(0x0112, 1), lambda a: a)(array))
     return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
 
 
@@ -109,8 +138,10 @@ def _is_coloured(frame: Image.Image) -> bool:
     return bool((palette != palette[:, :1]).any())
 
 
-def _bytes_per_pixel(image: Image.Image) -> int:
+def _bytes_per_pixel(image: ImageFile.ImageFile) -> int:
     """Return what a pixel takes at most, as Pillow holds it and as an array: RGB is 4 and 3."""
+    if _raw_mode(image) in PLAIN_16:
+        return 20
     return {"1": 2, "L": 2, "I;16": 4, "I;16B": 4, "P": 5, "I": 8, "F": 8, "LA": 6}.get(image.mode, 8)
 
 

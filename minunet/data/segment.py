@@ -15,10 +15,22 @@ from PIL import ImageFile, JpegImagePlugin, WebPImagePlugin
 from . import fax, inflate
 from .inflate import SegmentError
 from .pillow import MAX_SCANS
-from .tiffmap import Directory, Tag, compression_of, cut_of, shape_of
+from .tiffmap import (
+    BLACK_IS_ZERO,
+    CMYK,
+    PALETTE,
+    RGB,
+    WHITE_IS_ZERO,
+    YCBCR,
+    Directory,
+    Tag,
+    compression_of,
+    cut_of,
+    photometric_of,
+    shape_of,
+)
 
 JPEG, WEBP = inflate.JPEG, 50001
-GREY, PALETTE, CMYK, RGB, YCBCR = 1, 3, 5, 2, 6
 PREDICTORS = {1, 2, 3}
 REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"  # and a byte: 0 where a JPEG's channels are colours, 1 where they are YCbCr
@@ -59,15 +71,15 @@ class _Reader:
         self.is_reversed = page.number(266, 1) == 2 and self.compression not in (JPEG, WEBP)
         self.is_packed = self.are_alike and self.bits not in (1, 8, 16, 32, 64)
         self.is_bilevel = self.bits == 1 and self.samples == 1
-        self.is_inverted = self.is_bilevel and page.number(262, GREY) == 0  # else white would be False
+        self.is_inverted = self.is_bilevel and photometric_of(page) == WHITE_IS_ZERO  # else white would be False
 
     def plain(self) -> tuple[Directory, Callable[[bytes, Part], bytes]]:
         """Return the page without what is undone here, and how it is undone."""
         tags = {code: tag for code, tag in self.page.tags.items() if code not in (266, 292, 293, 320, 347, 530, 531, 532)}
         self._set(tags, 259, inflate.NONE)
-        photometric = self.page.number(262, GREY)
+        photometric = photometric_of(self.page)
         if photometric == PALETTE or self.is_inverted:
-            self._set(tags, 262, GREY)
+            self._set(tags, 262, BLACK_IS_ZERO)
         if self.compression in (JPEG, WEBP) and photometric == YCBCR:
             self._set(tags, 262, RGB)
         elif 530 in self.page.tags and photometric == YCBCR:
@@ -146,7 +158,7 @@ class _Reader:
             raise SegmentError("holds no pixels of a JPEG")
         if scans.count(b"\xff\xda") > MAX_SCANS:
             raise SegmentError(f"has more than {MAX_SCANS} scans")
-        photometric = self.page.number(262, GREY)
+        photometric = photometric_of(self.page)
         is_jfif = any(marker == 0xE0 for marker, _ in inside)  # where RGB is said, it lies: Aperio's are so
         is_rgb = photometric == RGB and not is_jfif
         mark = ADOBE + bytes([0 if is_rgb or photometric == CMYK else 1]) if self.samples > 2 else b""

@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import pixelsize
 from .alignment import inverted
-from .folders import Pair, listed
+from .folders import DRAWN_ON_STORED, Pair, listed
 from .labels import MAX_CLASSES, ClassesError, classes_of, form_regions, given_classes, total
 from .look import Look, look_at
 from .splitting import FEW
@@ -44,6 +45,7 @@ class Survey:
     dtypes: Counter[str]
     mask_dtypes: Counter[str]
     channels: Counter[int]
+    pixel_size: float | None  # in micrometres; None where it is unknown, or not one
     values: dict[int, int]  # pixels of each mask value; of each class, where classes were given
     classes: NDArray | None  # None where the masks' values cannot be classes
     likely_classes: list[int]  # what could be given as classes then
@@ -80,7 +82,7 @@ def survey(pairs: Iterable[Pair], classes: Sequence[int] | None = None) -> Surve
             likely = _likely_classes(error, looks, values)
             if not all(look.is_swapped for look in looks):
                 findings.append(Finding("error", _with_flags(error, likely)))
-    findings += _images(looks)
+    findings += _images(looks) + _turned(looks) + _pixel_sizes(looks)
     if learned is not None:
         pixels = np.sum([look.pixels_of(learned) for look in looks], axis=0)
         values = dict(zip(learned.tolist(), pixels.tolist(), strict=True))
@@ -94,6 +96,7 @@ def survey(pairs: Iterable[Pair], classes: Sequence[int] | None = None) -> Surve
         dtypes=Counter(look.dtype for look in looks),
         mask_dtypes=Counter(look.codes.dtype.name for look in looks),
         channels=Counter(look.shape[2] for look in looks),
+        pixel_size=pixelsize.common(look.pixel_size for look in looks),
         values=values,
         classes=learned,
         likely_classes=likely,
@@ -181,6 +184,27 @@ def _images(looks: Sequence[Look]) -> list[Finding]:
                   "many pixels have the image's highest value: it is saturated, and what was there is lost; export it with its "
                   "full range, if it has one"),
     ]  # fmt: skip
+
+
+def _turned(looks: Sequence[Look]) -> list[Finding]:
+    """Tell of images that were turned as their files say, and of masks that were not drawn on them so."""
+    names = [look.name for look in looks if look.orientation != 1]
+    wrong = [look.name for look in looks if look.fits_turned]
+    found = _finding("warning", wrong, f"the image was turned as its orientation tag says, {DRAWN_ON_STORED}")
+    if names:
+        were = "images were" if len(names) > 1 else "image was"
+        found.append(Finding("note", f"{len(names)} {were} turned as the orientation tag (EXIF) says: {listed(names)}"))
+    return found
+
+
+def _pixel_sizes(looks: Sequence[Look]) -> list[Finding]:
+    """Tell of pixels whose sizes differ so much that things do not look alike."""
+    known = sorted((pixelsize.mean(look.pixel_size), look.name) for look in looks if look.pixel_size)
+    if not known or not pixelsize.differ(known[0][0], known[-1][0]):
+        return []
+    sizes = " to ".join(f"{pixelsize.told_size(size)} ({name})" for size, name in (known[0], known[-1]))
+    return [Finding("warning", f"the images' pixels are of different sizes, {sizes}: a network knows things by their size in "
+                    "pixels; rescale the images and masks to one pixel size, unless they are to be found at each")]  # fmt: skip
 
 
 def _duplicates(looks: Sequence[Look]) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -12,11 +12,13 @@ import tifffile
 from numpy.typing import NDArray
 
 from ..text import shown, told
-from . import fax, inflate, segment, tiffsketch
+from . import fax, inflate, photometric, pixelsize, segment, tiffsketch
+from .page import ORIENTATION, Page, page_of, upright
 from .refusal import Budget, ImageFileError
 from .tiffmap import (
     DAMAGED,
     DESCRIPTION,
+    NODATA,
     SOFTWARE,
     STRIP_COUNTS,
     STRIP_OFFSETS,
@@ -31,8 +33,9 @@ from .tiffmap import (
     read_map,
     shape_of,
 )  # fmt: skip
+from .validity import masked, nodata_of, without_data
 
-PALETTE = 3
+SLIDES = ("svs", "qpi")  # scanners' files: besides the image, there are a thumbnail, a label and a view of the glass
 SCANIMAGE = (117637889).to_bytes(4, "little")  # how its metadata begin, right after the file's header
 JOINED = 2**26  # bytes that are read at once
 MAX_SEGMENTS = 2**20  # strips and tiles of all pages
@@ -51,6 +54,18 @@ class _Series(NamedTuple):
     def n_planes(self) -> int:
         return len(self.pages) * self.n_virtual
 
+    def sources(self, axes: str) -> list[list[Directory]]:
+        """Return of which pages each image is made, or each so many of them: of several, where its channels are pages."""
+        products = [int(np.prod(self.shape[:i], dtype=object)) for i in range(len(self.shape) + 1)]
+        if self.n_planes not in products:
+            return [self.pages]
+        n = products.index(self.n_planes)
+        planes = np.arange(self.n_planes).reshape(self.shape[:n]) // self.n_virtual
+        channels = [i for i, axis in enumerate(axes[:n]) if axis in "SC"]
+        planes = planes.transpose(*(i for i in range(n) if i not in channels), *channels)
+        each = planes.reshape(-1, int(np.prod([self.shape[i] for i in channels], dtype=int)))
+        return [[self.pages[i] for i in dict.fromkeys(row)] for row in each.tolist()]
+
 
 class _Segments(NamedTuple):
     """Where the strips or tiles of a page lie, how many bytes a whole one has, and of each how many it must have."""
@@ -63,54 +78,94 @@ class _Segments(NamedTuple):
     codes: tuple[int, int]  # of the tags with offsets and counts
 
 
-def read_tiff(file: BinaryIO, path: Path, palette_as_index: bool, budget: Budget) -> tuple[list[NDArray], bool]:
-    """Return the images of a TIFF, and whether it says that its last channel is one of transparency."""
+def read_tiff(file: BinaryIO, path: Path, is_mask: bool, budget: Budget) -> tuple[list[Page], bool]:
+    """Return the pages of a TIFF, and whether it says that its last channel is one of transparency."""
     found = read_map(file, path, budget)
     if not found.pages:
         return [], False
-    extra = found.pages[0].numbers(338)
+    pages, validity = _apart(found.pages)
+    extra = pages[0].numbers(338)
     is_alpha = extra is not None and bool(np.isin(extra, (1, 2)).any())
-    return _Reader(file, path, budget, found).read(palette_as_index), is_alpha
+    return _Reader(file, path, budget, found._replace(pages=pages), validity).read(is_mask), is_alpha
+
+
+def _apart(pages: Sequence[Directory]) -> tuple[list[Directory], dict[int, Directory]]:
+    """Return the pages that are images, and the masks of those that have one, by the images' ids.
+
+    Smaller copies are left out, and so is what lies below a page: its own copies; an image, where the page is the copy.
+    """
+    every = [inner for page in pages for inner in (page.below if page.is_reduced else [page])]
+    images = [page for page in every if not (page.is_reduced or page.is_mask)]
+    if not images:  # what calls itself a copy or a mask and stands alone is what there is
+        return [page for page in pages if not page.is_mask] or list(pages), {}
+    known, validity = set(map(id, images)), dict[int, Directory]()
+    for i, mask in enumerate(every):
+        if mask.is_mask and not mask.is_reduced:
+            size = shape_of(mask)[:2]
+            fitting = [page for page in (*every[:i][::-1], *every[i:]) if id(page) in known and shape_of(page)[:2] == size]
+            validity |= {id(fitting[0]): mask} if fitting else {}
+    return images, validity
 
 
 class _Reader:
-    def __init__(self, file: BinaryIO, path: Path, budget: Budget, found: Map) -> None:
-        self.file, self.path, self.budget, self.found = file, path, budget, found
+    def __init__(
+        self, file: BinaryIO, path: Path, budget: Budget, found: Map, validity: Mapping[int, Directory]
+    ) -> None:
+        self.file, self.path, self.budget, self.found, self.validity = file, path, budget, found, validity
         self.n_segments = 0
         self.decoders: dict[Any, Any] = {}
 
-    def read(self, palette_as_index: bool) -> list[NDArray]:
+    def read(self, is_mask: bool) -> list[Page]:
         self._require_same_pages()
         tiff, places = tiffsketch.open_sketch(self.found, self.path)
         with tiff:
-            chosen = [s for s in tiff.series if not s.keyframe.is_reduced]  # the others are previews
+            chosen = [s for s in tiff.series if s.kind not in SLIDES or s.name == "Baseline"]  # the others are previews
             series = [self._series(s, places, is_only=len(tiff.series) == 1) for s in chosen]
         self._require_budget(series)
         located = [[self._segments(page) for page in s.pages] for s in series]
-        images = []
+        size = pixelsize.of_tiff(self.found.pages[0])
+        pages = []
         for s, segments in zip(series, located, strict=True):
-            if s.pages[0].number(262, 0) != PALETTE:
-                images += _images(self._array(s, segments), s.axes)
-                continue
-            found = _images(self._array(s, segments), s.axes.replace("C", "Q"))  # of channels, each has colours of its own
-            share = len(found) // len(s.pages)
-            images += [self._coloured(image, s.pages[i // share], palette_as_index) for i, image in enumerate(found)]
-        return images
+            # of numbers of colours, channels have each colours of its own
+            axes = s.axes.replace("C", "Q") if photometric.is_palette(s.pages[0]) else s.axes
+            images = _images(self._array(s, segments), axes)
+            sources = s.sources(axes)
+            share = len(images) // len(sources)
+            pages += [self._page(image, sources[i // share], is_mask, size) for i, image in enumerate(images)]
+        return pages
 
-    def _coloured(self, image: NDArray, page: Directory, palette_as_index: bool) -> NDArray:
-        """Return the colours of an image of indices, grey where all that occur are, or the index where that is asked for."""
-        numbers, index = page.numbers(320), (image[..., 0] if image.ndim == 3 else image).astype(np.uint8)
-        n = 1 << min(page.number(258, 1), 16)
-        if numbers is None or len(numbers) != 3 * n or n > 256:
-            raise self._missing(page, "has no palette for its numbers of colours")
-        palette = numbers.reshape(3, n).T
-        palette = (palette >> 8 if palette.max() > 255 else palette).astype(np.uint8)  # old writers gave 8 bits
-        if image.ndim == 3:  # with transparency
-            return np.concatenate([palette[index], image[..., 1:]], axis=2)
-        if palette_as_index and (palette != palette[:, :1]).any():
-            return index
-        used = palette[np.bincount(index.ravel(), minlength=n) > 0]
-        return palette[:, 0][index] if (used == used[:, :1]).all() else palette[index]
+    def _page(self, image: NDArray, sources: Sequence[Directory], is_mask: bool, size: pixelsize.Size | None) -> Page:
+        """Return what the numbers of one page, or of several that are its channels, mean: upright, and without invalid pixels.
+
+        Of masks nothing is left out: where their values mean nothing is for whoever trains to say.
+        """
+        first = sources[0]
+        orientations = {page.number(ORIENTATION, 1) for page in sources}
+        if len(orientations) > 1:
+            raise self._missing(first, f"and others are one image's channels, and have the orientations {sorted(orientations)}")
+        invalid = [] if is_mask else self._invalid(image, sources)
+        try:
+            if photometric.is_palette(first):
+                image = photometric.coloured(image, first, palette_as_index=is_mask)
+            elif photometric.is_ycbcr(first):
+                image = photometric.rgb_of(image)
+        except photometric.ColourError as error:
+            raise self._missing(first, str(error)) from error
+        (orientation,) = orientations
+        page = page_of(image, orientation, size)
+        return page._replace(pixels=masked(page.pixels, [upright(where, orientation) for where in invalid]))
+
+    def _invalid(self, image: NDArray, sources: Sequence[Directory]) -> list[NDArray[np.bool_]]:
+        """Return which pixels a mask that belongs to one of the pages, or a value that means no data, says to be invalid."""
+        found: list[NDArray[np.bool_]] = []
+        for page in sources:
+            mask = self.validity.get(id(page))
+            if mask is not None:
+                (inside,) = _Reader(self.file, self.path, self.budget, self.found._replace(pages=[mask]), {}).read(is_mask=True)
+                found.append(inside.pixels == 0)
+        for nodata in {photometric.as_read(nodata, page) for page in sources if (nodata := nodata_of(page)) is not None}:
+            found.append(without_data(image, nodata))
+        return found
 
     def _series(self, series: Any, places: dict[int, Directory], is_only: bool) -> _Series:
         key, shape, axes = series.keyframe, tuple(int(n) for n in series.shape), series.axes
@@ -176,8 +231,11 @@ class _Reader:
                 h, w, d, _ = shape_of(page)
                 n_pixels += h * w * d * s.n_virtual
                 n_segment = max(n_segment, cut_of(page).whole * (-(-item * 8 // max(1, page.number(258, 1)))))
+            says_nodata = any(id(page) in self.validity or NODATA in page.tags for page in s.pages)
             is_moved = "C" in s.axes or ("S" in s.axes and not s.axes.endswith("S"))  # channels become the last axis
-            n_bytes += promised * (5 if s.pages[0].number(262, 0) == PALETTE else 2 if is_moved else 1)
+            is_moved = is_moved or any(page.number(ORIENTATION, 1) != 1 or photometric.is_ycbcr(page) for page in s.pages)
+            n_bytes += promised * (5 if photometric.is_palette(s.pages[0]) else 2 if is_moved else 1)
+            n_bytes += (promised // item + 2 * n_pixels) * says_nodata
         self.budget.require(sum(s.n_planes for s in series), n_pixels, n_bytes + n_segment)
 
     def _segments(self, page: Directory) -> _Segments:
@@ -237,6 +295,7 @@ class _Reader:
                 step = np.cumsum(segments.least) - segments.least
                 segments = segments._replace(offsets=start + step, counts=segments.least)
             self._fill(array[i], page, segments)
+            photometric.brighten(array[i], page)
         return array.reshape(series.shape)
 
     def _fill(self, plane: NDArray, page: Directory, segments: _Segments) -> None:

@@ -7,6 +7,7 @@ directory is read once, only the tags that pixels and axes depend on are, and al
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text import shown
+from .fax import FAX
 from .refusal import Budget, ImageFileError
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # a type's bytes
+RATIONAL, FLOAT, DOUBLE, ASCII = 5, 11, 12, 2
 WHOLE = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}  # types of whole numbers
 MAX_TAGS = 4096  # of a directory; honest ones have some 20, microscopes' some 100
 DESCRIPTION, SOFTWARE, SUBIFDS, UIC2 = 270, 305, 330, 33629
@@ -27,12 +30,16 @@ KEPT = {  # what pixels and axes depend on; nothing else is looked at by anyone
     254, 255, 256, 257, 258, 259, 262, 266, 270, 273, 274, 277, 278, 279, 284, 292, 293, 305, 317, 320, 322, 323, 324, 325,
     SUBIFDS, 338, 339, 340, 341, 347, 530, 531, 532, 32997, 32998, UIC2, 34361, 34362, 34386,
 }  # fmt: skip
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, PIXEL_SCALE, GEO_KEYS, NODATA = 282, 283, 296, 33550, 34735, 42113
+SAID = {X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, PIXEL_SCALE, GEO_KEYS, NODATA}  # and what is said of pixels, for us alone
+MAX_SAID = 4096  # bytes of such a tag; honest ones have up to some hundred, and longer ones are left alone
 MAX_BYTES = 2**28  # of all directories with what they place elsewhere: a file may have holes, and be a terabyte of nothing
 FIRST = "page 1"
 LONG_TEXT = 4096  # bytes; the descriptions of a microscope's later pages may be longer, and are left alone
 DAMAGED = "save it anew from its source"
 
 
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, TRANSPARENCY, CMYK, YCBCR = range(7)  # how numbers are meant
 TILE_OFFSETS, TILE_COUNTS, STRIP_OFFSETS, STRIP_COUNTS = 324, 325, 273, 279
 ONE = {254, 256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, 32997, 32998}  # tags of one whole number
 MANY = {258, STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS, 320, 338, 339, 530, 531}  # and those of some
@@ -97,9 +104,45 @@ class Directory(NamedTuple):
         order: Literal["little", "big"] = "little" if self.layout.order == "<" else "big"
         return int.from_bytes(tag.raw[: SIZES[tag.type]], order, signed=WHOLE[tag.type][0] == "i")
 
+    def floats(self, code: int) -> list[float]:
+        """Return a tag's fractions or floats; none where it is missing or holds something else. A fraction of 0 parts is NaN."""
+        tag = self.tags.get(code)
+        if tag is None or tag.type not in (RATIONAL, FLOAT, DOUBLE):
+            return []
+        if tag.type != RATIONAL:
+            return [float(v) for v in np.frombuffer(tag.raw, self.layout.order + ("f4" if tag.type == FLOAT else "f8"))]
+        parts = np.frombuffer(tag.raw, self.layout.order + "u4").tolist()
+        return [n / d if d else math.nan for n, d in zip(parts[::2], parts[1::2], strict=True)]
+
+    def text(self, code: int) -> str:
+        """Return a tag's text, to its first NUL; none where it is missing or holds something else."""
+        tag = self.tags.get(code)
+        if tag is None or tag.type != ASCII:
+            return ""
+        raw = tag.raw.split(b"\0")[0]
+        try:
+            return raw.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            return raw.decode("cp1252", "replace").strip()
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether it says that it is a smaller copy of another image: of old, by a tag of its own."""
+        return bool(self.number(254, 0) & 1) or (254 not in self.tags and self.number(255, 0) == 2)
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether it says that it tells which pixels of another image are valid."""
+        return bool(self.number(254, 0) & 4) or self.number(262, -1) == TRANSPARENCY
+
 
 def compression_of(page: Directory) -> int:
     return page.number(259, 1)
+
+
+def photometric_of(page: Directory) -> int:
+    """Return how numbers are meant as brightness and colour. Where it is not told, facsimiles are of ink on white paper."""
+    return page.number(262, WHITE_IS_ZERO if compression_of(page) in FAX else BLACK_IS_ZERO)
 
 
 def shape_of(page: Directory) -> tuple[int, int, int, int]:
@@ -240,7 +283,7 @@ class _Reader:
         tags: dict[int, Tag] = {}
         known = self.known  # a stack's pages have most tags in common
         for code, kind, count, value in struct.iter_unpack(tag_format, raw):
-            if code not in KEPT:
+            if code not in KEPT and not (code in SAID and self._is_said(code, kind, count, value, name)):
                 continue
             key = code + SECOND if code == DESCRIPTION and code in tags else code
             is_long = code in (DESCRIPTION, SOFTWARE) and count > LONG_TEXT and name != FIRST
@@ -259,6 +302,12 @@ class _Reader:
                     self.budget.require_pages(len(self.seen))
                     directory.below.append(self._directory(place, f"{name}, level {i}", is_below=True))
         return directory
+
+    def _is_said(self, code: int, kind: int, count: int, value: bytes, name: str) -> bool:
+        """Tell whether a tag besides those of pixels is read: a short one; of sizes, of the first page, where it is there."""
+        n_bytes = count * SIZES.get(kind, MAX_SAID)
+        is_there = n_bytes <= len(value) or struct.unpack(self.layout.offset, value)[0] + n_bytes <= self.size
+        return n_bytes <= MAX_SAID and (code == NODATA or (is_there and name == FIRST))
 
     def _require_sound(self, directory: Directory) -> None:
         """Refuse a tag of a type that it may not have, or that says what nobody knows."""

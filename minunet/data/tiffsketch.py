@@ -20,7 +20,7 @@ import tifffile
 
 from ..text import shown, told
 from .refusal import ImageFileError
-from .tiffmap import DESCRIPTION, SUBIFDS, Directory, Layout, Map, Tag
+from .tiffmap import DESCRIPTION, SAID, SUBIFDS, Directory, Layout, Map, Tag
 
 KINDS = {"shaped", "imagej", "ome", "fluoview", "qpi", "svs", "uniform"}  # whose axes are read; no others' private structures are
 MAX_ELEMENTS = 2**18  # of an OME description: some 4 a plane
@@ -69,54 +69,45 @@ def with_pixels(directory: Directory, segments: Sequence[bytes], offsets: int, c
     tags = {code: tag for code, tag in directory.tags.items() if code != DESCRIPTION and code < 2**16}
     tags[counts] = Tag(16, n, sizes.astype(order + "u8").tobytes())
     tags[offsets] = Tag(16, n, bytes(8 * n))
-    start = len(write(directory.layout, [directory._replace(tags=tags, below=[])])[0])
+    start = len(write(directory.layout, [directory._replace(tags=tags)])[0])
     starts = start + np.concatenate([[0], np.cumsum(sizes)[:-1]])
     tags[offsets] = Tag(16, n, starts.astype(order + "u8").tobytes())
-    content, _ = write(directory.layout, [directory._replace(tags=tags, below=[])])
+    content, _ = write(directory.layout, [directory._replace(tags=tags)])
     return io.BytesIO(b"".join([content, *segments]))
 
 
 def write(layout: Layout, pages: Sequence[Directory]) -> tuple[bytes, dict[int, Directory]]:
-    """Return a BigTIFF of the directories, and where in it each lies.
+    """Return a BigTIFF of the directories, and where in it each lies; what lies below them is left out.
 
     The first comes last: tifffile takes a stack whose second directory lies behind so many bytes as the stack has for one
     block of pixels, and is not to guess here.
     """
     order = layout.order
     places: dict[int, Directory] = {}
-    starts: list[int] = []
     position = 16
-    lists = [[page, *page.below] for page in pages]
-    for group in [*lists[1:], *lists[:1]]:
-        starts.append(position)
-        for directory in group:
-            places[position] = directory
-            position += _length(directory)
-    starts = starts[-1:] + starts[:-1]
+    for directory in [*pages[1:], *pages[:1]]:
+        places[position] = directory
+        position += _length(directory)
+    starts = [*list(places)[-1:], *list(places)[:-1]]
     chunks = [(b"II" if order == "<" else b"MM") + struct.pack(order + "HHHQ", 43, 8, 0, starts[0] if pages else 0)]
-    at = {id(directory): place for place, directory in places.items()}
-    following = dict(zip((id(page) for page in pages), [*starts[1:], 0], strict=True))
-    for directory in places.values():
-        below = struct.pack(f"{order}{len(directory.below)}Q", *(at[id(d)] for d in directory.below))
-        chunks.append(_content(directory, at[id(directory)], following.get(id(directory), 0), below))
+    following = dict(zip(starts, [*starts[1:], 0], strict=True))
+    chunks += [_content(directory, place, following[place]) for place, directory in places.items()]
     return b"".join(chunks), places
 
 
-def _tags(directory: Directory, below: bytes) -> list[tuple[int, Tag]]:
-    """Return the tags in the order of their codes; offsets of directories below are those in the sketch."""
-    tags = {code: tag for code, tag in directory.tags.items() if code != SUBIFDS and (tag.raw or not tag.n)}
-    if directory.below:
-        tags[SUBIFDS] = Tag(16, len(directory.below), below)
+def _tags(directory: Directory) -> list[tuple[int, Tag]]:
+    """Return the tags that tifffile needs, in the order of their codes."""
+    tags = {code: tag for code, tag in directory.tags.items() if code not in (SUBIFDS, *SAID) and (tag.raw or not tag.n)}
     return sorted(tags.items(), key=lambda item: (item[0] % 2**16, item[0]))
 
 
 def _length(directory: Directory) -> int:
-    tags = _tags(directory, bytes(8 * len(directory.below)))
+    tags = _tags(directory)
     return 16 + 20 * len(tags) + sum(-(-len(tag.raw) // 8) * 8 for _, tag in tags if len(tag.raw) > 8)
 
 
-def _content(directory: Directory, position: int, following: int, below: bytes) -> bytes:
-    order, tags = directory.layout.order, _tags(directory, below)
+def _content(directory: Directory, position: int, following: int) -> bytes:
+    order, tags = directory.layout.order, _tags(directory)
     head, values = [struct.pack(order + "Q", len(tags))], []
     place = position + 16 + 20 * len(tags)
     for code, tag in tags:

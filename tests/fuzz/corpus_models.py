@@ -245,6 +245,7 @@ DESCRIPTION = {
     "model/channel_axis": ("false", 1, None),
     "model/snap": ("no", 0),
     "model/interrupted": ("", []),
+    "model/pixel_size": ("x", -1, 0, float("nan"), True, []),
     "model/random_state": ("x", None, 1.5, True, -1),
     "model/history": ([], None, {"loss": "x"}, {"val_dice": [None]}, {"\x1b": [1]}, {"loss": [[1]]}),
     "model/class_frequencies": ([], [2, -1], [float("nan"), 1], "x", [[0.5, 0.5]]),

@@ -71,8 +71,9 @@ def demand_sound(pages: list[NDArray], *, flat: bool) -> None:
 
 def equal(pages: list[NDArray], others: list[NDArray]) -> bool:
     return len(pages) == len(others) and all(
-        a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(pages, others, strict=True)
-    )
+        a.dtype == b.dtype and np.array_equal(np.ma.getdata(a), np.ma.getdata(b))
+        and np.array_equal(np.ma.getmaskarray(a), np.ma.getmaskarray(b)) for a, b in zip(pages, others, strict=True)
+    )  # fmt: skip
 
 
 @cache

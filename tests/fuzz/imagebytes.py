@@ -47,12 +47,21 @@ def seeds() -> tuple[Seed, ...]:
         ("packbits", ".tif", rgb, {"compression": "packbits"}), ("pages", ".tif", grey, frames),
     ]  # fmt: skip
     found = [Seed(name, ending, _saved(image, ending, options)) for name, ending, image, options in pillow]
+    exif = Image.Exif()
+    exif[274] = 8
+    found.append(Seed("turned", ".png", _saved(rgb, ".png", {"exif": exif, "dpi": (50800, 25400)})))
+    with_mask = io.BytesIO()
+    with tifffile.TiffWriter(with_mask) as writer:
+        writer.write(GREY, metadata=None, software="")
+        writer.write(GREY > 60, metadata=None, software="", subfiletype=4)
+    found.append(Seed("masked", ".tif", with_mask.getvalue()))
     return (*found, *(Seed(name, ".tif", _tiff(array, options)) for name, array, options in _tiffs()))
 
 
 def _tiffs() -> list[tuple[str, np.ndarray, dict[str, Any]]]:
     deep, stack = GREY.astype(np.uint16) * 200, np.stack([GREY, GREY[::-1], GREY])
     plain: dict[str, Any] = {"metadata": None, "software": ""}
+    nodata = str(float(FLOATS[0, 0]))  # which a pixel has
     return [
         ("strips", GREY, {"rowsperstrip": 4} | plain), ("tiles", GREY, {"tile": (16, 16)} | plain),
         ("planes", np.moveaxis(COLOUR, -1, 0), {"planarconfig": "separate", "photometric": "rgb"} | plain),
@@ -63,6 +72,9 @@ def _tiffs() -> list[tuple[str, np.ndarray, dict[str, Any]]]:
         ("imagej", stack, {"imagej": True, "photometric": "minisblack"}),
         ("shaped", stack, {"photometric": "minisblack"}),
         ("ome", stack, {"ome": True, "photometric": "minisblack", "metadata": {"axes": "ZYX"}}),
+        ("white", GREY, {"photometric": "miniswhite", "resolution": (1e4, 1e4), "resolutionunit": 3} | plain),
+        ("nodata", GREY, {"extratags": [(42113, "s", 3, "77", True), (274, "H", 1, 6, True)]} | plain),
+        ("map", FLOATS, {"extratags": [(42113, "s", len(nodata) + 1, nodata, True), (33550, "d", 3, (1, 1, 0), True)]} | plain),
         ("other file", GREY, {"description": OME_OF_TWO_FILES, "metadata": None}), ("bool", GREY > 128, plain),
     ]  # fmt: skip
 

@@ -148,6 +148,11 @@ CHANGES = [
     (("channel_axis",), 1, "channel_axis is 1, of type int"),
     (("interrupted",), 0, "interrupted is 0"),
     (("snap",), None, "snap is None"),
+    (("pixel_size",), -1.0, "pixel_size is -1.0, of type float; it takes null or micrometres"),
+    (("pixel_size",), NAN, "pixel_size is nan"),
+    (("pixel_size",), INF, "pixel_size is inf"),
+    (("pixel_size",), True, "pixel_size is True"),
+    (("pixel_size",), [0.5], "pixel_size is [0.5]"),
     (("sealed",), 1, "model.sealed is 1"),
     (("random_state",), 4, "random_state is 4, of type int; it takes the network's, 3"),
     (("random_state",), 3.0, "random_state is 3.0, of type float"),
@@ -247,7 +252,7 @@ def test_a_field_that_is_missing(saved, tmp_path, path):
         place = place[name]
     del place[path[-1]]
     message, _ = refused(parts.write(tmp_path / "m.safetensors", seal=True))
-    if path[-1] in description.LATER:  # files from before there was a choice have none
+    if path[-1] in (*description.LATER, *description.OPTIONAL):  # files from before there was a choice have none
         assert message is None
     else:
         assert f"{'.'.join(path)} is missing" in message or path == ("sealed",)
@@ -257,7 +262,7 @@ def test_a_field_that_is_missing(saved, tmp_path, path):
     "change",
     [
         {"history": {}}, {"history": {"loss": [1.0, 2.0], "val_dice": [NAN, 0.5], "val_loss": [INF, NAN], "mine": [1, 2]}},
-        {"interrupted": True}, {"snap": True},
+        {"interrupted": True}, {"snap": True}, {"pixel_size": None}, {"pixel_size": 0.325},
     ],
 )  # fmt: skip
 def test_what_may_be_is_taken(saved, probabilities, tmp_path, change):
@@ -267,6 +272,7 @@ def test_what_may_be_is_taken(saved, probabilities, tmp_path, change):
     np.testing.assert_array_equal(loaded.predict_proba(IMAGES)[0], probabilities)
     assert repr(loaded.history_) == repr(parts.model["history"])
     assert (loaded.interrupted_, loaded.snap_) == (parts.model["interrupted"], parts.model["snap"])
+    assert loaded.pixel_size_ == parts.model["pixel_size"]
 
 
 def test_a_bool_model_comes_back(tmp_path):

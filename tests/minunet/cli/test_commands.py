@@ -16,6 +16,7 @@ import minunet
 from minunet import training
 from minunet.cli import main
 from minunet.cli.predict import encode_labels
+from minunet.data.images import read_pages
 
 SMALL = [
     "--base-channels", "4", "--depth", "2", "--patch-size", "32", "--batch-size", "2", "--max-epochs", "1", "--random-state", "0",
@@ -277,13 +278,46 @@ def test_what_is_no_model_is_told(what, model, data, tmp_path, capsys):
 @pytest.mark.parametrize("n_pages", [1, 2])
 def test_any_mask_values_are_written_unchanged(tmp_path, classes, ending, dtype, n_pages):
     pages = [classes[np.random.default_rng(i).integers(0, 2, (7, 5))] for i in range(n_pages)]
-    found, content = encode_labels(pages, classes)
+    found, content = encode_labels(pages, classes, size=(0.5, 0.25))
     assert found == (ending if n_pages == 1 else ".tif")
     (tmp_path / f"a{found}").write_bytes(content)
     back = pixels(tmp_path / "a.png") if found == ".png" else tifffile.imread(tmp_path / "a.tif")
     np.testing.assert_array_equal(np.asarray(back).astype(np.int64).reshape(n_pages, 7, 5), np.stack(pages).astype(np.int64))
+    for page in read_pages(tmp_path / f"a{found}"):
+        assert page.size == pytest.approx((0.5, 0.25))
     if n_pages == 1:
         assert back.dtype == dtype
+
+
+def save_scaled(folder, arrays, size, name="{}.tif"):
+    """Save TIFFs whose pixels have a size in micrometres."""
+    folder.mkdir()
+    for i, array in enumerate(arrays):
+        options = {"resolution": (1e4 / size, 1e4 / size), "resolutionunit": "CENTIMETER", "photometric": "minisblack"}
+        tifffile.imwrite(folder / name.format(i), array, **options)
+    return str(folder)
+
+
+def test_the_pixel_size_goes_from_images_into_the_model_and_outputs(tmp_path, capsys):
+    x, y = discs()
+    images, masks = save_scaled(tmp_path / "x", x, 0.5), save(tmp_path / "y", y)
+    path = str(tmp_path / "m.safetensors")
+    assert main(["train", images, masks, "-o", path, *SMALL]) == 0
+    assert "pixels   grey, uint8; 0.5 micrometres" in said(capsys)[0]
+    assert minunet.load(path).pixel_size_ == 0.5
+    stack = str(tmp_path / "stack.tif")
+    tifffile.imwrite(stack, x, imagej=True, resolution=(2, 2), metadata={"unit": "um", "axes": "ZYX"})
+    out = tmp_path / "out"
+    assert main(["predict", path, images, stack, "-o", str(out), "--probabilities"]) == 0
+    assert said(capsys)[1].count("pixels of") == 0
+    for name in ("0.png", "0_probabilities.tif", "stack.tif", "stack_probabilities.tif"):
+        assert read_pages(out / name)[0].size == pytest.approx((0.5, 0.5))
+    coarse = save_scaled(tmp_path / "coarse", x[:1], 1.0)
+    assert main(["predict", path, coarse, "-o", str(tmp_path / "o")]) == 0
+    told = "0.tif: its pixels are of 1 micrometres, the model was trained on pixels of 0.5 micrometres"
+    assert told in said(capsys)[1]
+    assert main(["evaluate", path, coarse, save(tmp_path / "z", y[:1])]) == 0
+    assert told in said(capsys)[1]
 
 
 def test_evaluate_gives_the_scores_of_python_and_a_row_an_image(model, tmp_path, capsys):

@@ -139,6 +139,27 @@ def test_different_sizes_come_as_lists(tmp_path):
     assert [a.shape for a in x] == [a.shape for a in y] == [(8, 10), (4, 5)]
 
 
+def test_a_mask_drawn_on_an_image_before_it_was_turned_is_recognised(tmp_path):
+    images, masks = tmp_path / "i", write(tmp_path / "m", "a.png", size=(8, 10))
+    images.mkdir()
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.zeros((8, 10), np.uint8)).save(images / "a.jpg", exif=exif)
+    with pytest.raises(ValueError, match=r"a\.jpg is 10 x 8 .* 8 x 10; the image was turned as its orientation tag says \(6\)"):
+        minunet.load_folder(images, masks)
+
+
+def test_masked_pages_stay_masked_in_a_stack(tmp_path):
+    nodata = [(42113, "s", 2, "7", True)]
+    (tmp_path / "i").mkdir()
+    for name in "ab":
+        pixels = np.full((8, 10), 7 if name == "a" else 8, np.uint8)
+        pixels[0, 0] = 9
+        tifffile.imwrite(tmp_path / "i" / f"{name}.tif", pixels, photometric="minisblack", extratags=nodata)
+    x, _ = minunet.load_folder(tmp_path / "i", write(tmp_path / "m", "a.png", "b.png", value=1))
+    assert x.mask.sum(axis=(1, 2)).tolist() == [79, 0]
+
+
 def test_a_mask_of_another_size_is_named_and_a_turned_one_recognised(tmp_path):
     images, masks = write(tmp_path / "i", "a.png"), write(tmp_path / "m", "a_mask.png", size=(10, 8))
     with pytest.raises(ValueError, match=r"a\.png is 8 x 10 pixels, but its mask a_mask\.png is 10 x 8; turned by 90 degrees"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from minunet.data.folders import Pair
+from minunet.data.page import upright
 from minunet.data.survey import survey
 from minunet.datasets import cells
 
@@ -272,3 +274,33 @@ def test_extreme_values_are_surveyed(tissue):
 def test_no_pairs_are_no_findings():
     found = survey([])
     assert (found.n_pairs, found.findings, found.values, found.classes) == (0, [], {}, None)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_masks_drawn_on_pixels_as_they_are_stored_are_found(tissue, orientation):
+    x, y = tissue
+    turned = ([upright(each, orientation) for each in arrays] for arrays in (x, y))
+    right = [replace(pair, orientation=orientation) for pair in pairs_of(*turned, "{}.jpg")]
+    wrong = [replace(pair, mask=mask) for pair, mask in zip(right, y, strict=True)]
+    assert texts(survey(right), "warning") == []
+    assert only(survey(right), "note") == (
+        "10 images were turned as the orientation tag (EXIF) says: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 5 more"
+    )
+    assert only(survey([*right[:8], *wrong[8:]]), "warning").startswith(
+        "8.jpg, 9.jpg: the image was turned as its orientation tag says, and the mask seems drawn on its pixels as they are"
+    )
+
+
+def test_masks_that_fit_other_images_are_not_turned(tissue):
+    x, y = tissue
+    strange = [Pair(f"{i}.jpg", upright(x[i], 3), y[i - 1], None, 3) for i in range(10)]
+    assert texts(survey(strange), "warning") == []
+
+
+def test_pixels_of_several_sizes(tissue):
+    pairs = pairs_of(*tissue)
+    told = [replace(pair, pixel_size=(0.5, 0.5)) for pair in pairs]
+    assert survey(told).pixel_size == 0.5 and survey(pairs).pixel_size is None
+    mixed = survey([*told[:9], replace(told[9], pixel_size=(1.0, 1.0))])
+    assert mixed.pixel_size is None
+    assert "different sizes, 0.5 micrometres (0.png) to 1 micrometres (9.png)" in only(mixed, "warning")
