@@ -78,8 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _predict(unet: UNet, path: Path, folder: Folder, arguments: argparse.Namespace) -> None:
     """Predict an image, write what was found, and tell."""
     pages = read_image(path, max_pixels=arguments.max_pixels)
-    with flags.about(shown(path)):
-        probabilities = unet.predict_proba(pages)
+    with flags.about(shown(path), pages=len(pages)):
+        probabilities = [np.ma.filled(p, 0) for p in unet.predict_proba(pages)]  # what is masked is of the first class
     labels = [unet.classes_[p.argmax(axis=-1)] for p in probabilities]
     _warn(path, pages, labels)
     made = _encoded(path.stem, pages, labels, probabilities, unet.classes_, arguments.probabilities)

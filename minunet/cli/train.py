@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..data import labels as label_codes
 from ..data.folders import Pair, listed, read_pairs
 from ..data.images import content
 from ..data.sampling import FEW, Example, split
+from ..data.weights import read_examples
 from ..plot import require_matplotlib
 from ..text import printable
 from ..unet import UNet
@@ -55,12 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
     held_out = _read(arguments, *arguments.validation) if arguments.validation else []
     warn_of_shared_images(pairs, held_out)
     if not arguments.quiet:
-        print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
-    validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
-    x, y = [pair.image for pair in pairs], [pair.mask for pair in pairs]
+        print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out, arguments.ignore or ())), flush=True)
+    validation = _xy(held_out) if held_out else None
+    x, y = _xy(pairs)
     output = arguments.output.absolute()  # the current folder may vanish
     try:
-        unet.fit(x, y, validation_data=validation, classes=arguments.classes)
+        with flags.named([pair.name for pair in pairs]):
+            unet.fit(x, y, validation_data=validation, classes=arguments.classes, ignore_index=arguments.ignore)
     except BaseException as error:  # it diverged, or was interrupted once more, or memory ran out
         kept = _keep_last_good(unet, output, arguments.force)
         if isinstance(error, KeyboardInterrupt):
@@ -80,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         judged, note = judge(unet, pairs, held_out)
         command = shlex.join(["minunet", *sys.argv[1:]])
         page = write_report(
-            arguments.report, unet, command=command, data=describe(pairs, held_out), judged=judged, note=note,
+            arguments.report, unet, command=command, data=describe(pairs, held_out, unet.ignore_index_), judged=judged, note=note,
             replace=arguments.force,
         )  # fmt: skip
         if not arguments.quiet:
@@ -90,10 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
     return (running or signals.Signals()).exit_code if unet.interrupted_ else 0
 
 
-def describe(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[tuple[str, str]]:
-    """Return what the data is, as rows of a name and a text."""
+def describe(pairs: Sequence[Pair], held_out: Sequence[Pair], ignore: Sequence[int] = ()) -> list[tuple[str, str]]:
+    """Return what the data is, as rows of a name and a text. ignore : mask values that say nothing."""
     sizes = [f"{h} x {w}" for h, w in sorted({pair.mask.shape for pair in pairs})]
     counts = label_codes.count_values([pair.mask for pair in pairs])
+    counts = {value: count for value, count in counts.items() if value not in ignore}
     total = sum(counts.values())
     shares = [f"{value} ({count / total:.1%})" for value, count in counts.items()]
     kinds = sorted({f"{_channels(pair.image)}, {pair.image.dtype}" for pair in pairs})
@@ -115,20 +119,30 @@ def warn_of_shared_images(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> No
 
 def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[list[Judged], str]:
     """Return predictions on what was not trained on, and what that is; on the training images where nothing was held out."""
-    examples = [Example(pair.image, pair.mask, None, pair.name) for pair in held_out or pairs]
+    given = read_examples(*_xy(held_out or pairs), ignore=unet.ignore_index_)
+    examples = [
+        Example(pair.image, pair.mask, weight, pair.name) for pair, weight in zip(held_out or pairs, given.weights, strict=True)
+    ]
     note = "the validation images"
     if not held_out:
         _, parts = split(examples, unet.validation_fraction, unet.random_state_)
         note = "images held out of the training" if len(examples) >= FEW else "the strip held out of each training image"
         note = note if parts else "the training images: none was held out, so expect worse on others"
         examples = parts or examples
-    probabilities = unet.predict_proba([example.image for example in examples])
+    with warnings.catch_warnings():  # of strips of images, whose ranges are their own
+        warnings.simplefilter("ignore", UserWarning)
+        probabilities = unet.predict_proba([example.image for example in examples])
     judged = []
-    for example, p in zip(examples, probabilities, strict=True):
+    for example, p in zip(examples, (np.ma.filled(p, 0) for p in probabilities), strict=True):
         truth = label_codes.decode(label_codes.encode(example.label, unet.classes_), unet.classes_)
         predicted = label_codes.decode(p.argmax(axis=-1), unet.classes_)
-        judged.append(Judged(example.name, np.atleast_3d(example.image), truth, predicted, p))
+        counted = None if example.weight is None else example.weight > 0
+        judged.append(Judged(example.name, np.atleast_3d(np.asarray(example.image)), truth, predicted, p, counted))
     return judged, note
+
+
+def _xy(pairs: Sequence[Pair]) -> tuple[list[NDArray], list[NDArray]]:
+    return [pair.image for pair in pairs], [pair.mask for pair in pairs]
 
 
 def _keep_last_good(unet: UNet, output: Path, force: bool) -> bool | None:
