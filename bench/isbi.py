@@ -169,7 +169,7 @@ class Torch:
         torch.manual_seed(unet.random_state)
         torch.set_num_threads(unet.n_threads or kernels.n_threads())
         self.judge, self.batch_size = judge, unet.batch_size
-        self.normalizer = Normalizer(unet.normalize).fit([i[..., None] for i in x])
+        self.normalizer = Normalizer.of(unet.normalize).fit([i[..., None] for i in x])
         examples = [Example(self.normalizer(i[..., None]), (m == 255).astype(np.int32), None) for i, m in zip(x, y, strict=True)]
         parts = split([e.label.shape for e in examples], unet.validation_fraction, unet.random_state).training
         self.sampler = PatchSampler(

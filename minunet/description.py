@@ -12,7 +12,7 @@ import numpy as np
 
 from . import losses
 from .data.labels import resolve_class_weight
-from .data.normalize import Normalizer
+from .data.normalize import LIMIT, PERCENTILES, Normalizer
 from .data.pixelsize import LEAST, MOST
 from .parameters import CHOICES, check_parameters
 from .text import line
@@ -22,26 +22,31 @@ if TYPE_CHECKING:
     from .unet import UNet
 
 DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))  # those that masks have
-OPTIONAL = ("pixel_size",)  # fields that files from before there was such a thing lack
 LATER = ("algorithm", "block", "precision", "warm_start")  # parameters that files from before there was a choice lack
 OF_NETWORK = ("base_channels", "depth", "padding", "dropout", "algorithm", "block")  # parameters that its config states, too
 FINITE = ("loss", "learning_rate", "seconds", "steps")  # series without NaN; what is held out may have no Dice, or no loss
 MAX_NUMBERS = 600_000  # of a history in a file: six series of 100,000 epochs. Many more would not fit a header
 MAX_NAME = 100  # characters of a series' name
 MAX_LOSS = 10_000  # characters of what a loss of the user's calls itself
+MAX_IGNORED = 1000  # mask values
 MAX_THREADS = 4096  # what is estimated of memory grows with them
 
 DESCRIPTION: dict[str, Field] = {
     "estimator": OBJECT, "classes": OBJECT, "normalizer": OBJECT, "channel_axis": BOOL, "random_state": WHOLE,
-    "history": OBJECT, "interrupted": BOOL, "class_frequencies": LIST, "snap": BOOL,
+    "history": OBJECT, "interrupted": BOOL, "class_frequencies": LIST, "snap": BOOL, "ignore_index": LIST,
     "pixel_size": (
         lambda value: value is None or (is_number(value) and LEAST <= value <= MOST),
         f"null or micrometres from {LEAST} to {MOST:.0f}",
     ),
 }  # fmt: skip
+SINCE: dict[str, Any] = {"ignore_index": [], "pixel_size": None}  # what files from before there was such a field mean
 CLASSES: dict[str, Field] = {"values": LIST, "dtype": one_of(DTYPES)}
 _LIST_OR_NONE: Field = (lambda value: value is None or isinstance(value, list), "null or a list")
-NORMALIZER: dict[str, Field] = {"mode": one_of(CHOICES["normalize"]), "low": _LIST_OR_NONE, "high": _LIST_OR_NONE}
+NORMALIZER: dict[str, Field] = {
+    "mode": one_of(CHOICES["normalize"]), "low": _LIST_OR_NONE, "high": _LIST_OR_NONE, "narrowest": _LIST_OR_NONE,
+    "percentiles": LIST, "limit": (lambda value: value is None or value == LIMIT, f"null or {LIMIT}"),
+}  # fmt: skip
+OLD_NORMALIZER: dict[str, Any] = {"narrowest": None, "percentiles": list(PERCENTILES), "limit": None}
 ESTIMATOR: dict[str, Field] = {  # of the estimator's parameters, what fit does not ask, or asks of the machine
     "device": one_of(("auto", "cpu")),
     "precision": one_of(("auto",)),
@@ -72,22 +77,27 @@ def described(unet: UNet) -> dict[str, Any]:
         "class_frequencies": unet.class_frequencies_.tolist(),
         "snap": unet.snap_,
         "pixel_size": unet.pixel_size_,
+        "ignore_index": unet.ignore_index_,
     }
 
 
 def restore(unet: UNet, said: dict[str, Any]) -> None:
     """Give a UNet the attributes that fit had given to the one described; `check` has passed what is said."""
+    said = SINCE | said
     unet.classes_ = np.array(said["classes"]["values"], said["classes"]["dtype"])
     unet.normalizer_ = Normalizer.from_dict(said["normalizer"])
+    unet.normalize = unet.normalizer_.setting
     unet.channel_axis_, unet.random_state_ = said["channel_axis"], said["random_state"]
     unet.history_, unet.interrupted_ = said["history"], said["interrupted"]
+    unet.ignore_index_, unet.pixel_size_ = list(said["ignore_index"]), said["pixel_size"]
     unet.class_frequencies_, unet.snap_ = np.array(said["class_frequencies"], float), said["snap"]
-    unet.pixel_size_ = said.get("pixel_size")
 
 
 def check(said: dict[str, Any], config: dict[str, Any]) -> None:
     """Refuse a description that contradicts itself or its network's config, by the name of the field."""
-    check_fields("", said, DESCRIPTION, optional=OPTIONAL)
+    said = SINCE | said
+    check_fields("", said, DESCRIPTION)
+    _check_ignored(said["ignore_index"])
     _check_classes(said["classes"], config["out_channels"])
     _check_normalizer(said["normalizer"], config["in_channels"])
     _check_frequencies(said["class_frequencies"], config["out_channels"])
@@ -111,18 +121,31 @@ def _check_classes(classes: dict[str, Any], k: int) -> None:
     require(rising, "classes.values", values, "different values in rising order")
 
 
+def _check_ignored(values: list[Any]) -> None:
+    fits = len(values) <= MAX_IGNORED and all(type(v) is int and -(2**63) <= v < 2**64 for v in values)
+    require(fits, "ignore_index", values, f"up to {MAX_IGNORED} whole numbers, of 64 bits")
+
+
 def _check_normalizer(normalizer: dict[str, Any], channels: int) -> None:
-    check_fields("normalizer", normalizer, NORMALIZER)
-    low, high = normalizer["low"], normalizer["high"]
-    if normalizer["mode"] == "image":
-        for name, given in (("low", low), ("high", high)):
-            require(given is None, f"normalizer.{name}", given, "null, as each image has its own")
-        return
+    check_fields("normalizer", OLD_NORMALIZER | normalizer if isinstance(normalizer, dict) else normalizer, NORMALIZER)
+    normalizer = OLD_NORMALIZER | normalizer
+    low, high, narrowest, percentiles = (normalizer[name] for name in ("low", "high", "narrowest", "percentiles"))
+    rising = len(percentiles) == 2 and all(map(is_number, percentiles)) and 0 <= percentiles[0] < percentiles[1] <= 100
+    require(rising, "normalizer.percentiles", percentiles, "two rising numbers from 0 to 100")
+    per_image = normalizer["mode"] == "image"
+    require(per_image or percentiles == list(PERCENTILES), "normalizer.percentiles", percentiles, f"{list(PERCENTILES)}")
+    usual = per_image and narrowest is not None  # files from before there was a usual range have none
     takes = f"a finite number for each of the network's {channels} channels"
-    for name, given in (("low", low), ("high", high)):
-        fits = given is not None and len(given) == channels and all(is_number(v) and math.isfinite(v) for v in given)
-        require(fits, f"normalizer.{name}", given, takes)
-    require(all(a <= b for a, b in zip(low, high, strict=True)), "normalizer.low", low, f"at most normalizer.high, {high[:6]}")
+    for name, given in (("low", low), ("high", high), ("narrowest", narrowest)):
+        if usual or (not per_image and name != "narrowest"):
+            fits = given is not None and len(given) == channels and all(is_number(v) and math.isfinite(v) for v in given)
+            require(fits, f"normalizer.{name}", given, takes)
+        else:
+            require(given is None, f"normalizer.{name}", given, "null, as each image has its own")
+    if low is not None:
+        rising = all(a <= b for a, b in zip(low, high, strict=True))
+        require(rising, "normalizer.low", low, f"at most normalizer.high, {high[:6]}")
+    require(not usual or min(narrowest) >= 0, "normalizer.narrowest", narrowest, "numbers from 0 up")
 
 
 def _check_frequencies(shares: list[Any], k: int) -> None:
@@ -160,7 +183,7 @@ def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[s
     defaults = {name: p.default for name, p in inspect.signature(UNet).parameters.items()}
     check_names("estimator", given, defaults, optional=LATER)
     given = {name: defaults[name] for name in LATER} | given
-    for name in given.keys() - {"class_weight", "loss"}:  # before anything large is compared with, or told at length
+    for name in given.keys() - {"class_weight", "loss", "normalize"}:  # before anything large is compared with, or told at length
         value = given[name]
         plain = isinstance(value, (bool, int, float, type(None))) or (isinstance(value, str) and len(value) <= MAX_NAME)
         require(plain, f"estimator.{name}", value, "a number, true, false, null or a short text")
@@ -168,7 +191,8 @@ def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[s
         require(holds(given[name]), f"estimator.{name}", given[name], takes)
     for name in OF_NETWORK:
         require(given[name] == config[name], f"estimator.{name}", given[name], f"what the network has, {config[name]!r}")
-    seed, mode = said["random_state"], said["normalizer"]["mode"]
+    seed, setting = said["random_state"], Normalizer.from_dict(said["normalizer"]).setting
+    mode = setting if isinstance(setting, str) else list(setting)
     require(given["random_state"] in (None, seed), "estimator.random_state", given["random_state"], f"null or {seed}")
     require(given["normalize"] == mode, "estimator.normalize", given["normalize"], f"the normalizer's mode, {mode!r}")
     _check_class_weight(given["class_weight"], said)

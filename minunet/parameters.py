@@ -44,10 +44,12 @@ def check_parameters(unet: UNet) -> None:
     losses.resolve(given["loss"])
     blocks.resolve(given["block"])
     for name, choices in CHOICES.items():
-        if name in ("loss", "block") and not isinstance(given[name], str):
+        if name in ("loss", "block", "normalize") and not isinstance(given[name], str):
             continue  # the user's own
         known = isinstance(given[name], str) and given[name] in choices
         _require(known, name, given[name], " or ".join(map(repr, choices)))
+    if not isinstance(given["normalize"], str):
+        _check_percentiles(given["normalize"])
     precision_at(resolve(given["device"]), given["precision"])
     for name in (name for name in _WHOLE if name in given):
         value, least = given[name], _WHOLE[name]
@@ -67,6 +69,12 @@ def check_parameters(unet: UNet) -> None:
         _require(isinstance(given[name], (bool, np.bool_)), name, given[name], "True or False")
     decay = given["weight_decay"]
     _require(is_number(decay) and decay >= 0, "weight_decay", decay, "a number from 0 up")
+
+
+def _check_percentiles(given: Any) -> None:
+    pair = isinstance(given, (tuple, list)) and len(given) == 2 and all(map(is_number, given))
+    fits = pair and 0 <= given[0] < given[1] <= 100
+    _require(fits, "normalize", given, "'image', 'dataset' or two rising percentiles from 0 to 100, as (1, 99.8)")
 
 
 def check_callbacks(callbacks: Any) -> None:

@@ -18,11 +18,12 @@ from . import description, devices, kernels, losses, modelfile, warmstart
 from .blocks import Block
 from .checks import is_whole, require, shown
 from .data import labels as label_codes
-from .data.inputs import Images, read_images, read_masks
+from .data.inputs import Images, read_images
 from .data.normalize import Normalizer
-from .data.prepare import Prepared, prepare
+from .data.prepare import Prepared, prepare, scaled
 from .data.sampling import PatchSampler
 from .data.splitting import Part
+from .data.weights import ignored_values, read_examples
 from .evaluation import metrics
 from .evaluation.held_out import loss_and_dice
 from .evaluation.tiles import predict_proba
@@ -65,8 +66,9 @@ class UNet:
         many pixels as the training images have, in at least 25 steps.
     max_minutes : training ends with these or with max_epochs, whichever is spent first.
     augment : draw one of the 8 quarter turns and flips for each patch.
-    normalize : "image" maps the 1st to 99th percentile of each image and channel to -1 .. 1; "dataset" those of the
-        training set.
+    normalize : "image" maps the 1st to 99th percentile of each image and channel to -1 .. 1, or those of the training images
+        where its own range is far narrower, as an empty field's is; (1, 99.8) other percentiles, likewise; "dataset" takes
+        those of the training set, always.
     validation_fraction : share of the images, with fewer than 10 of each image, held out to report loss and Dice; never all
         that there is of a class.
     warm_start : go on from the present weights, scale and classes when `fit` is called again, instead of from new ones. A new
@@ -94,6 +96,7 @@ class UNet:
     channel_axis_: bool
     snap_: bool
     pixel_size_: float | None
+    ignore_index_: list[int]
     history_: History
     n_iter_: int
     best_score_: float | None
@@ -108,7 +111,8 @@ class UNet:
         loss: str | Loss = "cross_entropy", block: str | Block = "double_conv", class_weight: Any = None,
         optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0,
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
-        augment: bool = True, normalize: str = "image", validation_fraction: float = 0.1, warm_start: bool = False,
+        augment: bool = True, normalize: str | tuple[float, float] = "image", validation_fraction: float = 0.1,
+        warm_start: bool = False,
         random_state: int | None = None, device: str = "auto", n_threads: int | None = None, algorithm: str = "auto",
         precision: str = "auto", verbose: int = 1,
     ) -> None:  # fmt: skip
@@ -156,15 +160,18 @@ class UNet:
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
         validation_data: tuple[Any, Any] | None = None, classes: Sequence[int] | None = None,
-        groups: Sequence[Hashable] | None = None, pixel_size: float | None = None, callbacks: Sequence[Any] = (),
+        ignore_index: int | Sequence[int] | None = None, groups: Sequence[Hashable] | None = None,
+        pixel_size: float | None = None, callbacks: Sequence[Any] = (),
     ) -> UNet:  # fmt: skip
         """Train on images x and masks y, from new weights unless warm_start. Return self.
 
         x : H x W, H x W x C, N x H x W, N x H x W x C, or a list of images of different sizes; any numbers.
         y : a mask for each image, of its size, with any whole numbers for the classes.
-        sample_weight : a weight >= 0 for each pixel; 0 leaves a pixel out (unlabelled parts of a sparse mask).
+        sample_weight : a weight >= 0 for each pixel; 0 leaves a pixel out (unlabelled parts of a sparse mask), and it may be NaN.
+            So does a masked array (numpy.ma), as x or y.
         validation_data : (x, y) to report on, instead of a share of the training images.
         classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too).
+        ignore_index : a mask value, or several, that is no class: a weight of 0 (in validation_data and `score`, too).
         groups : a label for each image: what shares one (a patient, a stack) is not parted between training and validation, and
             whole groups are held out. Where all share one, as the pages of a stack, a block of pages at one end is held out, and
             the page beside it is left out of both; of fewer than 10 pages, a strip of each is held out.
@@ -181,9 +188,9 @@ class UNet:
         known = warmstart.settled(older) if older else None
         seed = self._seed(older)
         data = prepare(
-            x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes, normalize=self.normalize,
-            class_weight=self.class_weight, validation_fraction=self.validation_fraction, random_state=seed,
-            groups=groups, known=known,
+            x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes, ignore_index=ignore_index,
+            normalize=self.normalize, class_weight=self.class_weight, validation_fraction=self.validation_fraction,
+            random_state=seed, groups=groups, known=known,
         )  # fmt: skip
         network = self._network(data.n_channels, len(data.classes), seed)
         if older:
@@ -197,7 +204,7 @@ class UNet:
         fitted = {
             "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
             "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
-            "class_frequencies_": data.frequencies, "snap_": data.snap, "held_out_": data.held_out,
+            "class_frequencies_": data.frequencies, "snap_": data.snap, "ignore_index_": data.ignore, "held_out_": data.held_out,
             "pixel_size_": None if pixel_size is None else float(pixel_size),
         }  # fmt: skip
         self._train(fitted, data, patch_size, callbacks)
@@ -205,7 +212,10 @@ class UNet:
 
     @kernels.contained
     def predict(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
-        """Return the most probable class of each pixel, as the masks' values, in the form in which x came, less channels."""
+        """Return the most probable class of each pixel, as the masks' values, in the form in which x came, less channels.
+
+        What is masked in x is masked in the labels. UserWarning where an image is not scaled by its own range.
+        """
         fitted = self._ready()
         images = fitted._read(x)
         return images.restore([label_codes.decode(p.argmax(axis=-1), fitted.classes_) for p in fitted._probabilities(images)])
@@ -219,21 +229,23 @@ class UNet:
 
     @kernels.contained
     def score(
-        self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *, average: str | None = "macro"
-    ) -> Any:
+        self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *, average: str | None = "macro",
+        ignore_index: int | Sequence[int] | None = None,
+    ) -> Any:  # fmt: skip
         """Return the Dice coefficient, 2 |A and B| / (|A| + |B|), from counts pooled over all pixels of all images.
 
-        average="macro" is the mean over the classes present; None returns each, in the order of classes_.
+        average="macro" is the mean over the classes present; None returns each, in the order of classes_. ignore_index is
+        that of `fit` unless given; what is masked in x or y does not count either.
         """
         if average not in ("macro", None):
             raise ValueError(f"average is {average!r}; it takes 'macro' (the mean) or None (one Dice a class)")
         fitted = self._ready()
-        images = fitted._read(x, y)
-        masks = read_masks(y, images)
+        ignore = fitted.ignore_index_ if ignore_index is None else ignored_values(ignore_index)
+        given = read_examples(x, y, ignore=ignore, n_channels=fitted.n_channels_in_, channel_axis=fitted.channel_axis_)
         if not fitted.snap_:
-            label_codes.require_known(masks, fitted.classes_)
-        truth = [label_codes.encode(mask, fitted.classes_) for mask in masks]
-        predicted = [p.argmax(axis=-1) for p in fitted._probabilities(images)]
+            label_codes.require_known(given.of_counted(given.masks), fitted.classes_)
+        truth = given.of_counted([label_codes.encode(mask, fitted.classes_) for mask in given.masks])
+        predicted = given.of_counted([p.argmax(axis=-1) for p in fitted._probabilities(given.images)])
         dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)))
         return float(np.nanmean(dice)) if average == "macro" else dice
 
@@ -296,7 +308,7 @@ class UNet:
         if not isinstance(loss, str):
             loss = loss.name if repr(losses.LOSSES.get(loss.name)) == repr(loss) else repr(loss)
         seed = None if self.random_state is None else self.random_state_
-        own = {"class_weight": weight, "loss": loss, "normalize": self.normalizer_.mode, "random_state": seed}
+        own = {"class_weight": weight, "loss": loss, "normalize": self.normalizer_.setting, "random_state": seed}
         own |= {name: self.network_.config[name] for name in self.network_.config if name in _PARAMETERS and name not in own}
         params = self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
         return {name: _plain(value) for name, value in params.items()}
@@ -371,15 +383,15 @@ class UNet:
             self.network_ = there  # once for all
         return self._as_it_is()
 
-    def _read(self, x: Any, y: Any = None) -> Images:
-        return read_images(x, y, n_channels=self.n_channels_in_, channel_axis=self.channel_axis_)
+    def _read(self, x: Any) -> Images:
+        return read_images(x, n_channels=self.n_channels_in_, channel_axis=self.channel_axis_)
 
     def _probabilities(self, images: Images) -> Iterator[NDArray[np.floating]]:
         """Yield those of each image (H, W, K): of many large images, all at once would not fit."""
         pool = Pool()
-        for image in images.arrays:
+        for image in scaled(images, self.normalizer_):
             with self._computing(self.network_), pooled(pool):
-                probabilities = predict_proba(self.network_, self.normalizer_(image))
+                probabilities = predict_proba(self.network_, image)
             yield probabilities
 
     def _computing(self, network: Network) -> AbstractContextManager[None]:

@@ -22,13 +22,13 @@ ARCHITECTURE = ("base_channels", "depth", "padding", "block")  # with the channe
 def settled(unet: UNet) -> Known:
     """Return what a fitted model has settled for whoever goes on with it; ValueError where its parameters say otherwise."""
     unet._check_fitted()
-    has = {name: unet.network_.config[name] for name in ARCHITECTURE} | {"normalize": unet.normalizer_.mode}
+    has = {name: unet.network_.config[name] for name in ARCHITECTURE} | {"normalize": unet.normalizer_.setting}
     for name, value in has.items():
         given = getattr(unet, name)
         given = by_name(given) if name == "block" else given
         takes = f"{shown(value)}, as the model has that warm_start goes on with (warm_start=False trains a new one)"
         require(given == value, name, shown(given), takes)
-    return Known(unet.classes_, unet.snap_, unet.normalizer_, unet.n_channels_in_)
+    return Known(unet.classes_, unet.snap_, unet.ignore_index_, unet.normalizer_, unet.n_channels_in_)
 
 
 def take_weights(network: Network, classes: NDArray, older: Network, older_classes: NDArray) -> None:

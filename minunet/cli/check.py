@@ -99,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     unreadable: list[str] = []
     files = flags.each(matching.pairs, "reading", arguments.quiet)
-    found = survey(read_in_turn(files, unreadable, arguments.max_pixels), arguments.classes)
+    pairs = read_in_turn(files, unreadable, arguments.max_pixels)
+    found = survey(pairs, arguments.classes, arguments.ignore or (), unet.normalize)
     findings = [Finding("error", text) for text in unreadable] + _partners(matching, arguments.skip_unpaired) + found.findings
     findings += [Finding("note", text) for text in matching.inside]
     plan, refused = (None, []) if _errors(findings) else _plan(unet, found)
@@ -248,8 +249,8 @@ def _next(arguments: argparse.Namespace, findings: Sequence[Finding], found: Sur
 
 def _command(name: str, arguments: argparse.Namespace, changes: dict[str, Any]) -> str:
     """Return a command line with the same images, masks and flags, but for the changes; defaults are left out."""
-    defaults: dict[str, Any] = {"image_pattern": "*", "mask_pattern": "*", "skip_unpaired": False, "classes": None}
-    defaults |= {"max_pixels": MAX_PIXELS, **UNet().get_params()}
+    defaults: dict[str, Any] = {"image_pattern": "*", "mask_pattern": "*", "skip_unpaired": False}
+    defaults |= {"classes": None, "ignore": None, "max_pixels": MAX_PIXELS, **UNet().get_params()}
     words = ["minunet", name, str(arguments.images), str(arguments.masks)]
     for flag, default in defaults.items():
         value = changes.get(flag, getattr(arguments, flag, default))
@@ -263,6 +264,8 @@ def _flag_words(flag: str, value: Any) -> list[str]:
         return [flag] if value else [f"--no-{flag[2:]}"]
     if isinstance(value, dict):
         return [flag, ",".join(f"{key}={weight:g}" for key, weight in value.items())]
+    if isinstance(value, tuple):
+        return [flag, ",".join(f"{number:g}" for number in value)]
     return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
 
 

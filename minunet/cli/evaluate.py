@@ -16,6 +16,7 @@ from .. import files
 from ..data import labels as label_codes
 from ..data import pixelsize
 from ..data.folders import Pair, read_pairs
+from ..data.weights import read_examples
 from ..evaluation import metrics
 from ..signals import held
 from ..unet import UNet, load
@@ -55,15 +56,17 @@ def run(arguments: argparse.Namespace) -> int:
     machine = flags.machine(arguments)
     unet = load(arguments.model).set_params(**machine)
     pairs = read_pairs(arguments.images, arguments.masks, **flags.pairing(arguments))
-    truths = _truths(unet, pairs, arguments.classes)
+    counted = _counted(pairs, unet.ignore_index_ if arguments.ignore is None else arguments.ignore)
+    truths = _truths(unet, pairs, counted, arguments.classes)
     predictions = []
     for pair in flags.each(pairs, "evaluating", arguments.quiet):
         if told := pixelsize.mismatch(pair.pixel_size, unet.pixel_size_):
             complain(f"warning: {pair.name}: {told}")
         with flags.about(pair.name):
-            predictions.append(unet.predict([pair.image])[0])
-    rows = [score(pair.name, [t], [p], unet.classes_) for pair, t, p in zip(pairs, truths, predictions, strict=True)]
-    total = score("all", truths, predictions, unet.classes_)
+            predictions.append(np.ma.filled(unet.predict([pair.image])[0], unet.classes_[0]))
+    each = zip(pairs, truths, predictions, counted, strict=True)
+    rows = [score(pair.name, [t], [p], [here], unet.classes_) for pair, t, p, here in each]
+    total = score("all", truths, predictions, counted, unet.classes_)
     total = total._replace(adapted_rand=_mean([row.adapted_rand for row in rows]))
     if not arguments.quiet:  # before they are written: a full disk would take them along
         print(text(total, unet.classes_.tolist(), len(pairs)))
@@ -76,11 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def score(name: str, truths: Sequence[NDArray], predictions: Sequence[NDArray], classes: NDArray) -> Row:
-    """Return the scores of predictions (H, W) against truths, both in mask values."""
+def score(
+    name: str, truths: Sequence[NDArray], predictions: Sequence[NDArray], counted: Sequence[NDArray[np.bool_]], classes: NDArray
+) -> Row:
+    """Return the scores of predictions (H, W) against truths, both in mask values, where pixels count."""
     values = classes.tolist()
-    t, p = list(truths), list(predictions)
-    objects = [[metrics.segments(mask != classes[0]) for mask in pair] for pair in zip(t, p, strict=True)]
+    objects = [
+        (metrics.segments((t != classes[0]) & here), metrics.segments(p != classes[0]))
+        for t, p, here in zip(truths, predictions, counted, strict=True)
+    ]
+    t, p = ([mask[here] for mask, here in zip(masks, counted, strict=True)] for masks in (truths, predictions))
     rand = _mean([metrics.adapted_rand_error(a, b) for a, b in objects if a.any()])
     return Row(name, metrics.pixel_error(t, p), metrics.dice(t, p, values), metrics.iou(t, p, values), rand)
 
@@ -115,19 +123,31 @@ def _require_csv(arguments: argparse.Namespace) -> None:
     files.require_writable(outputs.named(arguments.csv, arguments.force))
 
 
-def _truths(unet: UNet, pairs: Sequence[Pair], classes: Sequence[int] | None) -> list[NDArray]:
+def _counted(pairs: Sequence[Pair], ignore: Sequence[int]) -> list[NDArray[np.bool_]]:
+    """Return which pixels of each pair (H, W) count: those that are not masked, and whose mask's value is not to be ignored."""
+    found = []
+    for pair in pairs:
+        with flags.about(pair.name):
+            (here,) = read_examples([pair.image], [pair.mask], ignore=ignore).counted
+        found.append(np.ones(pair.mask.shape, bool) if here is None else here)
+    return found
+
+
+def _truths(
+    unet: UNet, pairs: Sequence[Pair], counted: Sequence[NDArray[np.bool_]], classes: Sequence[int] | None
+) -> list[NDArray]:
     """Return the masks in the model's values; with --classes, or where it was trained with them, each pixel's nearest."""
     masks = [pair.mask for pair in pairs]
     listed = " ".join(str(int(value)) for value in unet.classes_)
     if classes is not None and sorted(classes) != unet.classes_.tolist():
         raise ValueError(f"--classes is {' '.join(map(str, classes))}; this model's are {listed}")
     if classes is None and not unet.snap_:
-        for pair in pairs:
+        for pair, here in zip(pairs, counted, strict=True):
             try:
-                label_codes.require_known([pair.mask], unet.classes_, "its mask")
+                label_codes.require_known([pair.mask[here]], unet.classes_, "its mask")
             except ValueError as error:
-                nearest = f"--classes {listed} takes each pixel for the nearest of these"
-                raise ValueError(f"{pair.name}: {error}; {nearest}") from error
+                ways = f"--classes {listed} takes each pixel for the nearest of these, --ignore leaves a value out"
+                raise ValueError(f"{pair.name}: {error}; {ways}") from error
         return masks
     return [label_codes.decode(label_codes.encode(mask, unet.classes_), unet.classes_) for mask in masks]
 

@@ -6,7 +6,8 @@ import argparse
 import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -20,6 +21,7 @@ from ..network import outlined
 from ..parameters import CHOICES, check_parameters
 from ..unet import UNet, load
 from ..warmstart import ARCHITECTURE
+from .console import complain
 
 Item = TypeVar("Item")
 UNFLAGGED = ("verbose", "warm_start")  # -q and -v, and --init of `train`, are their flags
@@ -35,6 +37,9 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--skip-unpaired", action="store_true", help="leave out what has no partner, instead of refusing")
     group.add_argument(
         "--classes", type=int, nargs="+", metavar="VALUE", help="the mask values that count: each pixel is taken for the nearest"
+    )
+    group.add_argument(
+        "--ignore", type=int, nargs="+", metavar="VALUE", help="mask values that say nothing, such as 255: no class, not learned"
     )
     add_pixel_flag(group)
 
@@ -70,6 +75,8 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
         options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{words.get(name, name)}{default}".replace("%", "%%")}
         if hints[name] is bool:
             options["action"] = argparse.BooleanOptionalAction
+        elif name == "normalize":
+            options |= {"type": _normalize, "metavar": "SCALE"}
         elif name == "class_weight":
             options |= {"type": _class_weight, "metavar": "WEIGHTS", "help": "balanced, or VALUE=WEIGHT,VALUE=WEIGHT,..."}
         else:
@@ -159,15 +166,42 @@ def _class_weight(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"{json.dumps(text)} is no class weight; it takes {form}") from None
 
 
+def _normalize(text: str) -> Any:
+    """Return the text, for UNet to look at, or the two percentiles that it is."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        return text
+    return low, high
+
+
 def each(items: Iterable[Item], label: str, quiet: bool) -> Iterable[Item]:
     """Return the items, with a bar in a terminal that moves as they are taken."""
     return tqdm(items, desc=label, unit="image", disable=quiet or None, leave=False)  # None: where there is no terminal
 
 
 @contextmanager
-def about(name: str) -> Iterator[None]:
-    """Say which image a ValueError is about."""
-    try:
+def about(name: str, *, pages: int = 1) -> Iterator[None]:
+    """Say which image a ValueError or a warning is about."""
+    with named(["the image"] if pages == 1 else [f"page {i}" for i in range(1, pages + 1)], f"{name}: "):
         yield
-    except ValueError as error:
-        raise ValueError(f"{name}: {str(error).replace('x[0]', 'the image')}") from error
+
+
+@contextmanager
+def named(names: Sequence[str], before: str = "") -> Iterator[None]:
+    """Call images in ValueErrors and warnings what the user calls them: x[0] is the first of the names, y[0] its mask."""
+
+    def renamed(text: str) -> str:
+        def call(found: re.Match[str]) -> str:
+            name = names[int(found[2])] if int(found[2]) < len(names) else found[0]
+            return name if found[1] == "x" else f"the mask of {name}"
+
+        return re.sub(r"\b([xy])\[(\d+)\]", call, text)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: complain(f"warning: {before}{renamed(str(message))}")
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{before}{renamed(str(error))}") from error

@@ -83,8 +83,8 @@ def _predict(unet: UNet, path: Path, folder: Folder, arguments: argparse.Namespa
     """Predict an image, write what was found, and tell."""
     found = read_pages(path, max_pixels=arguments.max_pixels)
     pages, size = [page.pixels for page in found], found[0].size
-    with flags.about(shown(path)):
-        probabilities = unet.predict_proba(pages)
+    with flags.about(shown(path), pages=len(pages)):
+        probabilities = [np.ma.filled(p, 0) for p in unet.predict_proba(pages)]  # what is masked is of the first class
     labels = [unet.classes_[p.argmax(axis=-1)] for p in probabilities]
     _warn(path, pages, labels)
     if told := pixelsize.mismatch(size, unet.pixel_size_):

@@ -68,13 +68,20 @@ pre { background: var(--fill); padding: .75rem; white-space: pre-wrap; overflow-
 
 class Judged(NamedTuple):
     """An image (H, W, C) that the model is judged by: its truth and its prediction (H, W), both in the values of classes_,
-    and the probability of each class (H, W, K). The name is shown."""
+    and the probability of each class (H, W, K). The name is shown. counted : which pixels are scored, (H, W); None for all."""
 
     name: str
     image: NDArray
     truth: NDArray
     prediction: NDArray
     probability: NDArray
+    counted: NDArray[np.bool_] | None = None
+
+    @property
+    def scored(self) -> tuple[NDArray, NDArray]:
+        """Truth and prediction, where they are scored."""
+        here = slice(None) if self.counted is None else self.counted
+        return self.truth[here], self.prediction[here]
 
 
 def write_report(
@@ -161,7 +168,7 @@ def _scores(judged: Sequence[Judged], classes: NDArray, note: str) -> str:
     title = "How well it does"
     if not judged:
         return _section(title, _paragraph("There were no images to judge the model by."))
-    truths, predictions = [j.truth for j in judged], [j.prediction for j in judged]
+    truths, predictions = (list(of) for of in zip(*(j.scored for j in judged), strict=True))
     values = classes.tolist()
     dice, iou = metrics.dice(truths, predictions, values), metrics.iou(truths, predictions, values)
     pixels = metrics.confusion_matrix(truths, predictions, values).sum(axis=1)
@@ -187,7 +194,7 @@ def _predictions(judged: Sequence[Judged], classes: NDArray) -> str:
     """Return pictures of the best and the worst predictions; of few, each is in one of the two lists."""
     if not judged:
         return ""
-    errors = [metrics.pixel_error(j.truth, j.prediction) for j in judged]
+    errors = [metrics.pixel_error(*j.scored) for j in judged]
     order = np.argsort(errors, kind="stable").tolist()
     n_worst = min(SHOWN, len(order) // 2)
     best, worst = order[: min(SHOWN, len(order) - n_worst)], order[::-1][:n_worst]
@@ -199,7 +206,7 @@ def _predictions(judged: Sequence[Judged], classes: NDArray) -> str:
 
 
 def _prediction(example: Judged, error: float, classes: NDArray) -> str:
-    name, image, truth, prediction, probability = example
+    name, image, truth, prediction, probability, _ = example
     return _figure(
         lambda ax: plot.comparison(image, truth, prediction, probability, ax, classes=classes), (9.6, 9.6),
         f"{name}: image, truth, prediction and probability", f"{name}: {error:.2%} of the pixels are wrong", wide=True,

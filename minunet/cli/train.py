@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ..data.folders import Pair, listed, read_pairs
 from ..data.images import content
 from ..data.sampling import Example
 from ..data.splitting import stacks
+from ..data.weights import read_examples
 from ..plot import require_matplotlib
 from ..text import printable, shown
 from ..unet import UNet
@@ -62,16 +64,19 @@ def run(arguments: argparse.Namespace) -> int:
         _require_channels(unet, pairs[0], arguments.init)
     warn_of_shared_images(pairs, held_out)
     if not arguments.quiet:
-        print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
-    validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
-    x, y = [pair.image for pair in pairs], [pair.mask for pair in pairs]
+        print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out, arguments.ignore or ())), flush=True)
+    validation = _xy(held_out) if held_out else None
+    x, y = _xy(pairs)
     pixel_size = pixelsize.common(pair.pixel_size for pair in pairs)
     output = arguments.output.absolute()  # the current folder may vanish
     older = getattr(unet, "network_", None)  # of --init
     try:
         try:
-            groups = stacks([pair.path for pair in pairs])
-            unet.fit(x, y, validation_data=validation, classes=arguments.classes, groups=groups, pixel_size=pixel_size)
+            with flags.named([pair.name for pair in pairs]):
+                unet.fit(
+                    x, y, validation_data=validation, classes=arguments.classes, ignore_index=arguments.ignore,
+                    groups=stacks([pair.path for pair in pairs]), pixel_size=pixel_size,
+                )  # fmt: skip
         finally:
             unet.warm_start = False  # of what is fitted to the model in the file, nobody said so
     except BaseException as error:  # it diverged, or was interrupted once more, or memory ran out
@@ -98,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         judged, note = judge(unet, pairs, held_out)
         command = shlex.join(["minunet", *sys.argv[1:]])
         page = write_report(
-            arguments.report, unet, command=command, data=describe(pairs, held_out), judged=judged, note=note,
+            arguments.report, unet, command=command, data=describe(pairs, held_out, unet.ignore_index_), judged=judged, note=note,
             replace=arguments.force,
         )  # fmt: skip
         if not arguments.quiet:
@@ -106,10 +111,11 @@ def run(arguments: argparse.Namespace) -> int:
     return ended if kept else 1
 
 
-def describe(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[tuple[str, str]]:
-    """Return what the data is, as rows of a name and a text."""
+def describe(pairs: Sequence[Pair], held_out: Sequence[Pair], ignore: Sequence[int] = ()) -> list[tuple[str, str]]:
+    """Return what the data is, as rows of a name and a text. ignore : mask values that say nothing."""
     sizes = [f"{h} x {w}" for h, w in sorted({pair.mask.shape for pair in pairs})]
     counts = label_codes.count_values([pair.mask for pair in pairs])
+    counts = {value: count for value, count in counts.items() if value not in ignore}
     total = sum(counts.values())
     size = pixelsize.common(pair.pixel_size for pair in pairs)
     shares = [f"{value} ({count / total:.1%})" for value, count in counts.items()]
@@ -132,7 +138,10 @@ def warn_of_shared_images(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> No
 
 def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[list[Judged], str]:
     """Return predictions on what was not trained on, and what that is; on the training images where nothing was held out."""
-    examples = [Example(pair.image, pair.mask, None, pair.name) for pair in held_out or pairs]
+    given = read_examples(*_xy(held_out or pairs), ignore=unet.ignore_index_)
+    examples = [
+        Example(pair.image, pair.mask, weight, pair.name) for pair, weight in zip(held_out or pairs, given.weights, strict=True)
+    ]
     note = "the validation images"
     if not held_out:
         parts = [examples[part.image].crop(part.rows, part.cols) for part in unet.held_out_]
@@ -140,13 +149,20 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
         note = "images held out of the training" if whole else "the strip held out of each training image"
         note = note if parts else "the training images: none was held out, so expect worse on others"
         examples = parts or examples
-    probabilities = unet.predict_proba([example.image for example in examples])
+    with warnings.catch_warnings():  # of strips of images, whose ranges are their own
+        warnings.simplefilter("ignore", UserWarning)
+        probabilities = unet.predict_proba([example.image for example in examples])
     judged = []
-    for example, p in zip(examples, probabilities, strict=True):
+    for example, p in zip(examples, (np.ma.filled(p, 0) for p in probabilities), strict=True):
         truth = label_codes.decode(label_codes.encode(example.label, unet.classes_), unet.classes_)
         predicted = label_codes.decode(p.argmax(axis=-1), unet.classes_)
-        judged.append(Judged(example.name, np.atleast_3d(example.image), truth, predicted, p))
+        counted = None if example.weight is None else example.weight > 0
+        judged.append(Judged(example.name, np.atleast_3d(np.asarray(example.image)), truth, predicted, p, counted))
     return judged, note
+
+
+def _xy(pairs: Sequence[Pair]) -> tuple[list[NDArray], list[NDArray]]:
+    return [pair.image for pair in pairs], [pair.mask for pair in pairs]
 
 
 def _keep_last_good(unet: UNet, output: Path, force: bool) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import require
 from . import mistakes
 
 FORMS = "H x W, H x W x C, N x H x W, N x H x W x C, or a list of images"
@@ -24,6 +24,7 @@ class Images:
     channel_axis: bool  # whether x had an axis for channels
     name: str  # what to call x in messages
     call: str  # how x is written in a call of NumPy's: np.asarray(x) where it is none of its arrays
+    hidden: list[NDArray[np.bool_] | None]  # for each image which pixels are masked, (H, W); None where none is
 
     @property
     def n_channels(self) -> int:
@@ -35,19 +36,23 @@ class Images:
         return [name] if self.form in ("HW", "HWC") else [f"{name}[{i}]" for i in range(len(self.arrays))]
 
     def restore(self, results: list[NDArray]) -> Any:
-        """Return one result an image, (H, W) or (H, W, K), in the form in which the images came."""
+        """Return one result an image, (H, W) or (H, W, K), in the form in which the images came: masked where they are."""
+        if any(here is not None for here in self.hidden):
+            results = [_masked(result, here) for result, here in zip(results, self.hidden, strict=True)]
         if self.form == "list":
             return results
-        return results[0] if self.form in ("HW", "HWC") else np.stack(results)
+        stack = np.stack if all(here is None for here in self.hidden) else np.ma.stack
+        return results[0] if self.form in ("HW", "HWC") else stack(results)
 
 
 def read_images(
     x: Any, y: Any = None, *, n_channels: int | None = None, channel_axis: bool | None = None, name: str = "x",
-    y_name: str = "y",
+    y_name: str = "y", gaps: bool = False,
 ) -> Images:  # fmt: skip
     """Return the images of x. y, its masks, tells N x H x W from H x W x C; without y, channel_axis does.
 
-    n_channels : what a fitted model takes. ValueError names the first image that cannot be used, and why.
+    n_channels : what a fitted model takes. gaps : whether NaN may be among the pixels, for `without_gaps` to look at. What is
+    masked in a masked array is hidden, and 0. ValueError names the first image that cannot be used, and why.
     """
     call = name if isinstance(x, (np.ndarray, list, tuple)) else f"np.asarray({name})"
     mistakes.require_colours(x, name)
@@ -64,14 +69,41 @@ def read_images(
     if not arrays:
         raise ValueError(f"{name} holds no images; it takes {FORMS}")
     has_channels = form in ("HWC", "NHWC") or (form == "list" and arrays[0].ndim == 3)
-    images = Images([array if has_channels else array[..., None] for array in arrays], form, has_channels, name, call)
+    given = x if form == "list" else list(x) if form.startswith("N") else [x]
+    hidden = [masked_pixels(image) for image in given]
+    images = Images([array if has_channels else array[..., None] for array in arrays], form, has_channels, name, call, hidden)
     takes = "each image takes H x W or H x W x C, alike for all: np.stack([image] * 3, axis=-1) gives a grey one three channels"
     for array, image, label in zip(arrays, images.arrays, images.called(name), strict=True):
         if image.ndim != 3:
             raise ValueError(f"{label} has shape {array.shape}; {takes}")
-        _check_pixels(image, label)
+        if image.size == 0:
+            raise ValueError(f"{label} has shape {image.shape[:2]}: no pixels; it takes images from 1 x 1 up")
+        if not gaps:
+            _check_finite(image, label)
     _check_channels(images, n_channels)
     return images
+
+
+def without_gaps(images: Images, weights: Sequence[NDArray | None]) -> Images:
+    """Return the images with NaN and infinities of weight 0 hidden; ValueError where others are not finite."""
+    hidden = []
+    for image, weight, masked, label in zip(images.arrays, weights, images.hidden, images.called(images.name), strict=True):
+        gap = ~np.isfinite(image).all(axis=2) if image.dtype.kind == "f" else np.zeros(0, bool)
+        if weight is None or not gap.any():
+            _check_finite(image, label)
+            hidden.append(masked)
+            continue
+        _check_finite(np.where((gap & (weight == 0))[..., None], 0, image), label)
+        hidden.append(gap if masked is None else gap | masked)
+    return replace(images, hidden=hidden)
+
+
+def masked_pixels(array: Any) -> NDArray[np.bool_] | None:
+    """Return which pixels (H, W) of one image or mask are masked, in any channel; None where none is."""
+    if not np.ma.is_masked(array):
+        return None
+    here: NDArray[np.bool_] = np.asarray(np.ma.getmaskarray(array))
+    return here if here.ndim == 2 else np.asarray(here.any(axis=-1))
 
 
 def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
@@ -79,7 +111,7 @@ def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
     if y is None:
         takes = f"it takes a mask for each image, of its size; {mistakes.FOLDERS}"
         raise ValueError(f"UNet requires {name} to be passed, but the target {name} is None; {takes}")
-    given, labels = _per_image(y, images, name), images.called(name)
+    given, labels = per_image(y, images, name), images.called(name)
     if len(given) != len(images.arrays):
         counts = f"{images.name} has {len(images.arrays)} images but {name} {len(given)} masks"
         one = len(given) == 1 and images.form == "NHW" and len(images.arrays) in (3, 4)
@@ -99,7 +131,7 @@ def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32]
     """Return for each image a weight for each pixel, or None where none are given."""
     if sample_weight is None:
         return [None] * len(images.arrays)
-    given = _per_image(sample_weight, images, "sample_weight")
+    given = per_image(sample_weight, images, "sample_weight")
     if len(given) != len(images.arrays):
         raise ValueError(f"{len(images.arrays)} images but sample_weight has {len(given)}; each image takes one array")
     weights = []
@@ -119,9 +151,7 @@ def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32]
 
 
 def _numbers(array: Any, name: str) -> NDArray:
-    masked = bool(np.ma.is_masked(array))
-    require(not masked, name, "a masked array", "every pixel: what is masked takes a sample_weight of 0, and any number")
-    array = mistakes.as_array(array, name)
+    array = np.ma.filled(array, 0) if np.ma.is_masked(array) else mistakes.as_array(array, name)
     if array.dtype.kind not in "buif":
         raise mistakes.wrong_dtype(array, name)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # all else is computed in doubles
@@ -133,7 +163,15 @@ def _numbers(array: Any, name: str) -> NDArray:
     return array
 
 
-def _per_image(given: Any, images: Images, name: str) -> list[Any]:
+def _masked(result: NDArray, here: NDArray[np.bool_] | None) -> NDArray:
+    """Return a result (H, W) or (H, W, K) as a masked array, where pixels (H, W) are."""
+    if here is None:
+        return result
+    return np.ma.MaskedArray(result, here if result.ndim == 2 else np.repeat(here[..., None], result.shape[2], axis=2))
+
+
+def per_image(given: Any, images: Images, name: str) -> list[Any]:
+    """Return what was given for each image."""
     given = mistakes.arrays_in(given, name)
     if isinstance(given, list):
         return given
@@ -166,9 +204,7 @@ def _is_one_mask(y: Any, shape: tuple[int, ...]) -> bool:
     return alike or (last and mistakes.is_one_hot(y, -1)) or (first and mistakes.is_one_hot(y, 0))
 
 
-def _check_pixels(image: NDArray, name: str) -> None:
-    if image.size == 0:
-        raise ValueError(f"{name} has shape {image.shape[:2]}: no pixels; it takes images from 1 x 1 up")
+def _check_finite(image: NDArray, name: str) -> None:
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         bad = np.argwhere(~np.isfinite(image))
         row, column = (int(v) for v in bad[0][:2])
@@ -176,7 +212,7 @@ def _check_pixels(image: NDArray, name: str) -> None:
         what = "NaN or infinite" if nan and inf else "NaN" if nan else "infinite"
         raise ValueError(
             f"{name} holds {len(bad)} {what} value{'s' if len(bad) > 1 else ''}, the first at row {row}, column {column}; "
-            f"it takes finite numbers: np.nan_to_num replaces them, sample_weight 0 leaves pixels out of training"
+            "it takes finite numbers: np.ma.masked_invalid hides the others, and so does a sample_weight of 0 in fit"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 from .alignment import fit_of, fits_turned
 from .folders import Pair
 from .images import content
-from .inputs import read_images, read_masks
 from .labels import MAX_CLASSES, Codes, codes_of, encode, form_regions
+from .normalize import Normalizer, Range, View, trained_blank
 from .pixelsize import Size
+from .weights import read_examples
 
+MEASURED = 2**16  # pixels that an image's range is taken from
 MAX_SAMPLES = 2**20  # pixels that an image's different values are counted on; beyond, every k-th
 FEW_VALUES = 8  # an image of no more grey values was a mask, or lost its depth ...
 MIN_PIXELS = 1024  # ... unless it has not many pixels either
@@ -41,6 +45,8 @@ class Look:
     orientation: int  # by which the image was turned to be upright
     fits_turned: bool  # whether the mask fits only when it is turned as well
     pixel_size: Size | None
+    span: Range
+    blank: float | None  # a value that looks like missing data, and would be trained on
 
     @property
     def n_mask_values(self) -> int:
@@ -66,15 +72,24 @@ class Look:
         return pixels
 
 
-def look_at(pair: Pair, classes: NDArray | None) -> Look:
-    """Look at a pair; a ValueError is what `fit` would say of it. classes : those that were given, in rising order."""
+def look_at(pair: Pair, classes: NDArray | None, ignore: Sequence[int], normalizer: Normalizer) -> Look:
+    """Look at a pair; a ValueError is what `fit` would say of it.
+
+    classes : those that were given, in rising order. ignore : mask values that say nothing. normalizer : what measures images.
+    """
     try:
-        images = read_images([pair.image])
-        (image,), (mask,) = images.arrays, read_masks([pair.mask], images)
+        given = read_examples([pair.image], [pair.mask], ignore=ignore)
     except ValueError as error:
         raise ValueError(str(error).replace("y[0]", f"the mask of {pair.name}").replace("x[0]", pair.name)) from None
-    codes = codes_of(mask)
-    index = _index(mask, codes, classes)
+    (image,), (hidden,), (mask,), (weight,) = given.images.arrays, given.images.hidden, given.masks, given.weights
+    codes = codes_of(mask, weight)
+    (counted,) = given.counted
+    index = _index(mask, codes, classes, counted)
+    class_pixels = None
+    if classes is not None and index is not None:
+        class_pixels = np.bincount(given.of_counted([index])[0].ravel(), minlength=len(classes))
+    view = _thinned(View(image, hidden, counted, index))
+    span = normalizer.measure(view)
     sign, shift = (0, None) if index is None else fit_of(image, index)
     turned = index is not None and fits_turned(image, index, pair.orientation)
     pixels = image.reshape(-1)
@@ -92,20 +107,34 @@ def look_at(pair: Pair, classes: NDArray | None) -> Look:
         image_digest=content(image),
         mask_digest=content(mask.astype(_least(codes))),
         codes=codes,
-        class_pixels=None if classes is None or index is None else np.bincount(index.ravel(), minlength=len(classes)),
+        class_pixels=class_pixels,
         sign=sign,
         shift=None if turned else shift,
         orientation=pair.orientation,
         fits_turned=turned,
         pixel_size=pair.pixel_size,
+        span=span,
+        blank=trained_blank(view, span),
     )
 
 
-def _index(mask: NDArray, codes: Codes, classes: NDArray | None) -> NDArray | None:
-    """Return each pixel's class, among the given or the mask's own, in their order; None where the values are no classes."""
-    if classes is not None:
-        return encode(mask, classes)
-    return np.searchsorted(codes.values, mask) if len(codes.values) <= MAX_CLASSES else None
+def _index(mask: NDArray, codes: Codes, classes: NDArray | None, counted: NDArray[np.bool_] | None) -> NDArray | None:
+    """Return each pixel's class, among the given or the mask's own, in their order; None where the values are no classes.
+
+    What does not count is of the most frequent class: no edge runs along it.
+    """
+    if classes is None and len(codes.values) > MAX_CLASSES:
+        return None
+    own = np.searchsorted(codes.values, mask).clip(max=len(codes.values) - 1)
+    index = own if classes is None else encode(mask, classes)
+    return index if counted is None else np.where(counted, index, np.argmax(np.bincount(index[counted])))
+
+
+def _thinned(view: View) -> View:
+    """Return every k-th row and column: enough to tell what an image spans."""
+    h, w, _ = view.image.shape
+    k = math.ceil(math.sqrt(h * w / MEASURED))
+    return View(*(None if part is None else part[::k, ::k] for part in view))  # type: ignore[arg-type]
 
 
 def _least(codes: Codes) -> np.dtype:

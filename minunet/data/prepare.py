@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +13,22 @@ from numpy.typing import NDArray
 
 from . import labels as label_codes
 from . import mistakes
-from .inputs import Images, read_images, read_masks, read_weights
-from .normalize import Normalizer
+from .inputs import Images
+from .normalize import BLANK, NARROWER, Normalizer, View, on_blanks, on_narrow, trained_blank
 from .sampling import Example
 from .splitting import Part, Split, read_groups, split
+from .weights import Examples, ignored_values, read_examples
+
+NAMED = 5  # images in a warning
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a model that is gone on with has settled: its classes, whether masks are taken for the nearest, scale, channels."""
+    """What a model that is gone on with has settled: its classes, whether masks are taken for the nearest, and the like."""
 
     classes: NDArray
     snap: bool
+    ignore: list[int]
     normalizer: Normalizer
     n_channels: int
 
@@ -43,39 +47,49 @@ class Prepared:
     class_weight: NDArray[np.float64] | None
     normalizer: Normalizer
     snap: bool
+    ignore: list[int]
 
 
 def prepare(
-    x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: Sequence[int] | None, normalize: str,
-    class_weight: Any, validation_fraction: float, random_state: int, groups: Any = None, known: Known | None = None,
+    x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: Sequence[int] | None, ignore_index: Any,
+    normalize: Any, class_weight: Any, validation_fraction: float, random_state: int, groups: Any = None,
+    known: Known | None = None,
 ) -> Prepared:  # fmt: skip
     """Return what `fit` trains on; a ValueError says what is wrong with x, y or their companions. Nothing given is changed.
 
     known : of a model to go on with; None learns everything anew.
     """
-    images = read_images(x, y, n_channels=None if known is None else known.n_channels)
-    masks = read_masks(y, images)
-    weights = read_weights(sample_weight, images)
-    labels = None if groups is None else read_groups(groups, len(images.arrays))
+    ignore = known.ignore if known and ignore_index is None else ignored_values(ignore_index)
+    n_channels = known.n_channels if known else None
+    given = read_examples(x, y, sample_weight=sample_weight, ignore=ignore, n_channels=n_channels)
+    images, masks, weights = given
+    group_of = None if groups is None else read_groups(groups, len(images.arrays))
     values = _classes(masks, weights, classes, known)
     snap = classes is not None or (known is not None and known.snap)
-    validation_pairs = _read_validation(validation_data, images, values, snap=snap)
-    normalizer = Normalizer(normalize).fit(images.arrays) if known is None else known.normalizer
+    apart = _read_validation(validation_data, given, values, ignore, snap=snap)
+    labels = [label_codes.encode(mask, values) for mask in masks]
+    views = [View(*of) for of in zip(images.arrays, images.hidden, given.counted, labels, strict=True)]
+    normalizer = known.normalizer if known else Normalizer.of(normalize)
+    ranges = [normalizer.measure(view) for view in views]
+    if known is None:
+        normalizer.learn(views, ranges)
+    trained = [trained_blank(view, found) for view, found in zip(views, ranges, strict=True)]
+    _tell_of(on_blanks(images.called(images.name), trained), BLANK)
     examples = [
-        Example(normalizer(image), label_codes.encode(mask, values), weight)
-        for image, mask, weight in zip(images.arrays, masks, weights, strict=True)
+        Example(normalizer(image, found, hidden), label, weight)
+        for image, found, hidden, label, weight in zip(images.arrays, ranges, images.hidden, labels, weights, strict=True)
     ]
-    frequencies = label_codes.class_frequencies([e.label for e in examples], len(values), weights)
+    frequencies = label_codes.class_frequencies(labels, len(values), weights)
     resolved = label_codes.resolve_class_weight(class_weight, values, frequencies)
-    training, held_out = examples, list[Part]()
-    validation = [Example(normalizer(image), label_codes.encode(mask, values), None) for image, mask in validation_pairs]
+    training, validation, held_out = examples, _to_validate(apart, normalizer, values), list[Part]()
     if validation_data is None:
-        parts = _split(examples, values, labels, validation_fraction, random_state)
+        parts = _split(examples, values, group_of, validation_fraction, random_state)
         training, validation = ([_of(examples, part) for part in side] for side in (parts.training, parts.held_out))
         held_out = parts.held_out
     return Prepared(
-        training, validation, held_out, images.n_channels, images.channel_axis, values, frequencies, resolved, normalizer, snap
-    )
+        training, validation, held_out, images.n_channels, images.channel_axis, values, frequencies, resolved, normalizer, snap,
+        ignore,
+    )  # fmt: skip
 
 
 def _classes(masks: list[NDArray], weights: label_codes.Weights, classes: Sequence[int] | None, known: Known | None) -> NDArray:
@@ -128,17 +142,40 @@ def _of(examples: Sequence[Example], part: Part) -> Example:
     return examples[part.image].crop(part.rows, part.cols)
 
 
-def _read_validation(data: Any, images: Images, classes: NDArray, *, snap: bool) -> list[tuple[NDArray, NDArray]]:
+def _read_validation(data: Any, given: Examples, classes: NDArray, ignore: Sequence[int], *, snap: bool) -> Examples | None:
     if data is None:
-        return []
+        return None
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         share = "without it, UNet(validation_fraction=0.2) holds out a share of the training images"
         raise ValueError(f"validation_data is {mistakes.kind(data)}; it takes a pair (x, y) of images and masks ({share})")
-    found = read_images(
-        data[0], data[1], n_channels=images.n_channels, channel_axis=images.channel_axis, name="validation_data[0]",
-        y_name="validation_data[1]",
+    found = read_examples(
+        *data, ignore=ignore, name="validation_data[0]", mask_name="validation_data[1]",
+        n_channels=given.images.n_channels, channel_axis=given.images.channel_axis,
     )  # fmt: skip
-    masks = read_masks(data[1], found, name="validation_data[1]")
     if not snap:
-        label_codes.require_known(masks, classes, "validation_data[1]")
-    return list(zip(found.arrays, masks, strict=True))
+        label_codes.require_known(found.of_counted(found.masks), classes, "validation_data[1]")
+    return found
+
+
+def _to_validate(held_out: Examples | None, normalizer: Normalizer, classes: NDArray) -> list[Example]:
+    if held_out is None:
+        return []
+    images, masks, weights = held_out
+    given = zip(scaled(images, normalizer), masks, weights, strict=True)
+    return [Example(image, label_codes.encode(mask, classes), weight) for image, mask, weight in given]
+
+
+def scaled(images: Images, normalizer: Normalizer) -> Iterator[NDArray[np.float32]]:
+    """Yield each image as a network that was fitted with this normalizer takes it; tell first what is odd about their scales."""
+    ranges = [normalizer.measure(View(*of)) for of in zip(images.arrays, images.hidden, strict=True)]
+    names = images.called(images.name)
+    _tell_of(on_blanks(names, [found.blank for found in ranges]), BLANK)
+    _tell_of(on_narrow(names, ranges, normalizer), NARROWER)
+    for image, found, hidden in zip(images.arrays, ranges, images.hidden, strict=True):
+        yield normalizer(image, found, hidden)
+
+
+def _tell_of(names: Sequence[str], text: str) -> None:
+    if names:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        warnings.warn(f"{', '.join(names[:NAMED])}{more}: {text}", UserWarning, stacklevel=3)

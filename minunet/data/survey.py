@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from .alignment import inverted
 from .folders import DRAWN_ON_STORED, Pair, listed
 from .labels import MAX_CLASSES, ClassesError, classes_of, form_regions, given_classes, total
 from .look import Look, look_at
+from .normalize import BLANK, NARROWER, Normalizer, on_blanks, on_narrow
 from .splitting import FEW
 
 THREADS = 2  # that look at pairs while the next is read
@@ -63,13 +65,17 @@ class Survey:
         return [] if self.classes is None else [value for value, share in self.frequencies.items() if 0 < share < RARE]
 
 
-def survey(pairs: Iterable[Pair], classes: Sequence[int] | None = None) -> Survey:
+def survey(
+    pairs: Iterable[Pair], classes: Sequence[int] | None = None, ignore: Sequence[int] = (), normalize: Any = "image"
+) -> Survey:
     """Look at the pairs as `fit` would, and for what people get wrong. Bad content is a finding, never an exception.
 
     pairs : taken one after the other, and let go: of an iterator that reads them, a few are in memory at a time.
     classes : as `fit` takes them: the mask values that count; each pixel is taken for the nearest.
+    ignore : mask values that say nothing. normalize : as UNet takes it.
     """
-    looks, findings = _look_at_all(pairs, classes)
+    normalizer = Normalizer.of(normalize)
+    looks, findings = _look_at_all(pairs, partial(look_at, classes=_sorted(classes), ignore=ignore, normalizer=normalizer))
     n_pairs = len(looks) + len(findings)
     values = total([look.codes for look in looks])
     learned, likely = None, []
@@ -82,7 +88,7 @@ def survey(pairs: Iterable[Pair], classes: Sequence[int] | None = None) -> Surve
             likely = _likely_classes(error, looks, values)
             if not all(look.is_swapped for look in looks):
                 findings.append(Finding("error", _with_flags(error, likely)))
-    findings += _images(looks) + _turned(looks) + _pixel_sizes(looks)
+    findings += _images(looks) + _scales(looks, normalizer) + _turned(looks) + _pixel_sizes(looks)
     if learned is not None:
         pixels = np.sum([look.pixels_of(learned) for look in looks], axis=0)
         values = dict(zip(learned.tolist(), pixels.tolist(), strict=True))
@@ -104,10 +110,10 @@ def survey(pairs: Iterable[Pair], classes: Sequence[int] | None = None) -> Surve
     )
 
 
-def _look_at_all(pairs: Iterable[Pair], classes: Sequence[int] | None) -> tuple[list[Look], list[Finding]]:
+def _look_at_all(pairs: Iterable[Pair], look_at: Callable[[Pair], Look]) -> tuple[list[Look], list[Finding]]:
     """Return looks at the pairs that `fit` takes, and its refusals of the others."""
     looks, refused = [], []
-    for look in _in_turn(pairs, _sorted(classes)):
+    for look in _in_turn(pairs, look_at):
         try:
             looks.append(look.result())
         except ValueError as error:
@@ -115,12 +121,12 @@ def _look_at_all(pairs: Iterable[Pair], classes: Sequence[int] | None) -> tuple[
     return looks, refused
 
 
-def _in_turn(pairs: Iterable[Pair], classes: NDArray | None) -> Iterator[Future[Look]]:
+def _in_turn(pairs: Iterable[Pair], look_at: Callable[[Pair], Look]) -> Iterator[Future[Look]]:
     """Yield what is seen of each pair, in their order, while the next ones are read: no more than there are threads."""
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: deque[Future[Look]] = deque()
         for pair in pairs:
-            waiting.append(pool.submit(look_at, pair, classes))
+            waiting.append(pool.submit(look_at, pair))
             del pair  # its pixels go when they are seen
             if len(waiting) > THREADS:
                 yield waiting.popleft()
@@ -205,6 +211,17 @@ def _pixel_sizes(looks: Sequence[Look]) -> list[Finding]:
     sizes = " to ".join(f"{pixelsize.told_size(size)} ({name})" for size, name in (known[0], known[-1]))
     return [Finding("warning", f"the images' pixels are of different sizes, {sizes}: a network knows things by their size in "
                     "pixels; rescale the images and masks to one pixel size, unless they are to be found at each")]  # fmt: skip
+
+
+def _scales(looks: Sequence[Look], normalizer: Normalizer) -> list[Finding]:
+    """Look at what sets the images' scales, or must not."""
+    names, spans = [look.name for look in looks], [look.span for look in looks]
+    if len({look.shape[2] for look in looks}) == 1 and normalizer.mode == "image":
+        normalizer.learn_usual(spans)
+    return [
+        *_finding("warning", on_blanks(names, [look.blank for look in looks]), BLANK),
+        *_finding("note", on_narrow(names, spans, normalizer), NARROWER),
+    ]
 
 
 def _duplicates(looks: Sequence[Look]) -> list[Finding]:

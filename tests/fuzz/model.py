@@ -17,6 +17,7 @@ from fuzz.modelbytes import INSIDE, METADATA, mutated, seeds
 from fuzz.source import Source
 
 import minunet
+from minunet import description
 from minunet.modelfile import ModelFileError
 
 NAME = "fuzz.safetensors"
@@ -100,13 +101,15 @@ def demand_loaded_as_written(unet: minunet.UNet, file: bytes) -> None:
     for name, value in network.items():
         demand(same(config[name], value), f"the network's {name} is what is described", (config[name], value))
     for name, value in model["estimator"].items():
-        demand(same(parameters[name], value), f"the parameter {name} is what is described", (parameters[name], value))
+        found = list(parameters[name]) if name == "normalize" and isinstance(value, list) else parameters[name]
+        demand(same(found, value), f"the parameter {name} is what is described", (parameters[name], value))
     described = model["classes"], unet.classes_
     demand(same(unet.classes_.tolist(), model["classes"]["values"]), "classes_ are those described", described)
     demand(same(unet.classes_.dtype.name, model["classes"]["dtype"]), "classes_ are of the dtype described", described)
     normalizers = unet.normalizer_.to_dict(), model["normalizer"]
     demand(same_numbers(*normalizers), "the normalizer is the one described", normalizers)
-    for name in ("channel_axis", "interrupted", "snap", "random_state"):
+    model = description.SINCE | model
+    for name in ("channel_axis", "interrupted", "snap", "random_state", "ignore_index"):
         found = getattr(unet, f"{name}_")
         demand(same(found, model[name]), f"{name} is what is described", (found, model[name]))
 
@@ -125,7 +128,8 @@ def same_numbers(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Tell whether two normalizers agree; there 1 may stand for 1.0."""
     if not same(a["mode"], b["mode"]):
         return False
-    pairs = [(a[name], b[name]) for name in ("low", "high")]
+    pairs = [(a[name], b.get(name, old)) for name, old in {"low": None, "high": None, **description.OLD_NORMALIZER}.items()]
+    pairs = [(list(x), y) if isinstance(x, tuple) else ([x], [y]) if isinstance(x, float) else (x, y) for x, y in pairs]
     return all(x is y is None or (isinstance(x, list) and isinstance(y, list) and np.array_equal(x, y)) for x, y in pairs)
 
 
@@ -136,7 +140,8 @@ def demand_sound(unet: minunet.UNet) -> None:
     demand((classes[1:] > classes[:-1]).all(), "classes_ are sorted, none twice", classes)
     demand(len(classes) == unet.network_.out_channels, "there is a class for each output", classes)
     demand(normalizer.mode in ("image", "dataset"), "the normalizer's mode is one that there is", normalizer.mode)
-    demand((normalizer.mode == "dataset") == (normalizer.low is not None), "the normalizer's numbers fit its mode", normalizer)
+    has = normalizer.low is not None
+    demand(has if normalizer.mode == "dataset" else has == (normalizer.narrowest is not None), "numbers fit the mode", normalizer)
     if normalizer.low is not None and normalizer.high is not None:
         shapes = (normalizer.low.shape, normalizer.high.shape)
         demand(set(shapes) == {(unet.n_channels_in_,)}, "the normalizer has a number for each channel", shapes)

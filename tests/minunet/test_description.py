@@ -153,6 +153,16 @@ CHANGES = [
     (("pixel_size",), INF, "pixel_size is inf"),
     (("pixel_size",), True, "pixel_size is True"),
     (("pixel_size",), [0.5], "pixel_size is [0.5]"),
+    (("ignore_index",), 255, "ignore_index is 255, of type int; it takes a list"),
+    (("ignore_index",), [True], "ignore_index is [True], of type list; it takes up to 1000 whole numbers"),
+    (("ignore_index",), [2**64], "ignore_index is [18446744073709551616]"),
+    (("ignore_index",), [0] * 1001, "ignore_index is [0, 0"),
+    (("normalizer", "percentiles"), [99.0, 1.0], "normalizer.percentiles is [99.0, 1.0], of type list; it takes two rising"),
+    (("normalizer", "percentiles"), [1.0, NAN], "normalizer.percentiles is [1.0, nan]"),
+    (("normalizer", "percentiles"), [1.0, 50.0, 99.0], "normalizer.percentiles is [1.0, 50.0, 99.0]"),
+    (("normalizer", "percentiles"), [2.0, 98.0], "normalizer.percentiles is [2.0, 98.0], of type list; it takes [1.0, 99.0]"),
+    (("normalizer", "narrowest"), [1.0, 1.0], "normalizer.narrowest is [1.0, 1.0], of type list; it takes null"),
+    (("normalizer", "limit"), 1e300, "normalizer.limit is 1e+300, of type float; it takes null or 10.0"),
     (("sealed",), 1, "model.sealed is 1"),
     (("random_state",), 4, "random_state is 4, of type int; it takes the network's, 3"),
     (("random_state",), 3.0, "random_state is 3.0, of type float"),
@@ -252,7 +262,7 @@ def test_a_field_that_is_missing(saved, tmp_path, path):
         place = place[name]
     del place[path[-1]]
     message, _ = refused(parts.write(tmp_path / "m.safetensors", seal=True))
-    if path[-1] in (*description.LATER, *description.OPTIONAL):  # files from before there was a choice have none
+    if path[-1] in (*description.LATER, *description.SINCE, *description.OLD_NORMALIZER):  # files from before have none
         assert message is None
     else:
         assert f"{'.'.join(path)} is missing" in message or path == ("sealed",)
@@ -262,7 +272,7 @@ def test_a_field_that_is_missing(saved, tmp_path, path):
     "change",
     [
         {"history": {}}, {"history": {"loss": [1.0, 2.0], "val_dice": [NAN, 0.5], "val_loss": [INF, NAN], "mine": [1, 2]}},
-        {"interrupted": True}, {"snap": True}, {"pixel_size": None}, {"pixel_size": 0.325},
+        {"interrupted": True}, {"snap": True}, {"pixel_size": None}, {"pixel_size": 0.325}, {"ignore_index": [-1, 255]},
     ],
 )  # fmt: skip
 def test_what_may_be_is_taken(saved, probabilities, tmp_path, change):

@@ -45,6 +45,12 @@ def test_a_number_beyond_all_floats_is_refused(images, name, value):
         UNet(**(TINY | {name: value})).fit(*images)
 
 
+@pytest.mark.parametrize("value", [(1,), (99, 1), (1, 1), (-1, 99), (1, 101), ("1", "99"), (float("nan"), 99), [1, 2, 3]])
+def test_what_no_two_percentiles_can_be_is_refused(images, value):
+    with pytest.raises(ValueError, match=r"^normalize is .* it takes 'image', 'dataset' or two rising percentiles"):
+        UNet(**(TINY | {"normalize": value})).fit(*images)
+
+
 def test_a_step_that_no_memory_holds_is_refused_before_it_begins(images):
     with pytest.raises(ValueError, match=r"a training step of 1000000000 patches .* this machine has .* reduce batch_size"):
         UNet(**(TINY | {"batch_size": 10**9})).fit(*images)
@@ -83,15 +89,3 @@ def test_what_fit_has_left_must_still_belong_together(images, tmp_path, name, va
         with pytest.raises(ValueError, match=says):
             use()
     assert not list(tmp_path.iterdir())
-
-
-def test_a_mask_of_numpys_is_not_taken_off_silently(images):
-    x, y = images
-    hidden = np.ma.masked_array(x, x > x.mean())
-    for use in (
-        lambda: UNet(**TINY).fit(hidden, y), lambda: UNet(**TINY).fit(list(hidden), y),
-        lambda: UNet(**TINY).fit(x, y, sample_weight=np.ma.masked_array(np.ones(y.shape), y > 0)),
-        lambda: UNet(**TINY).fit(x, np.ma.masked_array(y, y > 0)), lambda: UNet(**TINY).fit(x, y).predict(hidden),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match="is a masked array; it takes every pixel"):
-            use()

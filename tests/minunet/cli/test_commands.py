@@ -360,3 +360,49 @@ def test_the_module_runs_and_interruption_ends_with_130(data, tmp_path, monkeypa
     monkeypatch.setattr("minunet.cli.train.read_pairs", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["train", *data, "-o", str(tmp_path / "m"), *SMALL]) == 130
     assert "interrupted" in said(capsys)[1]
+
+
+def test_a_value_to_ignore_is_no_class_in_train_and_evaluate(tmp_path, capsys):
+    x, y = discs()
+    void = y.copy()
+    void[:, :6] = 7
+    images, masks = save(tmp_path / "x", x), save(tmp_path / "y", void)
+    model = tmp_path / "m"
+    assert main(["train", images, masks, "-o", str(model), "--ignore", "7", "--normalize", "2,98", *SMALL]) == 0
+    assert "7 (" not in capsys.readouterr().out
+    unet = minunet.load(model)
+    assert unet.classes_.tolist() == [0, 255] and unet.normalize == (2, 98) and unet.ignore_index_ == [7]
+    assert main(["evaluate", str(model), images, masks]) == 0
+    said = capsys.readouterr().out
+    assert f"{unet.score(list(x), list(void)):.4f}" in said.splitlines()[-1]
+    assert main(["evaluate", str(model), images, masks, "--ignore", "7", "8"]) == 0
+    assert capsys.readouterr().out == said
+    assert main(["evaluate", str(model), images, save(tmp_path / "z", y)]) == 0  # of which nothing is to be ignored
+    assert capsys.readouterr().out != said
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_a_mask_of_which_nothing_is_left_is_named(tmp_path, capsys, command):
+    x, y = discs()
+    y[1] = 7
+    settings = ["--ignore", "7", *(["-o", str(tmp_path / "m")] if command == "train" else []), *SMALL]
+    assert main([command, save(tmp_path / "x", x), save(tmp_path / "y", y), *settings]) == 1
+    assert "the mask of 1.png: all pixels hold 7, ignored" in "".join(capsys.readouterr())
+
+
+def test_predict_names_the_file_and_the_page_that_is_scaled_as_the_training_was(model, tmp_path, capsys):
+    x, _ = discs()
+    empty = np.random.default_rng(0).normal(80, 9, (40, 40)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(empty).save(tmp_path / "empty.png")
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([x[0], empty]), photometric="minisblack")
+    names = [str(tmp_path / name) for name in ("empty.png", "stack.tif")]
+    assert main(["predict", model, *names, "-o", str(tmp_path / "out"), "-q"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "span less" in line]
+    assert len(told) == 2 and "empty.png: the image (" in told[0] and "stack.tif: page 2 (" in told[1]
+
+
+@pytest.mark.parametrize("value", ["99,1", "imag", "1,2,3"])
+def test_a_scale_that_there_is_not_is_wrong_use(data, tmp_path, capsys, value):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", *data, "-o", str(tmp_path / "m"), "--normalize", value])
+    assert "--normalize is " in capsys.readouterr().err

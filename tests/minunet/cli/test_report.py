@@ -218,6 +218,15 @@ def test_many_classes_colours_and_a_class_that_is_nowhere(tmp_path):
     assert row(source, "mean")[:2] == ["1.000", "1.000"]
 
 
+def test_what_does_not_count_is_in_no_table(tmp_path, unet):
+    _, half = spoilt(2)  # whose first row is wrong
+    counted = np.ones(half.truth.shape, bool)
+    assert row(write(tmp_path, unet, [half]), "mean")[:2] != ["1.000", "1.000"]
+    counted[:1] = False
+    source = write(tmp_path, unet, [half._replace(counted=counted)])
+    assert "0.00% of the pixels are wrong" in source and row(source, "mean")[:2] == ["1.000", "1.000"]
+
+
 def test_images_of_different_sizes(tmp_path, unet):
     x, y = pictures(2)
     judged = judge(unet, x[:1], y[:1], ["large"]) + judge(unet, x[1:, :5, :3], y[1:, :5, :3], ["small"])

@@ -242,8 +242,9 @@ def test_a_rare_class_is_a_note():
     x = 60 + 10 * y + np.random.default_rng(0).integers(0, 30, y.shape)
     found = survey(pairs_of(x, y))
     assert found.rare == [3]
-    assert only(found, "note").startswith("class 3 (0.27%): less than 1 % of the pixels")
-    assert "--class-weight balanced" in only(found, "note")
+    _, rare = texts(found, "note")
+    assert rare.startswith("class 3 (0.27%): less than 1 % of the pixels")
+    assert "--class-weight balanced" in rare
 
 
 @pytest.mark.parametrize(("n", "start"), [(1, "there is one image only"), (2, "there are 2 images only")])
@@ -304,3 +305,22 @@ def test_pixels_of_several_sizes(tissue):
     mixed = survey([*told[:9], replace(told[9], pixel_size=(1.0, 1.0))])
     assert mixed.pixel_size is None
     assert "different sizes, 0.5 micrometres (0.png) to 1 micrometres (9.png)" in only(mixed, "warning")
+
+
+def test_missing_data_and_empty_fields_are_told(tissue):
+    x, y = tissue[0].astype(np.float32), tissue[1].copy()
+    x[1, :10] = -9999
+    x[2], y[2] = np.random.default_rng(0).normal(np.median(x[0]), 1, x[2].shape), y.flat[0]
+    found = survey(pairs_of(x, y))
+    assert any(text.startswith("1.png (-9999): a value far outside all others") for text in texts(found, "warning"))
+    assert any(text.startswith("2.png (") and "percentiles span less" in text for text in texts(found, "note"))
+
+
+def test_what_is_ignored_is_in_no_finding(tissue):
+    x, y = tissue
+    void = y.astype(np.int64)
+    void[:, :9] = -1
+    void[:, :2] = 200 + np.arange(2)[:, None]
+    plain, without = survey(pairs_of(x, np.where(void < 0, y, void))), survey(pairs_of(x, void), ignore=[-1, 200, 201])
+    assert len(plain.values) == 4 and list(without.values) == sorted(set(np.unique(y).tolist()))
+    assert sum(without.values.values()) == y[:, 9:].size and not texts(without, "error")
