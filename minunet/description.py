@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from .data.pixelsize import LEAST, MOST
 from .parameters import CHOICES, check_parameters
 from .text import line
 from .untrusted import BOOL, LIST, OBJECT, WHOLE, Field, RefusedError, check_fields, check_names, is_number, one_of, require
+from .warn import warn
 
 if TYPE_CHECKING:
     from .unet import UNet
@@ -220,5 +220,5 @@ def _recent(history: dict[str, list[float]]) -> dict[str, list[float]]:
     kept = MAX_NUMBERS // max(len(history), 1)
     if n_epochs <= kept:
         return history
-    warnings.warn(f"the history has {n_epochs} epochs; the model file keeps the last {kept}", UserWarning, stacklevel=4)
+    warn(f"the history has {n_epochs} epochs; the model file keeps the last {kept}")
     return {name: values[-kept:] for name, values in history.items()}

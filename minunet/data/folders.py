@@ -11,7 +11,6 @@ import itertools
 import os
 import re
 import unicodedata
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text import folded, shown, told
+from ..warn import warn
 from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, read_mask, read_pages
 from .labels import MAX_CLASSES
 from .page import SIDEWAYS
@@ -97,7 +97,7 @@ def read_pairs(
     """Return what `load_folder` returns, pair by pair, with names; all files that cannot be read are named."""
     matching = match(images, masks, image_pattern=image_pattern, mask_pattern=mask_pattern)
     for sentence in matching.inside:
-        warnings.warn(sentence, stacklevel=3)
+        warn(sentence)
     if not skip_unpaired:
         require_partners(matching)
     pairs, refused = read_matched(matching.pairs, max_pixels)

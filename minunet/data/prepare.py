@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..warn import warn
 from . import labels as label_codes
 from . import mistakes
 from .inputs import Images
@@ -102,7 +102,7 @@ def _classes(masks: list[NDArray], weights: label_codes.Weights, classes: Sequen
         return known.classes
     if classes is None and old - found:
         new, lacking = (", ".join(map(str, sorted(values))) for values in (found - old, old - found))
-        _tell(
+        warn(
             f"the masks hold {new}, which the model does not know, and lack {lacking}, which it does: all are kept, as different "
             "classes. If they are the same, give the masks the model's values"
         )
@@ -122,20 +122,16 @@ def _split(examples: list[Example], values: NDArray, groups: list[Hashable] | No
     n, n_held = len(examples), len(parts.held_out)
     if n_held == 0 and parts.scarce:
         scarce = ", ".join(str(values[k]) for k in parts.scarce)
-        _tell(
+        warn(
             f"nothing is held out for validation: class {scarce} would hardly be trained, as nearly all its pixels lie in what "
             "could be held out. validation_data (--validation) reports on images of their own"
         )
     if groups is not None and len(set(groups)) > 1 and n_held > 2 * math.ceil(fraction * n):
-        _tell(
+        warn(
             f"{n_held} of {n} images are held out for validation, as groups (the pages of a stack) are not cut; validation_data "
             "(--validation) reports on other images, validation_fraction=0 (--validation-fraction 0) trains on all"
         )
     return parts
-
-
-def _tell(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=6)  # at the user's call of fit
 
 
 def _of(examples: Sequence[Example], part: Part) -> Example:
@@ -178,4 +174,4 @@ def scaled(images: Images, normalizer: Normalizer) -> Iterator[NDArray[np.float3
 def _tell_of(names: Sequence[str], text: str) -> None:
     if names:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        warnings.warn(f"{', '.join(names[:NAMED])}{more}: {text}", UserWarning, stacklevel=3)
+        warn(f"{', '.join(names[:NAMED])}{more}: {text}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from ..kernels.buffers import pooled
 from ..losses import Loss
 from ..network import Network
 from ..optim import Optimizer
+from ..warn import warn
 from .interrupt import StopOnInterrupt
 from .progress import Progress
 from .schedule import Schedule
@@ -75,7 +75,7 @@ class Loop:
         self.interrupted = interrupt.requested
         if self.interrupted:
             model = "the model is usable as it is" if self._published else "the model is what it was before"
-            warnings.warn(f"interrupted after {self.n_steps} steps; {model}", UserWarning, stacklevel=5)
+            warn(f"interrupted after {self.n_steps} steps; {model}")
         return self.history
 
     def _epoch(self, epoch: int, interrupt: StopOnInterrupt) -> None:
