@@ -94,6 +94,7 @@ class UNet:
     channel_axis_: bool
     snap_: bool
     pixel_size_: float | None
+    joined_: dict[int, int]
     history_: History
     n_iter_: int
     best_score_: float | None
@@ -155,7 +156,7 @@ class UNet:
     def fit(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
-        validation_data: tuple[Any, Any] | None = None, classes: Sequence[int] | None = None,
+        validation_data: tuple[Any, Any] | None = None, classes: label_codes.Classes | None = None,
         groups: Sequence[Hashable] | None = None, pixel_size: float | None = None, callbacks: Sequence[Any] = (),
     ) -> UNet:  # fmt: skip
         """Train on images x and masks y, from new weights unless warm_start. Return self.
@@ -164,7 +165,8 @@ class UNet:
         y : a mask for each image, of its size, with any whole numbers for the classes.
         sample_weight : a weight >= 0 for each pixel; 0 leaves a pixel out (unlabelled parts of a sparse mask).
         validation_data : (x, y) to report on, instead of a share of the training images.
-        classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too).
+        classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too). A tuple is a
+            class that has several, and is called by the first: [0, (255, 1)] for masks of 0 and 255 beside masks of 0 and 1.
         groups : a label for each image: what shares one (a patient, a stack) is not parted between training and validation, and
             whole groups are held out. Where all share one, as the pages of a stack, a block of pages at one end is held out, and
             the page beside it is left out of both; of fewer than 10 pages, a strip of each is held out.
@@ -197,7 +199,7 @@ class UNet:
         fitted = {
             "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
             "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
-            "class_frequencies_": data.frequencies, "snap_": data.snap, "held_out_": data.held_out,
+            "class_frequencies_": data.frequencies, "snap_": data.snap, "joined_": data.joined, "held_out_": data.held_out,
             "pixel_size_": None if pixel_size is None else float(pixel_size),
         }  # fmt: skip
         self._train(fitted, data, patch_size, callbacks)
@@ -230,9 +232,11 @@ class UNet:
         fitted = self._ready()
         images = fitted._read(x, y)
         masks = read_masks(y, images)
-        if not fitted.snap_:
+        if fitted.snap_:
+            label_codes.require_same_code(masks, fitted.classes_, fitted.joined_, images.called("y"))
+        else:
             label_codes.require_known(masks, fitted.classes_)
-        truth = [label_codes.encode(mask, fitted.classes_) for mask in masks]
+        truth = [label_codes.encode(mask, fitted.classes_, fitted.joined_) for mask in masks]
         predicted = [p.argmax(axis=-1) for p in fitted._probabilities(images)]
         dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)))
         return float(np.nanmean(dice)) if average == "macro" else dice

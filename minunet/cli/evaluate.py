@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import files
 from ..data import labels as label_codes
 from ..data import pixelsize
+from ..data.contradictions import word
 from ..data.folders import Pair, read_pairs
 from ..evaluation import metrics
 from ..signals import held
@@ -115,21 +116,25 @@ def _require_csv(arguments: argparse.Namespace) -> None:
     files.require_writable(outputs.named(arguments.csv, arguments.force))
 
 
-def _truths(unet: UNet, pairs: Sequence[Pair], classes: Sequence[int] | None) -> list[NDArray]:
+def _truths(unet: UNet, pairs: Sequence[Pair], classes: label_codes.Classes | None) -> list[NDArray]:
     """Return the masks in the model's values; with --classes, or where it was trained with them, each pixel's nearest."""
     masks = [pair.mask for pair in pairs]
-    listed = " ".join(str(int(value)) for value in unet.classes_)
-    if classes is not None and sorted(classes) != unet.classes_.tolist():
-        raise ValueError(f"--classes is {' '.join(map(str, classes))}; this model's are {listed}")
+    values, joined = label_codes.given_classes(unet.classes_.tolist() if classes is None else classes)
+    if values.tolist() != unet.classes_.tolist():
+        given = " ".join(map(word, classes or ()))
+        raise ValueError(f"--classes is {given}; this model's are {' '.join(map(word, unet.classes_.astype(int).tolist()))}")
     if classes is None and not unet.snap_:
         for pair in pairs:
             try:
                 label_codes.require_known([pair.mask], unet.classes_, "its mask")
             except ValueError as error:
+                listed = " ".join(map(word, label_codes.joining(masks, unet.classes_, [pair.name for pair in pairs])))
                 nearest = f"--classes {listed} takes each pixel for the nearest of these"
                 raise ValueError(f"{pair.name}: {error}; {nearest}") from error
         return masks
-    return [label_codes.decode(label_codes.encode(mask, unet.classes_), unet.classes_) for mask in masks]
+    joined |= unet.joined_
+    label_codes.require_same_code(masks, unet.classes_, joined, [pair.name for pair in pairs])
+    return [label_codes.decode(label_codes.encode(mask, unet.classes_, joined), unet.classes_) for mask in masks]
 
 
 def _mean(numbers: Any) -> float:

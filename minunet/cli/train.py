@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from .. import files, signals
 from ..data import labels as label_codes
 from ..data import pixelsize
-from ..data.folders import Pair, listed, read_pairs
+from ..data.codes import Codes, codes_of
+from ..data.contradictions import word
+from ..data.folders import Pair, listed, read_pairs, require_one_palette
 from ..data.images import content
 from ..data.sampling import Example
 from ..data.splitting import stacks
@@ -60,9 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
     held_out = _read(arguments, *arguments.validation) if arguments.validation else []
     if arguments.init:
         _require_channels(unet, pairs[0], arguments.init)
+    require_one_palette([*pairs, *held_out])
     warn_of_shared_images(pairs, held_out)
+    found, classes = [codes_of(pair.mask, name=pair.name) for pair in pairs], arguments.classes
+    if arguments.init:
+        found, classes = label_codes.with_model(found, classes, unet.classes_, unet.joined_, snap=unet.snap_)
+    data = describe(pairs, held_out, found, classes)
+    for doubt in label_codes.doubts(found, classes):
+        complain(f"warning: {doubt}")
     if not arguments.quiet:
-        print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out)), flush=True)
+        print("\n".join(f"{name:8} {value}" for name, value in data), flush=True)
     validation = ([pair.image for pair in held_out], [pair.mask for pair in held_out]) if held_out else None
     x, y = [pair.image for pair in pairs], [pair.mask for pair in pairs]
     pixel_size = pixelsize.common(pair.pixel_size for pair in pairs)
@@ -71,7 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         try:
             groups = stacks([pair.path for pair in pairs])
-            unet.fit(x, y, validation_data=validation, classes=arguments.classes, groups=groups, pixel_size=pixel_size)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", label_codes.CodesWarning)  # told above, with the files' names
+                unet.fit(x, y, validation_data=validation, classes=arguments.classes, groups=groups, pixel_size=pixel_size)
         finally:
             unet.warm_start = False  # of what is fitted to the model in the file, nobody said so
     except BaseException as error:  # it diverged, or was interrupted once more, or memory ran out
@@ -98,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         judged, note = judge(unet, pairs, held_out)
         command = shlex.join(["minunet", *sys.argv[1:]])
         page = write_report(
-            arguments.report, unet, command=command, data=describe(pairs, held_out), judged=judged, note=note,
+            arguments.report, unet, command=command, data=data, judged=judged, note=note,
             replace=arguments.force,
         )  # fmt: skip
         if not arguments.quiet:
@@ -106,19 +118,26 @@ def run(arguments: argparse.Namespace) -> int:
     return ended if kept else 1
 
 
-def describe(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[tuple[str, str]]:
-    """Return what the data is, as rows of a name and a text."""
+def describe(
+    pairs: Sequence[Pair], held_out: Sequence[Pair], found: Sequence[Codes], classes: label_codes.Classes | None
+) -> list[tuple[str, str]]:
+    """Return what the data is, as rows of a name and a text. ValueError, which names files, where the masks hold no classes.
+
+    found : the codes of the pairs' masks, and perhaps of a model's classes; classes : those that are given.
+    """
+    values = label_codes.classes_of(found, classes)
+    joined = {} if classes is None else label_codes.given_classes(classes)[1]
+    pixels = np.sum([label_codes.pixels_of(codes, values, joined) for codes in found[: len(pairs)]], axis=0)
     sizes = [f"{h} x {w}" for h, w in sorted({pair.mask.shape for pair in pairs})]
-    counts = label_codes.count_values([pair.mask for pair in pairs])
-    total = sum(counts.values())
     size = pixelsize.common(pair.pixel_size for pair in pairs)
-    shares = [f"{value} ({count / total:.1%})" for value, count in counts.items()]
+    shares = [f"{value} ({share:.1%})" for value, share in zip(values.tolist(), pixels / pixels.sum(), strict=True)]
+    given = "" if classes is None else f" (--classes {' '.join(map(word, classes))})"
     kinds = sorted({f"{_channels(pair.image)}, {pair.image.dtype}" for pair in pairs})
     return [
         ("images", f"{len(pairs)}" + (f", and {len(held_out)} to validate on" if held_out else "")),
         ("sizes", listed(sizes, most=3)),
         ("pixels", "; ".join(kinds) + (f"; {pixelsize.told_size(size)}" if size else "")),
-        ("classes", listed(shares, most=8)),
+        ("classes", listed(shares, most=8) + given),
     ]
 
 
@@ -143,7 +162,7 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
     probabilities = unet.predict_proba([example.image for example in examples])
     judged = []
     for example, p in zip(examples, probabilities, strict=True):
-        truth = label_codes.decode(label_codes.encode(example.label, unet.classes_), unet.classes_)
+        truth = label_codes.decode(label_codes.encode(example.label, unet.classes_, unet.joined_), unet.classes_)
         predicted = label_codes.decode(p.argmax(axis=-1), unet.classes_)
         judged.append(Judged(example.name, np.atleast_3d(example.image), truth, predicted, p))
     return judged, note

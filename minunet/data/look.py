@@ -9,15 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alignment import fit_of, fits_turned
+from .codes import Codes, codes_of, distinct, form_regions
 from .folders import Pair
-from .images import content
+from .images import Colours, content
 from .inputs import read_images, read_masks
-from .labels import MAX_CLASSES, Codes, codes_of, encode, form_regions
+from .labels import MAX_CLASSES, encode
 from .pixelsize import Size
 
 MAX_SAMPLES = 2**20  # pixels that an image's different values are counted on; beyond, every k-th
 FEW_VALUES = 8  # an image of no more grey values was a mask, or lost its depth ...
 MIN_PIXELS = 1024  # ... unless it has not many pixels either
+
+Given = tuple[NDArray, dict[int, int]]  # classes, and which further values are one with them
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,12 @@ class Look:
     image_digest: bytes
     mask_digest: bytes  # of its values alone, whatever their dtype
     codes: Codes
-    class_pixels: NDArray[np.int64] | None  # of each of the classes that were given
     sign: int  # as `alignment.fit_of` returns them
     shift: tuple[int, int] | None
     orientation: int  # by which the image was turned to be upright
     fits_turned: bool  # whether the mask fits only when it is turned as well
     pixel_size: Size | None
+    colours: Colours | None
 
     @property
     def n_mask_values(self) -> int:
@@ -57,28 +60,20 @@ class Look:
         h, w, _ = self.shape
         return not self.is_constant and self.n_values <= FEW_VALUES and h * w >= MIN_PIXELS
 
-    def pixels_of(self, classes: NDArray) -> NDArray[np.int64]:
-        """Return how many pixels there are of each of the classes that all masks together gave (K,)."""
-        if self.class_pixels is not None:
-            return self.class_pixels
-        pixels = np.zeros(len(classes), np.int64)
-        pixels[np.searchsorted(classes, self.codes.values)] = self.codes.counts
-        return pixels
 
-
-def look_at(pair: Pair, classes: NDArray | None) -> Look:
-    """Look at a pair; a ValueError is what `fit` would say of it. classes : those that were given, in rising order."""
+def look_at(pair: Pair, classes: Given | None) -> Look:
+    """Look at a pair; a ValueError is what `fit` would say of it. classes : as `labels.given_classes` returns them."""
     try:
         images = read_images([pair.image])
-        (image,), (mask,) = images.arrays, read_masks([pair.mask], images)
+        (image,), (mask,) = images.arrays, read_masks([pair.mask], images, may_be_exchanged=True)
     except ValueError as error:
         raise ValueError(str(error).replace("y[0]", f"the mask of {pair.name}").replace("x[0]", pair.name)) from None
-    codes = codes_of(mask)
+    codes = codes_of(mask, name=pair.name)
     index = _index(mask, codes, classes)
     sign, shift = (0, None) if index is None else fit_of(image, index)
     turned = index is not None and fits_turned(image, index, pair.orientation)
     pixels = image.reshape(-1)
-    n_values = len(np.unique(pixels[:: -(-pixels.size // MAX_SAMPLES)]))
+    n_values = len(distinct(pixels[:: -(-pixels.size // MAX_SAMPLES)]))
     lowest, highest = image.min(), image.max()
     return Look(
         name=pair.name,
@@ -92,19 +87,19 @@ def look_at(pair: Pair, classes: NDArray | None) -> Look:
         image_digest=content(image),
         mask_digest=content(mask.astype(_least(codes))),
         codes=codes,
-        class_pixels=None if classes is None or index is None else np.bincount(index.ravel(), minlength=len(classes)),
         sign=sign,
         shift=None if turned else shift,
         orientation=pair.orientation,
         fits_turned=turned,
         pixel_size=pair.pixel_size,
+        colours=pair.colours,
     )
 
 
-def _index(mask: NDArray, codes: Codes, classes: NDArray | None) -> NDArray | None:
+def _index(mask: NDArray, codes: Codes, classes: Given | None) -> NDArray | None:
     """Return each pixel's class, among the given or the mask's own, in their order; None where the values are no classes."""
     if classes is not None:
-        return encode(mask, classes)
+        return encode(mask, *classes)
     return np.searchsorted(codes.values, mask) if len(codes.values) <= MAX_CLASSES else None
 
 

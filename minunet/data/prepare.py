@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import labels as label_codes
 from . import mistakes
+from .codes import Codes, codes_of, total
 from .inputs import Images, read_images, read_masks, read_weights
 from .normalize import Normalizer
 from .sampling import Example
@@ -24,6 +25,7 @@ class Known:
     """What a model that is gone on with has settled: its classes, whether masks are taken for the nearest, scale, channels."""
 
     classes: NDArray
+    joined: dict[int, int]
     snap: bool
     normalizer: Normalizer
     n_channels: int
@@ -39,6 +41,7 @@ class Prepared:
     n_channels: int
     channel_axis: bool
     classes: NDArray
+    joined: dict[int, int]
     frequencies: NDArray[np.float64]
     class_weight: NDArray[np.float64] | None
     normalizer: Normalizer
@@ -46,7 +49,7 @@ class Prepared:
 
 
 def prepare(
-    x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: Sequence[int] | None, normalize: str,
+    x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: label_codes.Classes | None, normalize: str,
     class_weight: Any, validation_fraction: float, random_state: int, groups: Any = None, known: Known | None = None,
 ) -> Prepared:  # fmt: skip
     """Return what `fit` trains on; a ValueError says what is wrong with x, y or their companions. Nothing given is changed.
@@ -57,44 +60,54 @@ def prepare(
     masks = read_masks(y, images)
     weights = read_weights(sample_weight, images)
     labels = None if groups is None else read_groups(groups, len(images.arrays))
-    values = _classes(masks, weights, classes, known)
+    values, joined = _classes(masks, weights, images.called("y"), classes, known)
     snap = classes is not None or (known is not None and known.snap)
-    validation_pairs = _read_validation(validation_data, images, values, snap=snap)
+    validation_pairs = _read_validation(validation_data, images, values, joined if snap else None)
     normalizer = Normalizer(normalize).fit(images.arrays) if known is None else known.normalizer
     examples = [
-        Example(normalizer(image), label_codes.encode(mask, values), weight)
+        Example(normalizer(image), label_codes.encode(mask, values, joined), weight)
         for image, mask, weight in zip(images.arrays, masks, weights, strict=True)
     ]
     frequencies = label_codes.class_frequencies([e.label for e in examples], len(values), weights)
     resolved = label_codes.resolve_class_weight(class_weight, values, frequencies)
     training, held_out = examples, list[Part]()
-    validation = [Example(normalizer(image), label_codes.encode(mask, values), None) for image, mask in validation_pairs]
+    validation = [Example(normalizer(image), label_codes.encode(mask, values, joined), None) for image, mask in validation_pairs]
     if validation_data is None:
         parts = _split(examples, values, labels, validation_fraction, random_state)
         training, validation = ([_of(examples, part) for part in side] for side in (parts.training, parts.held_out))
         held_out = parts.held_out
     return Prepared(
-        training, validation, held_out, images.n_channels, images.channel_axis, values, frequencies, resolved, normalizer, snap
+        training, validation, held_out, images.n_channels, images.channel_axis, values, joined, frequencies, resolved, normalizer,
+        snap,
+    )  # fmt: skip
+
+
+def _classes(
+    masks: list[NDArray], weights: label_codes.Weights, names: list[str], classes: label_codes.Classes | None, known: Known | None
+) -> tuple[NDArray, dict[int, int]]:
+    """Return the masks' classes, of a model to go on with its own and what is new in the masks; and which values are joined."""
+    called = zip(masks, weights, names, strict=True)
+    found = [codes_of(*mask) for mask in called]
+    if known is not None:
+        if classes is None and not known.snap and (text := _told_of_new(found, known)):
+            _tell(text)
+        found, classes = label_codes.with_model(found, classes, known.classes, known.joined, snap=known.snap)
+    values = label_codes.classes_of(found, classes)
+    for doubt in label_codes.doubts(found, classes):
+        warnings.warn(doubt, label_codes.CodesWarning, stacklevel=5)
+    return values, {} if classes is None else label_codes.given_classes(classes)[1]
+
+
+def _told_of_new(found: list[Codes], known: Known) -> str | None:
+    """Return what to tell where the masks have values that a model lacks, and the other way round: they may be other codes."""
+    here, old = set(total(found)), set(known.classes.tolist())
+    if not (here - old and old - here):
+        return None
+    new, lacking = (", ".join(map(str, sorted(values))) for values in (here - old, old - here))
+    return (
+        f"the masks hold {new}, which the model does not know, and lack {lacking}, which it does: all are kept, as different "
+        "classes. If they are the same, give the masks the model's values"
     )
-
-
-def _classes(masks: list[NDArray], weights: label_codes.Weights, classes: Sequence[int] | None, known: Known | None) -> NDArray:
-    """Return the masks' classes; of a model to go on with, its own and what is new in the masks."""
-    if known is None:
-        return label_codes.learn_classes(masks, weights, classes=classes)
-    labelled = [mask if weight is None else mask[weight > 0] for mask, weight in zip(masks, weights, strict=True)]
-    found, old = set(label_codes.count_values(labelled)), set(known.classes.tolist())
-    if classes is None and (known.snap or found <= old):
-        return known.classes
-    if classes is None and old - found:
-        new, lacking = (", ".join(map(str, sorted(values))) for values in (found - old, old - found))
-        _tell(
-            f"the masks hold {new}, which the model does not know, and lack {lacking}, which it does: all are kept, as different "
-            "classes. If they are the same, give the masks the model's values"
-        )
-    model = known.classes.repeat(2)[None].repeat(2, axis=0)  # as one more mask, in which each class is a square
-    given = None if classes is None else [*known.classes.tolist(), *classes]
-    return label_codes.learn_classes([*masks, model], [*weights, None], classes=given)
 
 
 def _split(examples: list[Example], values: NDArray, groups: list[Hashable] | None, fraction: float, random_state: int) -> Split:
@@ -128,7 +141,8 @@ def _of(examples: Sequence[Example], part: Part) -> Example:
     return examples[part.image].crop(part.rows, part.cols)
 
 
-def _read_validation(data: Any, images: Images, classes: NDArray, *, snap: bool) -> list[tuple[NDArray, NDArray]]:
+def _read_validation(data: Any, images: Images, classes: NDArray, joined: dict[int, int] | None) -> list[tuple[NDArray, NDArray]]:
+    """Return images with their masks. joined : where the classes were given, so that each value is its nearest's."""
     if data is None:
         return []
     if not isinstance(data, (tuple, list)) or len(data) != 2:
@@ -139,6 +153,8 @@ def _read_validation(data: Any, images: Images, classes: NDArray, *, snap: bool)
         y_name="validation_data[1]",
     )  # fmt: skip
     masks = read_masks(data[1], found, name="validation_data[1]")
-    if not snap:
+    if joined is None:
         label_codes.require_known(masks, classes, "validation_data[1]")
+    else:
+        label_codes.require_same_code(masks, classes, joined, found.called("validation_data[1]"))
     return list(zip(found.arrays, masks, strict=True))
