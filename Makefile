@@ -42,6 +42,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/memory.py $(BIG) --json $(OUT)/memory.json
 	$(BIN)/python bench/startup.py --json $(OUT)/startup.json
 	$(BIN)/python bench/scaling.py --json $(OUT)/scaling.json
+	$(BIN)/python bench/check.py --json $(OUT)/check.json
 	$(BIN)/python bench/results.py $(OUT) --markdown bench/RESULTS.md --figure docs/bench.png
 
 $(VENV)/bin/python:

@@ -40,7 +40,9 @@ DESCRIPTION: dict[str, Field] = {
     ),
 }  # fmt: skip
 SINCE: dict[str, Any] = {"ignore_index": [], "pixel_size": None}  # what files from before there was such a field mean
-CLASSES: dict[str, Field] = {"values": LIST, "dtype": one_of(DTYPES)}
+CLASSES: dict[str, Field] = {"values": LIST, "dtype": one_of(DTYPES), "joined": LIST}
+JOINED = ("joined",)  # which files of models lack that were trained without
+MAX_JOINED = 1000  # values that are one with a class
 _LIST_OR_NONE: Field = (lambda value: value is None or isinstance(value, list), "null or a list")
 NORMALIZER: dict[str, Field] = {
     "mode": one_of(CHOICES["normalize"]), "low": _LIST_OR_NONE, "high": _LIST_OR_NONE, "narrowest": _LIST_OR_NONE,
@@ -68,7 +70,8 @@ def described(unet: UNet) -> dict[str, Any]:
         parameters["n_threads"] = min(parameters["n_threads"], MAX_THREADS)
     return {
         "estimator": parameters | {"loss": line(parameters["loss"])},  # a loss of the user's may call itself anything
-        "classes": {"values": unet.classes_.tolist(), "dtype": unet.classes_.dtype.name},
+        "classes": {"values": unet.classes_.tolist(), "dtype": unet.classes_.dtype.name}
+        | ({"joined": [list(pair) for pair in sorted(unet.joined_.items())]} if unet.joined_ else {}),
         "normalizer": unet.normalizer_.to_dict(),
         "channel_axis": unet.channel_axis_,
         "random_state": unet.random_state_,
@@ -85,6 +88,7 @@ def restore(unet: UNet, said: dict[str, Any]) -> None:
     """Give a UNet the attributes that fit had given to the one described; `check` has passed what is said."""
     said = SINCE | said
     unet.classes_ = np.array(said["classes"]["values"], said["classes"]["dtype"])
+    unet.joined_ = dict(said["classes"].get("joined", ()))
     unet.normalizer_ = Normalizer.from_dict(said["normalizer"])
     unet.normalize = unet.normalizer_.setting
     unet.channel_axis_, unet.random_state_ = said["channel_axis"], said["random_state"]
@@ -109,7 +113,7 @@ def check(said: dict[str, Any], config: dict[str, Any]) -> None:
 
 def _check_classes(classes: dict[str, Any], k: int) -> None:
     """Hold mask values against their type, one of a few: of what NumPy calls a type, some take 4 GB for a value."""
-    check_fields("classes", classes, CLASSES)
+    check_fields("classes", classes, CLASSES, optional=JOINED)
     values, dtype = classes["values"], classes["dtype"]
     require(len(values) == k >= 2, "classes.values", values, f"one value for each of the network's {k} classes, two at least")
     kind = bool if dtype == "bool" else int
@@ -119,6 +123,14 @@ def _check_classes(classes: dict[str, Any], k: int) -> None:
         require(type(value) is kind and low <= value <= high, "a value of classes.values", value, takes)
     rising = all(a < b for a, b in itertools.pairwise(values))
     require(rising, "classes.values", values, "different values in rising order")
+    _check_joined(classes.get("joined", []), values)
+
+
+def _check_joined(joined: list[Any], values: list[int]) -> None:
+    takes = f"at most {MAX_JOINED} pairs of a value in 64 bits, each once and no class, and the class that it is one with"
+    pairs = len(joined) <= MAX_JOINED and all(isinstance(pair, list) and len(pair) == 2 for pair in joined)
+    fits = pairs and all(type(v) is int and abs(v) < 2**63 and v not in values and name in values for v, name in joined)
+    require(fits and len({v for v, _ in joined}) == len(joined), "classes.joined", joined, takes)
 
 
 def _check_ignored(values: list[Any]) -> None:

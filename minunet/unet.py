@@ -97,6 +97,7 @@ class UNet:
     snap_: bool
     pixel_size_: float | None
     ignore_index_: list[int]
+    joined_: dict[int, int]
     history_: History
     n_iter_: int
     best_score_: float | None
@@ -159,7 +160,7 @@ class UNet:
     def fit(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
-        validation_data: tuple[Any, Any] | None = None, classes: Sequence[int] | None = None,
+        validation_data: tuple[Any, Any] | None = None, classes: label_codes.Classes | None = None,
         ignore_index: int | Sequence[int] | None = None, groups: Sequence[Hashable] | None = None,
         pixel_size: float | None = None, callbacks: Sequence[Any] = (),
     ) -> UNet:  # fmt: skip
@@ -170,7 +171,8 @@ class UNet:
         sample_weight : a weight >= 0 for each pixel; 0 leaves a pixel out (unlabelled parts of a sparse mask), and it may be NaN.
             So does a masked array (numpy.ma), as x or y.
         validation_data : (x, y) to report on, instead of a share of the training images.
-        classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too).
+        classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too). A tuple is a
+            class that has several, and is called by the first: [0, (255, 1)] for masks of 0 and 255 beside masks of 0 and 1.
         ignore_index : a mask value, or several, that is no class: a weight of 0 (in validation_data and `score`, too).
         groups : a label for each image: what shares one (a patient, a stack) is not parted between training and validation, and
             whole groups are held out. Where all share one, as the pages of a stack, a block of pages at one end is held out, and
@@ -204,7 +206,8 @@ class UNet:
         fitted = {
             "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
             "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
-            "class_frequencies_": data.frequencies, "snap_": data.snap, "ignore_index_": data.ignore, "held_out_": data.held_out,
+            "class_frequencies_": data.frequencies, "snap_": data.snap, "joined_": data.joined, "ignore_index_": data.ignore,
+            "held_out_": data.held_out,
             "pixel_size_": None if pixel_size is None else float(pixel_size),
         }  # fmt: skip
         self._train(fitted, data, patch_size, callbacks)
@@ -242,9 +245,11 @@ class UNet:
         fitted = self._ready()
         ignore = fitted.ignore_index_ if ignore_index is None else ignored_values(ignore_index)
         given = read_examples(x, y, ignore=ignore, n_channels=fitted.n_channels_in_, channel_axis=fitted.channel_axis_)
-        if not fitted.snap_:
+        if fitted.snap_:
+            label_codes.require_same_code(given.codes(given.images.called("y")), fitted.classes_, fitted.joined_)
+        else:
             label_codes.require_known(given.of_counted(given.masks), fitted.classes_)
-        truth = given.of_counted([label_codes.encode(mask, fitted.classes_) for mask in given.masks])
+        truth = given.of_counted([label_codes.encode(mask, fitted.classes_, fitted.joined_) for mask in given.masks])
         predicted = given.of_counted([p.argmax(axis=-1) for p in fitted._probabilities(given.images)])
         dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)))
         return float(np.nanmean(dice)) if average == "macro" else dice

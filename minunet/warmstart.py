@@ -28,7 +28,7 @@ def settled(unet: UNet) -> Known:
         given = by_name(given) if name == "block" else given
         takes = f"{shown(value)}, as the model has that warm_start goes on with (warm_start=False trains a new one)"
         require(given == value, name, shown(given), takes)
-    return Known(unet.classes_, unet.snap_, unet.ignore_index_, unet.normalizer_, unet.n_channels_in_)
+    return Known(unet.classes_, unet.joined_, unet.snap_, unet.ignore_index_, unet.normalizer_, unet.n_channels_in_)
 
 
 def take_weights(network: Network, classes: NDArray, older: Network, older_classes: NDArray) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import devices, kernels, losses
+from ..data.contradictions import word
 from ..data.folders import Matching, match, names, read_in_turn
 from ..data.images import MAX_PIXELS
 from ..data.labels import resolve_class_weight
@@ -266,7 +267,7 @@ def _flag_words(flag: str, value: Any) -> list[str]:
         return [flag, ",".join(f"{key}={weight:g}" for key, weight in value.items())]
     if isinstance(value, tuple):
         return [flag, ",".join(f"{number:g}" for number in value)]
-    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
+    return [flag, *map(word, value)] if isinstance(value, list) else [flag, str(value)]
 
 
 def _quoted(word: str) -> str:

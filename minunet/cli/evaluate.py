@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from .. import files
 from ..data import labels as label_codes
 from ..data import pixelsize
+from ..data.codes import codes_of
+from ..data.contradictions import word
 from ..data.folders import Pair, read_pairs
 from ..data.weights import read_examples
 from ..evaluation import metrics
@@ -134,22 +136,27 @@ def _counted(pairs: Sequence[Pair], ignore: Sequence[int]) -> list[NDArray[np.bo
 
 
 def _truths(
-    unet: UNet, pairs: Sequence[Pair], counted: Sequence[NDArray[np.bool_]], classes: Sequence[int] | None
+    unet: UNet, pairs: Sequence[Pair], counted: Sequence[NDArray[np.bool_]], classes: label_codes.Classes | None
 ) -> list[NDArray]:
     """Return the masks in the model's values; with --classes, or where it was trained with them, each pixel's nearest."""
     masks = [pair.mask for pair in pairs]
-    listed = " ".join(str(int(value)) for value in unet.classes_)
-    if classes is not None and sorted(classes) != unet.classes_.tolist():
-        raise ValueError(f"--classes is {' '.join(map(str, classes))}; this model's are {listed}")
+    found = [codes_of(pair.mask, here, pair.name) for pair, here in zip(pairs, counted, strict=True)]
+    values, joined = label_codes.given_classes(unet.classes_.tolist() if classes is None else classes)
+    if values.tolist() != unet.classes_.tolist():
+        given = " ".join(map(word, classes or ()))
+        raise ValueError(f"--classes is {given}; this model's are {' '.join(map(word, unet.classes_.astype(int).tolist()))}")
     if classes is None and not unet.snap_:
         for pair, here in zip(pairs, counted, strict=True):
             try:
                 label_codes.require_known([pair.mask[here]], unet.classes_, "its mask")
             except ValueError as error:
+                listed = " ".join(map(word, label_codes.joining(found, unet.classes_)))
                 ways = f"--classes {listed} takes each pixel for the nearest of these, --ignore leaves a value out"
                 raise ValueError(f"{pair.name}: {error}; {ways}") from error
         return masks
-    return [label_codes.decode(label_codes.encode(mask, unet.classes_), unet.classes_) for mask in masks]
+    joined |= unet.joined_
+    label_codes.require_same_code(found, unet.classes_, joined)
+    return [label_codes.decode(label_codes.encode(mask, unet.classes_, joined), unet.classes_) for mask in masks]
 
 
 def _mean(numbers: Any) -> float:

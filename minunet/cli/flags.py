@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from tqdm import tqdm
 
+from ..data.contradictions import Class
 from ..data.images import MAX_PIXELS
 from ..description import OF_NETWORK
 from ..modelfile import machine_bytes
@@ -36,8 +37,9 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mask-pattern", default="*", metavar="GLOB", help="such as '*_manual1.gif'; its * is the pairs' name")
     group.add_argument("--skip-unpaired", action="store_true", help="leave out what has no partner, instead of refusing")
     group.add_argument(
-        "--classes", type=int, nargs="+", metavar="VALUE", help="the mask values that count: each pixel is taken for the nearest"
-    )
+        "--classes", type=_class, nargs="+", metavar="VALUE",
+        help="the mask values that count: each pixel is taken for the nearest; 255,1 is one class, called 255",
+    )  # fmt: skip
     group.add_argument(
         "--ignore", type=int, nargs="+", metavar="VALUE", help="mask values that say nothing, such as 255: no class, not learned"
     )
@@ -154,6 +156,14 @@ def _pixels(text: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{json.dumps(text)} is no number of pixels, such as {4 * MAX_PIXELS}")
     return int(text)
+
+
+def _class(text: str) -> Class:
+    if not re.fullmatch("-?[0-9]{1,19}(,-?[0-9]{1,19})*", text):
+        form = "a mask value, or several that are one class, as in 255,1"
+        raise argparse.ArgumentTypeError(f"{json.dumps(text)} is no class; it takes {form}")
+    values = tuple(map(int, text.split(",")))
+    return values if len(values) > 1 else values[0]
 
 
 def _class_weight(text: str) -> Any:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from .. import files, signals
 from ..data import labels as label_codes
 from ..data import pixelsize
-from ..data.folders import Pair, listed, read_pairs
+from ..data.codes import Codes
+from ..data.contradictions import word
+from ..data.folders import Pair, listed, read_pairs, require_one_palette
 from ..data.images import content
 from ..data.sampling import Example
 from ..data.splitting import stacks
@@ -62,9 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
     held_out = _read(arguments, *arguments.validation) if arguments.validation else []
     if arguments.init:
         _require_channels(unet, pairs[0], arguments.init)
+    require_one_palette([*pairs, *held_out])
     warn_of_shared_images(pairs, held_out)
+    data = describe(pairs, held_out, *_codes(unet, pairs, arguments))
     if not arguments.quiet:
-        print("\n".join(f"{name:8} {value}" for name, value in describe(pairs, held_out, arguments.ignore or ())), flush=True)
+        print("\n".join(f"{name:8} {value}" for name, value in data), flush=True)
     validation = _xy(held_out) if held_out else None
     x, y = _xy(pairs)
     pixel_size = pixelsize.common(pair.pixel_size for pair in pairs)
@@ -103,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         judged, note = judge(unet, pairs, held_out)
         command = shlex.join(["minunet", *sys.argv[1:]])
         page = write_report(
-            arguments.report, unet, command=command, data=describe(pairs, held_out, unet.ignore_index_), judged=judged, note=note,
+            arguments.report, unet, command=command, data=data, judged=judged, note=note,
             replace=arguments.force,
         )  # fmt: skip
         if not arguments.quiet:
@@ -111,20 +115,39 @@ def run(arguments: argparse.Namespace) -> int:
     return ended if kept else 1
 
 
-def describe(pairs: Sequence[Pair], held_out: Sequence[Pair], ignore: Sequence[int] = ()) -> list[tuple[str, str]]:
-    """Return what the data is, as rows of a name and a text. ignore : mask values that say nothing."""
+def _codes(
+    unet: UNet, pairs: Sequence[Pair], arguments: argparse.Namespace
+) -> tuple[list[Codes], label_codes.Classes | None]:
+    """Return what the masks hold, and the classes that are given; of --init, with the model's."""
+    ignore = arguments.ignore or (unet.ignore_index_ if arguments.init else ())
+    with flags.named([pair.name for pair in pairs]):
+        given = read_examples(*_xy(pairs), ignore=ignore)
+    found = given.codes([pair.name for pair in pairs])
+    if not arguments.init:
+        return found, arguments.classes
+    return label_codes.with_model(found, arguments.classes, unet.classes_, unet.joined_, snap=unet.snap_)
+
+
+def describe(
+    pairs: Sequence[Pair], held_out: Sequence[Pair], found: Sequence[Codes], classes: label_codes.Classes | None
+) -> list[tuple[str, str]]:
+    """Return what the data is, as rows of a name and a text. ValueError, which names files, where the masks hold no classes.
+
+    found : the codes of the pairs' masks, and perhaps of a model's classes; classes : those that are given.
+    """
+    values = label_codes.classes_of(found, classes)
+    joined = {} if classes is None else label_codes.given_classes(classes)[1]
+    pixels = np.sum([label_codes.pixels_of(codes, values, joined) for codes in found[: len(pairs)]], axis=0)
     sizes = [f"{h} x {w}" for h, w in sorted({pair.mask.shape for pair in pairs})]
-    counts = label_codes.count_values([pair.mask for pair in pairs])
-    counts = {value: count for value, count in counts.items() if value not in ignore}
-    total = sum(counts.values())
     size = pixelsize.common(pair.pixel_size for pair in pairs)
-    shares = [f"{value} ({count / total:.1%})" for value, count in counts.items()]
+    shares = [f"{value} ({share:.1%})" for value, share in zip(values.tolist(), pixels / pixels.sum(), strict=True)]
+    given = "" if classes is None else f" (--classes {' '.join(map(word, classes))})"
     kinds = sorted({f"{_channels(pair.image)}, {pair.image.dtype}" for pair in pairs})
     return [
         ("images", f"{len(pairs)}" + (f", and {len(held_out)} to validate on" if held_out else "")),
         ("sizes", listed(sizes, most=3)),
         ("pixels", "; ".join(kinds) + (f"; {pixelsize.told_size(size)}" if size else "")),
-        ("classes", listed(shares, most=8)),
+        ("classes", listed(shares, most=8) + given),
     ]
 
 
@@ -154,7 +177,7 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
         probabilities = unet.predict_proba([example.image for example in examples])
     judged = []
     for example, p in zip(examples, (np.ma.filled(p, 0) for p in probabilities), strict=True):
-        truth = label_codes.decode(label_codes.encode(example.label, unet.classes_), unet.classes_)
+        truth = label_codes.decode(label_codes.encode(example.label, unet.classes_, unet.joined_), unet.classes_)
         predicted = label_codes.decode(p.argmax(axis=-1), unet.classes_)
         counted = None if example.weight is None else example.weight > 0
         judged.append(Judged(example.name, np.atleast_3d(np.asarray(example.image)), truth, predicted, p, counted))

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from ..text import folded, shown, told
 from ..warn import warn
-from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, read_mask, read_pages
+from .contradictions import two_palettes
+from .images import FORMATS, MAX_PIXELS, Colours, ImageFileError, is_image, palette_colours, read_mask, read_pages
 from .labels import MAX_CLASSES
 from .page import SIDEWAYS
 from .pairing import Matched, Named, is_mask, listed, names, pair, picture_of
@@ -40,6 +41,7 @@ class Pair:
     """An image (H, W) or (H, W, C) with its mask (H, W); name says in messages which it is, path where it lies.
 
     orientation : by which the file says that the image is to be turned, as it was. pixel_size : in micrometres, if it is told.
+    colours : what the mask's values stand for, where they are numbers of a palette.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Pair:
     path: Path
     orientation: int = 1
     pixel_size: Size | None = None
+    colours: Colours | None = None
 
 
 class Matching(NamedTuple):
@@ -103,6 +106,7 @@ def read_pairs(
     pairs, refused = read_matched(matching.pairs, max_pixels)
     if refused:
         raise ImageFileError(listed(refused, "; "))
+    require_one_palette(pairs)
     n_image, n_mask = len(np.unique(pairs[0].image)), len(np.unique(pairs[0].mask))
     if n_image <= MAX_CLASSES < n_mask:
         raise ImageFileError(
@@ -125,6 +129,12 @@ def read_in_turn(files: Iterable[Matched], refused: list[str], max_pixels: int =
             yield from read_pair(matched, max_pixels)
         except ImageFileError as error:
             refused.append(str(error))
+
+
+def require_one_palette(pairs: Iterable[Pair]) -> None:
+    """Refuse masks of which one number means two colours, by the names of two of them."""
+    if contradiction := two_palettes((pair.name, pair.colours) for pair in pairs):
+        raise ImageFileError(contradiction)
 
 
 def require_partners(matching: Matching) -> None:
@@ -150,7 +160,8 @@ def read_pair(matched: Matched, max_pixels: int = MAX_PIXELS) -> list[Pair]:
             "each page takes one page"
         )
     pairs = []
-    for page, (image, mask) in enumerate(zip(images, masks, strict=True), 1):
+    colours = palette_colours(matched.mask, masks, max_pixels=max_pixels)
+    for page, (image, mask, shades) in enumerate(zip(images, masks, colours, strict=True), 1):
         name, mask_name = (shown(path) + (f", page {page}" if len(images) > 1 else "") for path in matched)
         (h, w), (mask_h, mask_w) = image.pixels.shape[:2], mask.shape
         if (h, w) != (mask_h, mask_w):
@@ -158,7 +169,7 @@ def read_pair(matched: Matched, max_pixels: int = MAX_PIXELS) -> list[Pair]:
             raise ImageFileError(
                 f"{name} is {h} x {w} pixels, but its mask {mask_name} is {mask_h} x {mask_w}{hint}; a mask has its image's size"
             )
-        pairs.append(Pair(name, image.pixels, mask, matched.image, image.orientation, image.size))
+        pairs.append(Pair(name, image.pixels, mask, matched.image, image.orientation, image.size, shades))
     return pairs
 
 

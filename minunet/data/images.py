@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +21,10 @@ from .pillow import read_pillow
 from .refusal import MAX_PIXELS, Budget, ImageFileError, cause
 from .tiff import read_tiff
 
-__all__ = ["FORMATS", "MAX_PIXELS", "ImageFileError", "content", "is_image", "read_image", "read_mask", "read_pages"]
+__all__ = [
+    "FORMATS", "MAX_PIXELS", "Colours", "ImageFileError", "content", "is_image", "palette_colours", "read_image", "read_mask",
+    "read_pages",
+]  # fmt: skip
 
 TIFF = (".tif", ".tiff")
 FORMATS = {  # what the content is that a name promises
@@ -34,6 +37,9 @@ HEADS = {  # how files begin, of formats that get an image's name by mistake
 }  # fmt: skip
 MAX_COLOURS = 8  # listed of a colour-coded mask
 COLOUR_SAMPLES = 2**22  # pixels whose colours are counted; beyond, every k-th
+PNG_COLOUR_TYPE = 25  # the byte of a PNG that tells what its pixels are: 3 is numbers of a palette
+Colours = dict[int, tuple[int, int, int]]  # red, green and blue, by the number that stands for them
+
 BAND = 2**22  # pixels that are compared at once
 
 
@@ -74,6 +80,29 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> list[NDArray]:
     """
     pages, may_have_alpha = _pages(path, is_mask=True, max_pixels=max_pixels)
     return [_one_channel(_opaque(page.pixels, path, may_have_alpha), path) for page in pages]
+
+
+def palette_colours(path: Path, masks: Sequence[NDArray], *, max_pixels: int = MAX_PIXELS) -> list[Colours | None]:
+    """Return of each page of a mask file, as `read_mask` gave them, the colour of each value; None where values are no colours'.
+
+    The file is read once more, as an image, unless its first bytes say that it has no palette.
+    """
+    with _open(path) as file:
+        head = file.read(PNG_COLOUR_TYPE + 1)
+    is_plain = head.startswith((b"\x89PNG", b"\xff\xd8")) and head[PNG_COLOUR_TYPE:] != b"\x03"
+    if is_plain or any(mask.dtype != np.uint8 for mask in masks):
+        return [None] * len(masks)
+    pages, _ = _pages(path, is_mask=False, max_pixels=max_pixels)
+    return [_colours_of_values(mask, np.atleast_3d(page.pixels)) for mask, page in zip(masks, pages, strict=True)]
+
+
+def _colours_of_values(mask: NDArray, page: NDArray) -> Colours | None:
+    """Return the colours of a page (H, W, C) where a mask (H, W) has each of its values; None where those are its greys."""
+    colours: Colours = {}
+    for value in np.flatnonzero(np.bincount(mask.ravel())).tolist():
+        red, green, blue = np.broadcast_to(page[np.unravel_index(int((mask == value).argmax()), mask.shape)][:3], 3).tolist()
+        colours[value] = (red, green, blue)
+    return None if all(colour == (value, value, value) for value, colour in colours.items()) else colours
 
 
 def _pages(path: Path, is_mask: bool, max_pixels: int) -> tuple[list[Page], bool]:

@@ -106,8 +106,11 @@ def masked_pixels(array: Any) -> NDArray[np.bool_] | None:
     return here if here.ndim == 2 else np.asarray(here.any(axis=-1))
 
 
-def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
-    """Return the masks of y as whole numbers (H, W), each of its image's size."""
+def read_masks(y: Any, images: Images, name: str = "y", *, may_be_exchanged: bool = False) -> list[NDArray]:
+    """Return the masks of y as whole numbers (H, W), each of its image's size.
+
+    may_be_exchanged : whether images given for masks are left to the caller to find.
+    """
     if y is None:
         takes = f"it takes a mask for each image, of its size; {mistakes.FOLDERS}"
         raise ValueError(f"UNet requires {name} to be passed, but the target {name} is None; {takes}")
@@ -118,7 +121,7 @@ def read_masks(y: Any, images: Images, name: str = "y") -> list[NDArray]:
         hint = f" (channels come last: one image of {len(images.arrays)} is {mistakes.moved(images.call, 'HWC')})" if one else ""
         raise ValueError(f"{counts}; each image takes one mask{hint}")
     arrays = [_numbers(mask, label) for mask, label in zip(given, labels, strict=True)]
-    if values := mistakes.seem_exchanged(images.arrays[0], arrays[0]):
+    if not may_be_exchanged and (values := mistakes.seem_exchanged(images.arrays[0], arrays[0])):
         holds = f"{images.called(images.name)[0]} holds {values[0]} different values and {labels[0]} {values[1]}"
         raise ValueError(f"{holds}: images and masks seem to be exchanged; the images come first")
     call = name if isinstance(y, (np.ndarray, list, tuple)) else f"np.asarray({name})"

@@ -3,79 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import shown
+from ..checks import is_whole, shown
+from .codes import SOLID, Codes, codes_of, form_regions, total
+from .contradictions import Class, Doubt, objects, told, two_codes, word
 
-MAX_CLASSES = 20
-FREQUENT = 0.05  # a value with this share of the pixels is certainly meant ...
-SOLID = 0.5  # ... and one that has this share of its pixels in 2 x 2 squares of its own: it forms regions
-MANY = 2**16  # values from the least to the largest, up to which pixels are counted by value rather than sorted
+MAX_CLASSES = 22  # PASCAL VOC's 20 kinds of objects, the ground, and what is left open
+FREQUENT = 0.05  # a value with this share of the pixels is certainly meant; one that forms regions is, too
 MIN_SUSPECTS = 2  # one thin class between two others (a drawn contour) is honest; several are what interpolation leaves
-HERE, IN_SQUARE, ALIKE = map(np.uint8, (1, 2, 4))  # bits: what a pixel is counted for
-N_KINDS = 8
 
+Classes = Sequence[Class]
 Weights = Sequence[NDArray | None]
 
 
 class ClassesError(ValueError):
     """Raised where mask values cannot be classes: what is wrong with them, and the classes that may have been meant."""
 
-    def __init__(self, problem: str, likely: list[int]) -> None:
-        super().__init__(
-            f"{problem} fit(x, y, classes={likely}) takes each pixel for the nearest of these values; list those that you mean."
-        )
+    def __init__(self, problem: str, likely: list[Class], does: str) -> None:
+        super().__init__(f"{problem} {told(likely)} {does}." if likely else problem)
         self.problem, self.likely = problem, likely
 
 
-@dataclass(frozen=True)
-class Codes:
-    """What a mask (H, W) says value by value, without its pixels: arrays of one number a value, in rising order of the values.
-
-    solid : pixels that lie in a 2 x 2 square of their value. Nearly all of what somebody drew, however rare; few of what JPEG
-        and interpolation leave along borders, where each pixel differs from the next.
-    alike : pixels whose left neighbour has their value.
-    """
-
-    dtype: np.dtype
-    values: NDArray
-    counts: NDArray[np.int64]
-    solid: NDArray[np.int64]
-    alike: NDArray[np.int64]
+class CodesWarning(UserWarning):
+    """Given where mask values may not be classes, or not in the way in which they were taken."""
 
 
-def codes_of(mask: NDArray, weight: NDArray | None = None) -> Codes:
-    """Look at a mask (H, W); a pixel of weight 0 is unlabelled, and its value counts for nothing."""
-    values, index = _indexed(mask)
-    bits = IN_SQUARE * _in_squares(mask) + (HERE if weight is None else HERE * (weight > 0))
-    bits[:, 1:] += ALIKE * (mask[:, 1:] == mask[:, :-1])
-    table = np.bincount((N_KINDS * index + bits).ravel(), minlength=N_KINDS * len(values)).reshape(-1, N_KINDS)
-    holds = np.arange(N_KINDS)
-    counts, solid, alike = (table[:, holds & bit == bit].sum(axis=1) for bit in (HERE, HERE + IN_SQUARE, HERE + ALIKE))
-    there = counts > 0
-    return Codes(mask.dtype, values[there], counts[there], solid[there], alike[there])
-
-
-def learn_classes(masks: Sequence[NDArray], weights: Weights = (), *, classes: Sequence[int] | None = None) -> NDArray:
+def classes_of(found: Sequence[Codes], classes: Classes | None = None) -> NDArray:
     """Return the sorted values of the masks; with `classes`, those. ValueError where they cannot be classes.
 
-    weights : for each mask (H, W) or None; a pixel of weight 0 is unlabelled, and its value counts for nothing.
     Bool masks give bool classes; masks of several dtypes, a dtype that holds them all.
     """
-    given = weights or [None] * len(masks)
-    return classes_of([codes_of(mask, weight) for mask, weight in zip(masks, given, strict=True)], classes)
-
-
-def classes_of(found: Sequence[Codes], classes: Sequence[int] | None = None) -> NDArray:
-    """Return what `learn_classes` does, of masks that were looked at one by one."""
     dtype = np.result_type(*{codes.dtype for codes in found})
     counts = total(found)
     if classes is not None:
-        return _given_classes(classes, dtype, counts)
+        return _given_classes(classes, dtype, found)
     if dtype.kind == "f":  # what NumPy makes of int64 and uint64 together
         dtype = np.dtype(np.int64 if max(counts) <= np.iinfo(np.int64).max else np.uint64)
     values = np.array(list(counts), dtype)
@@ -89,43 +54,59 @@ def classes_of(found: Sequence[Codes], classes: Sequence[int] | None = None) -> 
     if len(values) > MAX_CLASSES or _are_spread(values):
         meant = (shares >= FREQUENT) | (solidity >= SOLID)
         if len(values) > MAX_CLASSES or _count_suspects(meant) >= MIN_SUSPECTS:
-            raise _suspicion(values, shares, meant)
+            are_objects = len(values) > MAX_CLASSES and values[0] == 0 and form_regions(found)
+            raise _suspicion(values, shares, meant, are_objects)
+    for doubt in _doubts(found):
+        if doubt.certain:
+            raise ClassesError(doubt.problem, doubt.likely, doubt.does)
     return values
 
 
-def total(found: Sequence[Codes], what: str = "counts") -> dict[int, int]:
-    """Return {value: pixels} of all masks together, sorted by value; or another of the numbers of Codes."""
-    sums: dict[int, int] = {}
-    for codes in found:
-        for value, number in zip(codes.values.tolist(), getattr(codes, what).tolist(), strict=True):
-            sums[value] = sums.get(value, 0) + number
-    return dict(sorted(sums.items()))
+def doubts(found: Sequence[Codes], classes: Classes | None = None) -> list[str]:
+    """Return what `fit` warns of in masks whose values `classes_of` has taken for classes: sentences with their remedies."""
+    if classes is not None:
+        return []
+    return [f"{doubt.problem} {told(doubt.likely)} {doubt.does}" for doubt in _doubts(found)]
 
 
-def form_regions(found: Sequence[Codes]) -> bool:
-    """Tell whether nearly every value has most of its pixels beside one of the same value, as objects' numbers have."""
-    counts, alike = total(found), total(found, "alike")
-    return sum(alike[value] >= SOLID * count for value, count in counts.items()) >= 0.9 * len(counts)
+def _doubts(found: Sequence[Codes]) -> list[Doubt]:
+    return [doubt for doubt in (two_codes(found), objects(found)) if doubt]
 
 
-def _indexed(mask: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
-    """Return values in rising order, all that occur among them, and each pixel's place in them."""
-    low, high = mask.min(), mask.max()
-    span = int(high) - int(low)
-    if mask.dtype.kind == "b" or span >= MANY:
-        values, index = np.unique(mask, return_inverse=True)
-        return values, index.reshape(mask.shape)
-    values = np.array([int(low) + i for i in range(span + 1)], mask.dtype)
-    return values, (mask - low).view(f"u{mask.dtype.itemsize}").astype(np.intp)  # which is right if the difference wrapped
+def with_model(
+    found: Sequence[Codes], classes: Classes | None, known: NDArray, joined: Mapping[int, int], *, snap: bool
+) -> tuple[list[Codes], Classes | None]:
+    """Return masks with a model's classes as one more, and the classes to be given, where it is gone on with on these masks.
+
+    snap : whether the model's classes were given, so that each value is taken for the nearest of them.
+    """
+    square = known.repeat(2)[None].repeat(2, axis=0)  # in which each class forms a region
+    own: list[Class] = [(value, *(v for v, name in joined.items() if name == value)) for value in known.astype(int).tolist()]
+    given = [*own, *(classes or ())] if classes is not None or snap else None
+    return [*found, codes_of(square, name="the model")], given
 
 
-def encode(mask: NDArray, classes: NDArray) -> NDArray[np.int32]:
-    """Return each pixel's index in the sorted classes: that of the nearest, the lower one of two equally near."""
+def encode(mask: NDArray, classes: NDArray, joined: Mapping[int, int] | None = None) -> NDArray[np.int32]:
+    """Return each pixel's index in the sorted classes: that of the nearest, the lower one of two equally near.
+
+    joined : of further values, the class that each is one with; they are as near as a class's own.
+    """
+    if joined:
+        listed = np.array(sorted([*classes.tolist(), *joined]))
+        places = np.searchsorted(classes, [joined.get(value, value) for value in listed.tolist()])
+        return places.astype(np.int32)[encode(mask, listed)]
     mask, classes = (a.astype(np.uint8) if a.dtype.kind == "b" else a for a in (mask, classes))
     above = np.clip(np.searchsorted(classes, mask), 1, len(classes) - 1)
     low, high = classes[above - 1], classes[above]
     nearer_low = mask.astype(np.float64) - low <= high - mask.astype(np.float64)
     return np.where(nearer_low & (mask != high), above - 1, above).astype(np.int32)
+
+
+def pixels_of(codes: Codes, classes: NDArray, joined: Mapping[int, int] | None = None) -> NDArray[np.int64]:
+    """Return how many pixels of a mask each class gets (K,)."""
+    pixels = np.zeros(len(classes), np.int64)
+    np.add.at(pixels, encode(codes.values, classes, joined), codes.counts)
+    return pixels
 
 
 def require_known(masks: Sequence[NDArray], classes: NDArray, name: str = "y") -> None:
@@ -137,6 +118,29 @@ def require_known(masks: Sequence[NDArray], classes: NDArray, name: str = "y") -
             f"{name} holds {', '.join(map(str, unknown[:8]))}{more}, unknown to this model, whose classes are "
             f"{classes.tolist()}. Masks take the values that it was trained on"
         )
+
+
+def require_same_code(found: Sequence[Codes], classes: NDArray, joined: Mapping[int, int]) -> None:
+    """Refuse masks that are written in another way than a model's classes, so that each value's nearest is not what it means."""
+    if misread := _misread(_beside(found, classes, joined), classes, joined):
+        doubt, value = misread
+        raise ValueError(
+            f"{doubt.problem} Nearest to {value} is another class; masks take the values that it was trained on, and `minunet "
+            f"evaluate` takes --classes {' '.join(map(word, joining(found, classes)))}"
+        )
+
+
+def joining(found: Sequence[Codes], classes: NDArray) -> list[Class]:
+    """Return a model's classes with the masks' values joined to them, where those are written in another way."""
+    misread = _misread(_beside(found, classes, {}), classes, {})
+    roles = [role if isinstance(role, tuple) else (role,) for role in misread[0].likely] if misread else []
+    others = {own: [v for v in role if v != own] for own in classes.astype(int).tolist() for role in roles if own in role}
+    return [(own, *others[own]) if others.get(own) else own for own in classes.astype(int).tolist()]
+
+
+def _beside(found: Sequence[Codes], classes: NDArray, joined: Mapping[int, int]) -> list[Codes]:
+    """Return the codes of masks, and of the model's classes before them."""
+    return [codes_of(np.array([sorted({*classes.tolist(), *joined})]), name="this model"), *found]
 
 
 def decode(indices: NDArray[np.integer], classes: NDArray) -> NDArray:
@@ -194,28 +198,55 @@ def _one_for_each(classes: NDArray) -> str:
 _WEIGHT_FORMS = "None, 'balanced', {mask value: weight}, or one weight >= 0 a class, in sorted order, not all 0"
 
 
-def given_classes(classes: Sequence[int]) -> NDArray:
-    """Return the classes that `fit` was given, in rising order; ValueError where they cannot be."""
-    values = np.unique(np.asarray(classes))
-    if values.dtype.kind not in "bui" or len(values) < 2:
-        raise ValueError(f"classes is {shown(classes)}; it takes two or more different whole numbers, the mask values that count")
-    return values
+def given_classes(classes: Classes) -> tuple[NDArray, dict[int, int]]:
+    """Return the classes that `fit` was given, in rising order, and of each value that is joined to one, that one.
+
+    ValueError where they cannot be classes.
+    """
+    items = list(classes) if np.iterable(classes) and not isinstance(classes, (str, bytes)) else []
+    groups = [list(item) if np.iterable(item) and not isinstance(item, (str, bytes)) else [item] for item in items]
+    numbers = all(is_whole(value) or isinstance(value, (bool, np.bool_)) for group in groups for value in group)
+    if not (all(groups) and numbers and len({group[0] for group in groups}) > 1):
+        raise ValueError(
+            f"classes is {shown(classes)}; it takes two or more different whole numbers, the mask values that count, or of a "
+            "class that has several a tuple, as in [0, (255, 1)] (--classes 0 255,1)"
+        )
+    names: dict[int, int] = {}
+    for value, name in ((int(value), int(group[0])) for group in groups for value in group):
+        if names.setdefault(value, name) != name:
+            raise ValueError(f"classes is {shown(classes)}, in which {value} is in two classes; it takes each value once")
+    return np.unique([group[0] for group in groups]), {value: name for value, name in names.items() if value != name}
 
 
-def _given_classes(classes: Sequence[int], dtype: np.dtype, counts: dict[int, int]) -> NDArray:
-    values = given_classes(classes)
-    found = np.array(list(counts))
-    nearest = values[np.unique(encode(found, values))]
+def _given_classes(classes: Classes, dtype: np.dtype, found: Sequence[Codes]) -> NDArray:
+    values, joined = given_classes(classes)
+    held = np.array(list(total(found)))
+    nearest = values[np.unique(encode(held, values, joined))]
     if len(nearest) == 1:
-        given = str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+        given = str(held[0]) if len(held) == 1 else f"{held[0]} to {held[-1]}"
         raise ValueError(
             f"classes is {values.tolist()}, but all masks hold {given}, nearest to {nearest[0]}: one class, so there is "
             "nothing to learn. It takes values that the masks hold."
         )
+    if misread := _misread(found, values, joined):
+        doubt, value = misread
+        raise ClassesError(f"{doubt.problem} Nearest to {value} is another class.", doubt.likely, doubt.does)
     if dtype.kind not in "ui":
         return values
     info = np.iinfo(dtype)
     return values.astype(dtype) if info.min <= values.min() and values.max() <= info.max else values
+
+
+def _misread(found: Sequence[Codes], values: NDArray, joined: Mapping[int, int]) -> tuple[Doubt, int] | None:
+    """Return the value of one of two ways in which masks are written that these classes would silently make another class of."""
+    doubt = two_codes(found)
+    if doubt is None or not doubt.certain:
+        return None
+    for role in (item for item in doubt.likely if isinstance(item, tuple)):
+        unlisted = [value for value in role if value not in joined and value not in values]
+        if unlisted and len(set(encode(np.array(role), values, joined).tolist())) > 1:
+            return doubt, unlisted[0]
+    return None
 
 
 def count_values(masks: Sequence[NDArray]) -> dict[int, int]:
@@ -232,21 +263,13 @@ def _are_spread(values: NDArray) -> bool:
     return int(values[-2]) - int(values[0]) >= 2 * (len(values) - 1)
 
 
-def _in_squares(mask: NDArray) -> NDArray[np.bool_]:
-    (h, w), mask = mask.shape, np.pad(mask, [(0, int(side == 1)) for side in mask.shape], mode="edge")  # one row: its runs
-    corner = mask[:-1, :-1]
-    square = (corner == mask[1:, :-1]) & (corner == mask[:-1, 1:]) & (corner == mask[1:, 1:])
-    square = np.pad(square, 1)  # of the four that a pixel is in, any
-    return (square[1:, 1:] | square[1:, :-1] | square[:-1, 1:] | square[:-1, :-1])[:h, :w]
-
-
 def _count_suspects(meant: NDArray[np.bool_]) -> int:
     """Return how many values lie between values that are meant without being meant themselves."""
     places = np.flatnonzero(meant)
     return int((~meant[places[0] : places[-1]]).sum()) if len(places) else 0
 
 
-def _suspicion(values: NDArray, shares: NDArray[np.float64], meant: NDArray[np.bool_]) -> ClassesError:
+def _suspicion(values: NDArray, shares: NDArray[np.float64], meant: NDArray[np.bool_], are_objects: bool) -> ClassesError:
     """Return the refusal: a histogram of the most frequent values, the likely causes, the remedy."""
     order = np.argsort(-shares, kind="stable")
     histogram = ", ".join(f"{values[i]}: {shares[i]:.2%}" for i in order[:8])
@@ -256,7 +279,10 @@ def _suspicion(values: NDArray, shares: NDArray[np.float64], meant: NDArray[np.b
         "Likely causes: masks saved as JPEG (its artefacts lie between the true values), masks resized with "
         "interpolation, or instance labels (one number an object; y > 0 makes two classes of them)."
     )
-    return ClassesError(problem, _likely_classes(values[order], meant[order]))
+    if are_objects:  # 1 is the nearest to each object's number
+        return ClassesError(problem, [0, 1], "makes one class of all objects")
+    does = "takes each pixel for the nearest of these values; list those that you mean"
+    return ClassesError(problem, list(_likely_classes(values[order], meant[order])), does)
 
 
 def _likely_classes(values: NDArray, meant: NDArray[np.bool_]) -> list[int]:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alignment import fit_of, fits_turned
+from .codes import Codes, codes_of, distinct, form_regions
 from .folders import Pair
-from .images import content
-from .labels import MAX_CLASSES, Codes, codes_of, encode, form_regions
+from .images import Colours, content
+from .labels import MAX_CLASSES, encode
 from .normalize import Normalizer, Range, View, trained_blank
 from .pixelsize import Size
 from .weights import read_examples
@@ -22,6 +23,8 @@ MEASURED = 2**16  # pixels that an image's range is taken from
 MAX_SAMPLES = 2**20  # pixels that an image's different values are counted on; beyond, every k-th
 FEW_VALUES = 8  # an image of no more grey values was a mask, or lost its depth ...
 MIN_PIXELS = 1024  # ... unless it has not many pixels either
+
+Given = tuple[NDArray, dict[int, int]]  # classes, and which further values are one with them
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,6 @@ class Look:
     image_digest: bytes
     mask_digest: bytes  # of its values alone, whatever their dtype
     codes: Codes
-    class_pixels: NDArray[np.int64] | None  # of each of the classes that were given
     sign: int  # as `alignment.fit_of` returns them
     shift: tuple[int, int] | None
     orientation: int  # by which the image was turned to be upright
@@ -47,6 +49,7 @@ class Look:
     pixel_size: Size | None
     span: Range
     blank: float | None  # a value that looks like missing data, and would be trained on
+    colours: Colours | None
 
     @property
     def n_mask_values(self) -> int:
@@ -63,37 +66,26 @@ class Look:
         h, w, _ = self.shape
         return not self.is_constant and self.n_values <= FEW_VALUES and h * w >= MIN_PIXELS
 
-    def pixels_of(self, classes: NDArray) -> NDArray[np.int64]:
-        """Return how many pixels there are of each of the classes that all masks together gave (K,)."""
-        if self.class_pixels is not None:
-            return self.class_pixels
-        pixels = np.zeros(len(classes), np.int64)
-        pixels[np.searchsorted(classes, self.codes.values)] = self.codes.counts
-        return pixels
 
-
-def look_at(pair: Pair, classes: NDArray | None, ignore: Sequence[int], normalizer: Normalizer) -> Look:
+def look_at(pair: Pair, classes: Given | None, ignore: Sequence[int], normalizer: Normalizer) -> Look:
     """Look at a pair; a ValueError is what `fit` would say of it.
 
-    classes : those that were given, in rising order. ignore : mask values that say nothing. normalizer : what measures images.
+    classes : as `labels.given_classes` returns them. ignore : mask values that say nothing. normalizer : what measures images.
     """
     try:
-        given = read_examples([pair.image], [pair.mask], ignore=ignore)
+        given = read_examples([pair.image], [pair.mask], ignore=ignore, may_be_exchanged=True)
     except ValueError as error:
         raise ValueError(str(error).replace("y[0]", f"the mask of {pair.name}").replace("x[0]", pair.name)) from None
     (image,), (hidden,), (mask,), (weight,) = given.images.arrays, given.images.hidden, given.masks, given.weights
-    codes = codes_of(mask, weight)
+    codes = codes_of(mask, weight, pair.name)
     (counted,) = given.counted
     index = _index(mask, codes, classes, counted)
-    class_pixels = None
-    if classes is not None and index is not None:
-        class_pixels = np.bincount(given.of_counted([index])[0].ravel(), minlength=len(classes))
     view = _thinned(View(image, hidden, counted, index))
     span = normalizer.measure(view)
     sign, shift = (0, None) if index is None else fit_of(image, index)
     turned = index is not None and fits_turned(image, index, pair.orientation)
     pixels = image.reshape(-1)
-    n_values = len(np.unique(pixels[:: -(-pixels.size // MAX_SAMPLES)]))
+    n_values = len(distinct(pixels[:: -(-pixels.size // MAX_SAMPLES)]))
     lowest, highest = image.min(), image.max()
     return Look(
         name=pair.name,
@@ -107,7 +99,6 @@ def look_at(pair: Pair, classes: NDArray | None, ignore: Sequence[int], normaliz
         image_digest=content(image),
         mask_digest=content(mask.astype(_least(codes))),
         codes=codes,
-        class_pixels=class_pixels,
         sign=sign,
         shift=None if turned else shift,
         orientation=pair.orientation,
@@ -115,10 +106,11 @@ def look_at(pair: Pair, classes: NDArray | None, ignore: Sequence[int], normaliz
         pixel_size=pair.pixel_size,
         span=span,
         blank=trained_blank(view, span),
+        colours=pair.colours,
     )
 
 
-def _index(mask: NDArray, codes: Codes, classes: NDArray | None, counted: NDArray[np.bool_] | None) -> NDArray | None:
+def _index(mask: NDArray, codes: Codes, classes: Given | None, counted: NDArray[np.bool_] | None) -> NDArray | None:
     """Return each pixel's class, among the given or the mask's own, in their order; None where the values are no classes.
 
     What does not count is of the most frequent class: no edge runs along it.
@@ -126,7 +118,7 @@ def _index(mask: NDArray, codes: Codes, classes: NDArray | None, counted: NDArra
     if classes is None and len(codes.values) > MAX_CLASSES:
         return None
     own = np.searchsorted(codes.values, mask).clip(max=len(codes.values) - 1)
-    index = own if classes is None else encode(mask, classes)
+    index = own if classes is None else encode(mask, *classes)
     return index if counted is None else np.where(counted, index, np.argmax(np.bincount(index[counted])))
 
 

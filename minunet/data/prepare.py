@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..warn import warn
 from . import labels as label_codes
 from . import mistakes
+from .codes import Codes, total
 from .inputs import Images
 from .normalize import BLANK, NARROWER, Normalizer, View, on_blanks, on_narrow, trained_blank
 from .sampling import Example
@@ -27,6 +28,7 @@ class Known:
     """What a model that is gone on with has settled: its classes, whether masks are taken for the nearest, and the like."""
 
     classes: NDArray
+    joined: dict[int, int]
     snap: bool
     ignore: list[int]
     normalizer: Normalizer
@@ -43,6 +45,7 @@ class Prepared:
     n_channels: int
     channel_axis: bool
     classes: NDArray
+    joined: dict[int, int]
     frequencies: NDArray[np.float64]
     class_weight: NDArray[np.float64] | None
     normalizer: Normalizer
@@ -51,7 +54,7 @@ class Prepared:
 
 
 def prepare(
-    x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: Sequence[int] | None, ignore_index: Any,
+    x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: label_codes.Classes | None, ignore_index: Any,
     normalize: Any, class_weight: Any, validation_fraction: float, random_state: int, groups: Any = None,
     known: Known | None = None,
 ) -> Prepared:  # fmt: skip
@@ -64,10 +67,10 @@ def prepare(
     given = read_examples(x, y, sample_weight=sample_weight, ignore=ignore, n_channels=n_channels)
     images, masks, weights = given
     group_of = None if groups is None else read_groups(groups, len(images.arrays))
-    values = _classes(masks, weights, classes, known)
+    values, joined = _classes(given, classes, known)
     snap = classes is not None or (known is not None and known.snap)
-    apart = _read_validation(validation_data, given, values, ignore, snap=snap)
-    labels = [label_codes.encode(mask, values) for mask in masks]
+    apart = _read_validation(validation_data, given, values, joined if snap else None, ignore)
+    labels = [label_codes.encode(mask, values, joined) for mask in masks]
     views = [View(*of) for of in zip(images.arrays, images.hidden, given.counted, labels, strict=True)]
     normalizer = known.normalizer if known else Normalizer.of(normalize)
     ranges = [normalizer.measure(view) for view in views]
@@ -81,34 +84,41 @@ def prepare(
     ]
     frequencies = label_codes.class_frequencies(labels, len(values), weights)
     resolved = label_codes.resolve_class_weight(class_weight, values, frequencies)
-    training, validation, held_out = examples, _to_validate(apart, normalizer, values), list[Part]()
+    training, validation, held_out = examples, _to_validate(apart, normalizer, values, joined), list[Part]()
     if validation_data is None:
         parts = _split(examples, values, group_of, validation_fraction, random_state)
         training, validation = ([_of(examples, part) for part in side] for side in (parts.training, parts.held_out))
         held_out = parts.held_out
     return Prepared(
-        training, validation, held_out, images.n_channels, images.channel_axis, values, frequencies, resolved, normalizer, snap,
-        ignore,
+        training, validation, held_out, images.n_channels, images.channel_axis, values, joined, frequencies, resolved, normalizer,
+        snap, ignore,
     )  # fmt: skip
 
 
-def _classes(masks: list[NDArray], weights: label_codes.Weights, classes: Sequence[int] | None, known: Known | None) -> NDArray:
-    """Return the masks' classes; of a model to go on with, its own and what is new in the masks."""
-    if known is None:
-        return label_codes.learn_classes(masks, weights, classes=classes)
-    labelled = [mask if weight is None else mask[weight > 0] for mask, weight in zip(masks, weights, strict=True)]
-    found, old = set(label_codes.count_values(labelled)), set(known.classes.tolist())
-    if classes is None and (known.snap or found <= old):
-        return known.classes
-    if classes is None and old - found:
-        new, lacking = (", ".join(map(str, sorted(values))) for values in (found - old, old - found))
-        warn(
-            f"the masks hold {new}, which the model does not know, and lack {lacking}, which it does: all are kept, as different "
-            "classes. If they are the same, give the masks the model's values"
-        )
-    model = known.classes.repeat(2)[None].repeat(2, axis=0)  # as one more mask, in which each class is a square
-    given = None if classes is None else [*known.classes.tolist(), *classes]
-    return label_codes.learn_classes([*masks, model], [*weights, None], classes=given)
+def _classes(
+    given: Examples, classes: label_codes.Classes | None, known: Known | None
+) -> tuple[NDArray, dict[int, int]]:
+    """Return the masks' classes, of a model to go on with its own and what is new in the masks; and which values are joined."""
+    found, told = given.codes(given.images.called("y")), list[str]()
+    if known is not None:
+        told = _told_of_new(found, known) if classes is None and not known.snap else []
+        found, classes = label_codes.with_model(found, classes, known.classes, known.joined, snap=known.snap)
+    values = label_codes.classes_of(found, classes)
+    for doubt in label_codes.doubts(found, classes) or told:
+        warn(doubt, label_codes.CodesWarning)
+    return values, {} if classes is None else label_codes.given_classes(classes)[1]
+
+
+def _told_of_new(found: list[Codes], known: Known) -> list[str]:
+    """Return what to tell where the masks have values that a model lacks, and the other way round: they may be other codes."""
+    here, old = set(total(found)), set(known.classes.tolist())
+    if not (here - old and old - here):
+        return []
+    new, lacking = (", ".join(map(str, sorted(values))) for values in (here - old, old - here))
+    return [
+        f"the masks hold {new}, which the model does not know, and lack {lacking}, which it does: all are kept, as different "
+        "classes. If they are the same, give the masks the model's values"
+    ]
 
 
 def _split(examples: list[Example], values: NDArray, groups: list[Hashable] | None, fraction: float, random_state: int) -> Split:
@@ -138,7 +148,10 @@ def _of(examples: Sequence[Example], part: Part) -> Example:
     return examples[part.image].crop(part.rows, part.cols)
 
 
-def _read_validation(data: Any, given: Examples, classes: NDArray, ignore: Sequence[int], *, snap: bool) -> Examples | None:
+def _read_validation(
+    data: Any, given: Examples, classes: NDArray, joined: dict[int, int] | None, ignore: Sequence[int]
+) -> Examples | None:
+    """Return images with their masks. joined : where the classes were given, so that each value is its nearest's."""
     if data is None:
         return None
     if not isinstance(data, (tuple, list)) or len(data) != 2:
@@ -148,17 +161,21 @@ def _read_validation(data: Any, given: Examples, classes: NDArray, ignore: Seque
         *data, ignore=ignore, name="validation_data[0]", mask_name="validation_data[1]",
         n_channels=given.images.n_channels, channel_axis=given.images.channel_axis,
     )  # fmt: skip
-    if not snap:
+    if joined is None:
         label_codes.require_known(found.of_counted(found.masks), classes, "validation_data[1]")
+    else:
+        label_codes.require_same_code(found.codes(found.images.called("validation_data[1]")), classes, joined)
     return found
 
 
-def _to_validate(held_out: Examples | None, normalizer: Normalizer, classes: NDArray) -> list[Example]:
+def _to_validate(
+    held_out: Examples | None, normalizer: Normalizer, classes: NDArray, joined: dict[int, int]
+) -> list[Example]:
     if held_out is None:
         return []
     images, masks, weights = held_out
     given = zip(scaled(images, normalizer), masks, weights, strict=True)
-    return [Example(image, label_codes.encode(mask, classes), weight) for image, mask, weight in given]
+    return [Example(image, label_codes.encode(mask, classes, joined), weight) for image, mask, weight in given]
 
 
 def scaled(images: Images, normalizer: Normalizer) -> Iterator[NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from . import pixelsize
 from .alignment import inverted
+from .codes import Codes, total
+from .contradictions import Class, left_open, strays, two_palettes
 from .folders import DRAWN_ON_STORED, Pair, listed
-from .labels import MAX_CLASSES, ClassesError, classes_of, form_regions, given_classes, total
-from .look import Look, look_at
+from .labels import Classes, ClassesError, classes_of, doubts, encode, given_classes, pixels_of
+from .look import Given, Look, look_at
 from .normalize import BLANK, NARROWER, Normalizer, on_blanks, on_narrow
 from .splitting import FEW
 
@@ -50,7 +52,7 @@ class Survey:
     pixel_size: float | None  # in micrometres; None where it is unknown, or not one
     values: dict[int, int]  # pixels of each mask value; of each class, where classes were given
     classes: NDArray | None  # None where the masks' values cannot be classes
-    likely_classes: list[int]  # what could be given as classes then
+    likely_classes: list[Class]  # what could be given as classes then
     findings: list[Finding]  # errors first, then warnings, then notes
 
     @property
@@ -65,34 +67,35 @@ class Survey:
         return [] if self.classes is None else [value for value, share in self.frequencies.items() if 0 < share < RARE]
 
 
-def survey(
-    pairs: Iterable[Pair], classes: Sequence[int] | None = None, ignore: Sequence[int] = (), normalize: Any = "image"
-) -> Survey:
+def survey(pairs: Iterable[Pair], classes: Classes | None = None, ignore: Sequence[int] = (), normalize: Any = "image") -> Survey:
     """Look at the pairs as `fit` would, and for what people get wrong. Bad content is a finding, never an exception.
 
     pairs : taken one after the other, and let go: of an iterator that reads them, a few are in memory at a time.
     classes : as `fit` takes them: the mask values that count; each pixel is taken for the nearest.
     ignore : mask values that say nothing. normalize : as UNet takes it.
     """
-    normalizer = Normalizer.of(normalize)
-    looks, findings = _look_at_all(pairs, partial(look_at, classes=_sorted(classes), ignore=ignore, normalizer=normalizer))
+    given, normalizer = _given(classes), Normalizer.of(normalize)
+    looks, findings = _look_at_all(pairs, partial(look_at, classes=given, ignore=ignore, normalizer=normalizer))
     n_pairs = len(looks) + len(findings)
     values = total([look.codes for look in looks])
     learned, likely = None, []
     findings += _swapped(looks)
     if looks:
-        findings += _channels(looks)
+        findings += _channels(looks) + _palettes(looks)
         try:
             learned = classes_of([look.codes for look in looks], classes)
         except ValueError as error:
-            likely = _likely_classes(error, looks, values)
+            likely = error.likely if isinstance(error, ClassesError) and not any(look.is_swapped for look in looks) else []
             if not all(look.is_swapped for look in looks):
-                findings.append(Finding("error", _with_flags(error, likely)))
+                findings.append(Finding("error", str(error)))
     findings += _images(looks) + _scales(looks, normalizer) + _turned(looks) + _pixel_sizes(looks)
     if learned is not None:
-        pixels = np.sum([look.pixels_of(learned) for look in looks], axis=0)
-        values = dict(zip(learned.tolist(), pixels.tolist(), strict=True))
-        findings += _empty(looks, learned) + _frequencies(values) + _alignment(looks, learned)
+        findings += [Finding("warning", text) for text in doubts([look.codes for look in looks], classes)]
+        joined = {} if given is None else given[1]
+        findings += _left_open([look.codes for look in looks], learned, joined, classes is not None)
+        pixels = np.stack([pixels_of(look.codes, learned, joined) for look in looks])  # (N, K)
+        values = dict(zip(learned.tolist(), pixels.sum(axis=0).tolist(), strict=True))
+        findings += _empty(looks, learned, pixels) + _frequencies(values) + _alignment(looks, pixels)
     findings += _number(len(looks))
     return Survey(
         n_pairs=n_pairs,
@@ -133,7 +136,7 @@ def _in_turn(pairs: Iterable[Pair], look_at: Callable[[Pair], Look]) -> Iterator
         yield from waiting
 
 
-def _sorted(classes: Sequence[int] | None) -> NDArray | None:
+def _given(classes: Classes | None) -> Given | None:
     """Return the classes that were given; None where there are none, or they cannot be classes, which is told later."""
     try:
         return None if classes is None else given_classes(classes)
@@ -151,26 +154,14 @@ def _channels(looks: Sequence[Look]) -> list[Finding]:
     ]
 
 
+def _palettes(looks: Sequence[Look]) -> list[Finding]:
+    contradiction = two_palettes((look.name, look.colours) for look in looks)
+    return [Finding("error", contradiction)] if contradiction else []
+
+
 def _swapped(looks: Sequence[Look]) -> list[Finding]:
     names = [f"{look.name} ({look.n_values} values, its mask {look.n_mask_values})" for look in looks if look.is_swapped]
     return _finding("error", names, "image and mask look swapped; images come first, masks second")
-
-
-def _likely_classes(refusal: ValueError, looks: Sequence[Look], values: dict[int, int]) -> list[int]:
-    """Return what the user may have meant: 0 and 1 for instance labels (1 is the nearest to each object's number)."""
-    if not isinstance(refusal, ClassesError) or any(look.is_swapped for look in looks):
-        return []
-    if len(values) > MAX_CLASSES and min(values) == 0 and form_regions([look.codes for look in looks]):
-        return [0, 1]
-    return refusal.likely
-
-
-def _with_flags(refusal: ValueError, likely: Sequence[int]) -> str:
-    """Return the refusal with its remedy as the command line takes it, too."""
-    if not isinstance(refusal, ClassesError) or not likely:
-        return str(refusal)
-    does = "makes one class of all objects" if likely == [0, 1] else "takes each pixel for the nearest of these values"
-    return f"{refusal.problem} classes={likely} (--classes {' '.join(map(str, likely))}) {does}."
 
 
 def _images(looks: Sequence[Look]) -> list[Finding]:
@@ -244,12 +235,35 @@ def _duplicates(looks: Sequence[Look]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _empty(looks: Sequence[Look], classes: NDArray) -> list[Finding]:
-    held = [np.flatnonzero(look.pixels_of(classes)) for look in looks]
-    empty = [f"{look.name} ({classes[here[0]]})" for look, here in zip(looks, held, strict=True) if len(here) == 1]
+def _empty(looks: Sequence[Look], classes: NDArray, pixels: NDArray) -> list[Finding]:
+    empty = [f"{look.name} ({classes[n > 0][0]})" for look, n in zip(looks, pixels, strict=True) if np.count_nonzero(n) == 1]
     return _finding(
         "warning", empty, "the mask holds one class only; right where the image shows nothing else, otherwise the wrong mask"
     )
+
+
+def _left_open(found: Sequence[Codes], classes: NDArray, joined: Mapping[int, int], are_given: bool) -> list[Finding]:
+    """Look for pixels that may not be meant to count: of the values that people give those, or far from every class."""
+    counts = total(found)
+    n_pixels = sum(counts.values())
+    if not are_given:
+        value = left_open(found)
+        if value is None:
+            return []
+        text = (
+            f"{value} stands on {counts[value] / n_pixels:.2%} of the pixels beside numbered classes; if those are pixels that "
+            f"say nothing, and no class, ignore_index={value} (--ignore {value}) leaves them out"
+        )
+        return [Finding("warning", text)]
+    findings = []
+    for value in strays(found, classes, joined):
+        (near,) = classes[encode(np.array([value]), classes, joined)]
+        text = (
+            f"{value}, on {counts[value] / n_pixels:.2%} of the pixels, is far from every class and counts as {near}; "
+            f"ignore_index={value} (--ignore {value}) leaves such pixels out, and classes that list it keep it apart"
+        )
+        findings.append(Finding("warning", text))
+    return findings
 
 
 def _frequencies(values: dict[int, int]) -> list[Finding]:
@@ -271,13 +285,13 @@ def _number(n: int) -> list[Finding]:
     return [Finding("note", text)]
 
 
-def _alignment(looks: Sequence[Look], classes: NDArray) -> list[Finding]:
+def _alignment(looks: Sequence[Look], pixels: NDArray) -> list[Finding]:
     """Look for masks that lie elsewhere than what they show, and for masks whose two classes are exchanged."""
     shifted = [f"{look.name} ({look.shift[0]:+d} rows, {look.shift[1]:+d} columns)" for look in looks if look.shift]
     exchanged = []
-    if len(classes) == 2:
-        shares = [look.pixels_of(classes)[1] / look.codes.counts.sum() for look in looks]
-        exchanged = [looks[i].name for i in inverted([look.sign for look in looks], shares)]
+    if pixels.shape[1] == 2:
+        shares = pixels[:, 1] / pixels.sum(axis=1)
+        exchanged = [looks[i].name for i in inverted([look.sign for look in looks], shares.tolist())]
     return [
         *_finding("warning", shifted, "the mask looks shifted against its image; lay one over the other, and move the mask back"),
         *_finding("warning", exchanged, "the mask looks inverted against the others; compare them, and exchange its two values"),

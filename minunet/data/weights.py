@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import shown
+from .codes import Codes, codes_of
 from .inputs import Images, masked_pixels, per_image, read_images, read_masks, read_weights, without_gaps
 
 
@@ -29,9 +30,14 @@ class Examples(NamedTuple):
         return [a if here is None else a[here] for a, here in zip(arrays, self.counted, strict=True)]
 
 
+    def codes(self, names: Sequence[str]) -> list[Codes]:
+        """Return what each mask holds where pixels count."""
+        return [codes_of(*of) for of in zip(self.masks, self.weights, names, strict=True)]
+
+
 def read_examples(
     x: Any, y: Any, *, sample_weight: Any = None, ignore: Sequence[int] = (), name: str = "x", mask_name: str = "y",
-    n_channels: int | None = None, channel_axis: bool | None = None,
+    n_channels: int | None = None, channel_axis: bool | None = None, may_be_exchanged: bool = False,
 ) -> Examples:  # fmt: skip
     """Return images and masks as `read_images` and `read_masks` do, with one weight a pixel; NaN may be where it is 0.
 
@@ -40,7 +46,7 @@ def read_examples(
     images = read_images(
         x, y, n_channels=n_channels, channel_axis=channel_axis, name=name, y_name=mask_name, gaps=True
     )
-    masks = read_masks(y, images, name=mask_name)
+    masks = read_masks(y, images, name=mask_name, may_be_exchanged=may_be_exchanged)
     weights = read_weights(sample_weight, images)
     given = zip(masks, per_image(y, images, mask_name), images.hidden, images.called(mask_name), strict=True)
     for i, (mask, as_given, hidden, label) in enumerate(given):

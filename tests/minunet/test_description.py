@@ -132,6 +132,15 @@ NAN, INF = float("nan"), float("inf")
 CHANGES = [
     (("normalizer", "mode"), "zzz", "normalizer.mode is 'zzz', of type str; it takes 'image' or 'dataset'"),
     (("normalizer", "mode"), "image", "normalizer.low is ["),
+    (("classes", "joined"), None, "classes.joined is None, of type NoneType; it takes a list"),
+    (("classes", "joined"), [1], "classes.joined is [1]"),
+    (("classes", "joined"), [[1]], "classes.joined is [[1]]"),
+    (("classes", "joined"), [[1, 2]], "classes.joined is [[1, 2]], of type list; it takes at most 1000 pairs"),
+    (("classes", "joined"), [[255, 0]], "classes.joined is [[255, 0]]"),
+    (("classes", "joined"), [[True, 0]], "classes.joined is [[True, 0]]"),
+    (("classes", "joined"), [[2**64, 0]], "classes.joined is [[18446744073709551616, 0]]"),
+    (("classes", "joined"), [[1, 0], [1, 255]], "classes.joined is [[1, 0], [1, 255]]"),
+    (("classes", "joined"), [[i, 0] for i in range(300, 1301)], "classes.joined is"),
     (("normalizer", "low"), None, "normalizer.low is None, of type NoneType; it takes a finite number for each of"),
     (("normalizer", "high"), None, "normalizer.high is None"),
     (("normalizer", "low"), [0.0], "normalizer.low is [0.0]"),
@@ -248,7 +257,7 @@ def test_a_field_that_cannot_be(saved, tmp_path, path, value, says):
 
 FIELDS = [
     *((name,) for name in (*description.DESCRIPTION, "sealed")),
-    *(("classes", name) for name in description.CLASSES),
+    *(("classes", name) for name in description.CLASSES if name not in description.JOINED),
     *(("normalizer", name) for name in description.NORMALIZER),
     *(("estimator", name) for name in UNet().get_params()),
 ]
@@ -273,6 +282,7 @@ def test_a_field_that_is_missing(saved, tmp_path, path):
     [
         {"history": {}}, {"history": {"loss": [1.0, 2.0], "val_dice": [NAN, 0.5], "val_loss": [INF, NAN], "mine": [1, 2]}},
         {"interrupted": True}, {"snap": True}, {"pixel_size": None}, {"pixel_size": 0.325}, {"ignore_index": [-1, 255]},
+        {"classes": {"values": [0, 255], "dtype": "uint8", "joined": [[1, 255], [251, 255], [-1, 0]]}},
     ],
 )  # fmt: skip
 def test_what_may_be_is_taken(saved, probabilities, tmp_path, change):
@@ -283,6 +293,7 @@ def test_what_may_be_is_taken(saved, probabilities, tmp_path, change):
     assert repr(loaded.history_) == repr(parts.model["history"])
     assert (loaded.interrupted_, loaded.snap_) == (parts.model["interrupted"], parts.model["snap"])
     assert loaded.pixel_size_ == parts.model["pixel_size"]
+    assert loaded.joined_ == dict(parts.model["classes"].get("joined", []))
 
 
 def test_a_bool_model_comes_back(tmp_path):

@@ -335,6 +335,31 @@ def test_masks_of_other_values_are_not_scored(fitted):
         UNet(**SMALL).fit(x, 255 * y, validation_data=(x, y))
     snapping = UNet(**SMALL).fit(x, 250 * y, classes=[0, 255])
     assert 0 <= snapping.score(x, 254 * y) <= 1
+    with pytest.raises(ValueError, match=r"y\[0\], y\[1\], y\[2\] hold 0, 1\..*Nearest to 1 is another class"):
+        snapping.score(x, y)
+    with pytest.raises(ValueError, match=r"validation_data\[1\]\[0\].* hold 0, 1\."):
+        UNet(**SMALL).fit(x, 255 * y, classes=[0, 255], validation_data=(x, y))
+
+
+def test_two_codes_of_one_class_are_joined_in_training_scoring_and_the_file(tmp_path):
+    x, y = discs(4)
+    codes = np.array([1, 255, 255, 1])[:, None, None] * y
+    with pytest.raises(ValueError, match=r"y\[1\], y\[2\] hold 0, 255; y\[0\], y\[3\] hold 0, 1\..*classes=\[0, \(255, 1\)\]"):
+        UNet(**SMALL).fit(x, codes)
+    unet = UNet(**SMALL).fit(x, codes, classes=[0, (255, 1)], validation_data=(x, y))
+    white = UNet(**SMALL).fit(x, 255 * y, validation_data=(x, 255 * y))
+    np.testing.assert_array_equal(unet.network_.flat, white.network_.flat)
+    assert unet.history_["val_dice"] == white.history_["val_dice"]
+    unet.save(tmp_path / "m")
+    loaded = minunet.load(tmp_path / "m")
+    assert loaded.classes_.tolist() == [0, 255] and loaded.joined_ == {1: 255}
+    for model, masks in ((unet, y), (loaded, codes), (loaded, 255 * y)):
+        assert model.score(x, masks) == white.score(x, 255 * y)
+    white.set_params(warm_start=True)
+    with pytest.raises(ValueError, match=r"the model holds 0, 255; y\[0\], .* hold 0, 1\."):
+        white.fit(x, y)
+    assert white.fit(x, y, classes=[0, (255, 1)]).classes_.tolist() == [0, 255] and white.joined_ == {1: 255}
+    assert white.fit(x, codes).joined_ == {1: 255}
 
 
 @pytest.mark.parametrize("callbacks", [[None], None, [object()], "no", [print], [types.SimpleNamespace], [Recording]])

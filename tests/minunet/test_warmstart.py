@@ -90,9 +90,16 @@ def test_classes_that_the_new_masks_lack_stay(fitted):
     unet = copied(fitted, **STILL).fit(x, 0 * y)  # ground alone: what was taken for an object there is to be unlearned
     assert unet.classes_.tolist() == [0, 255] and unet.class_frequencies_.tolist() == [1, 0]
     np.testing.assert_allclose(unet.predict_proba(x), fitted.predict_proba(x), rtol=0, atol=1e-6)
-    with pytest.warns(UserWarning, match="the masks hold 1, which the model does not know, and lack 255, which it does") as told:
-        assert copied(fitted, **STILL).fit(x, y // 255).classes_.tolist() == [0, 1, 255]
-    assert told[0].filename == __file__
+    others = np.where(y > 0, 3 + 6 * (np.arange(y.shape[-1]) % 8 > 3), 0)
+    with pytest.warns(UserWarning, match="the masks hold 3, 9, which the model does not know, and lack 255, which") as told:
+        assert copied(fitted, **STILL).fit(x, others).classes_.tolist() == [0, 3, 9, 255]
+    assert [one.filename for one in told] == [__file__]
+
+
+def test_masks_in_other_codes_than_the_models_are_refused(fitted):
+    x, y = squares()
+    with pytest.raises(ValueError, match=r"the model holds 0, 255; .* hold 0, 1\. .*classes=\[0, \(255, 1\)\]"):
+        copied(fitted, **STILL).fit(x, y // 255)
 
 
 def test_the_scale_stays_and_masks_are_snapped_as_before():

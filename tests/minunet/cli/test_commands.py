@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -87,6 +89,26 @@ def test_train_tells_what_it_reads_and_what_to_do_next(data, tmp_path, capsys):
     assert f"Next: minunet predict {path} NEW-IMAGES -o OUT" in out
     assert "epoch 1/1  loss" in err
     assert minunet.load(path).classes_.tolist() == [0, 255]
+
+
+def test_a_folder_in_two_codes_trains_after_one_told_setting(tmp_path, capsys):
+    x, y = discs(4)
+    codes = [np.where(mask > 0, code, 0).astype(np.uint8) for mask, code in zip(y, (255, 251, 251, 255), strict=True)]
+    data = save(tmp_path / "images", x, "{}_training.tif"), save(tmp_path / "1st_manual", codes, "{}_manual1.gif")
+    path = tmp_path / "m"
+    assert main(["train", *data, "-o", str(path), *SMALL]) == 1
+    told = r"0_training.tif, 3_training.tif hold 0, 255; 1_training.tif, 2_training.tif hold 0, 251"
+    assert told in said(capsys)[1] and not path.exists()
+    assert main(["check", *data, *SMALL]) == 1
+    out, _ = said(capsys)
+    assert told in out and out.count("error: ") == 1
+    command = shlex.split(out.rstrip().split("Next: ")[1])
+    assert " --classes 0 255,251 " in out
+    assert main([*command[1:-1], str(path)]) == 0
+    out, _ = said(capsys)
+    assert re.search(r"classes  0 \(8.*%\), 255 \(1.*%\) \(--classes 0 255,251\)", out)
+    assert minunet.load(path).classes_.tolist() == [0, 255]
+    assert main(["evaluate", str(path), *data, "--classes", "0", "255,251"]) == 0
 
 
 def test_quiet_says_nothing(data, tmp_path, capsys):
@@ -342,8 +364,12 @@ def test_evaluate_refuses_mask_values_that_the_model_never_saw(model, tmp_path, 
     x, y = discs(1)
     images, masks = save(tmp_path / "x", x), save(tmp_path / "y", y // 255)
     assert main(["evaluate", model, images, masks]) == 1
-    assert "0.png: its mask holds 1, unknown to this model, whose classes are [0, 255]" in said(capsys)[1]
-    assert main(["evaluate", model, images, masks, "--classes", "0", "255", "-q"]) == 0
+    assert "0.png: its mask holds 1, unknown to this model, whose classes are [0, 255]" in (refused := said(capsys)[1])
+    assert "--classes 0 255,1 takes each pixel for the nearest" in refused
+    assert main(["evaluate", model, images, masks, "--classes", "0", "255"]) == 1
+    refused = said(capsys)[1]
+    assert all(part in refused for part in ("0.png holds 0, 1. ", "Nearest to 1 is another class", "--classes 0 255,1"))
+    assert main(["evaluate", model, images, masks, "--classes", "0", "255,1", "-q"]) == 0
     assert main(["evaluate", model, images, masks, "--classes", "0", "1"]) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -324,3 +325,44 @@ def test_what_is_ignored_is_in_no_finding(tissue):
     plain, without = survey(pairs_of(x, np.where(void < 0, y, void))), survey(pairs_of(x, void), ignore=[-1, 200, 201])
     assert len(plain.values) == 4 and list(without.values) == sorted(set(np.unique(y).tolist()))
     assert sum(without.values.values()) == y[:, 9:].size and not texts(without, "error")
+
+
+def test_what_masks_contradict_each_other_in_is_told_as_fit_tells_it(tissue):
+    codes = np.where(np.arange(10) % 2, 1, 255).astype(np.uint8)[:, None, None] * (tissue[1] > 0)
+    found = survey(pairs_of(tissue[0], codes))
+    assert found.likely_classes == [0, (255, 1)]
+    assert "0.png, 2.png, 4.png and 2 more hold 0, 255; 1.png, 3.png, 5.png and 2 more hold 0, 1." in only(found, "error")
+    joined = survey(pairs_of(tissue[0], codes), classes=found.likely_classes)
+    assert joined.findings == [] and joined.values == survey(pairs_of(*tissue)).values
+    assert "may be the same classes" in only(survey(pairs_of(tissue[0], np.where(codes == 1, np.uint8(128), codes))), "warning")
+
+
+def test_values_that_may_say_nothing_are_told_of(tissue):
+    y = (tissue[1] > 0).astype(np.uint8)
+    y[:, :40] *= 2
+    y[:, :6] = 255
+    share = "6.25%"
+    text = only(survey(pairs_of(tissue[0], y)), "warning")
+    assert text.startswith(f"255 stands on {share} of the pixels") and "ignore_index=255 (--ignore 255)" in text
+    text = only(survey(pairs_of(tissue[0], y), classes=[0, 1, 2]), "warning")
+    assert text.startswith(f"255, on {share} of the pixels, is far from every class and counts as 2; ignore_index=255")
+    assert not texts(survey(pairs_of(tissue[0], y), classes=[0, 1, 2, 255]), "warning")
+
+
+def test_pairs_are_taken_one_by_one_and_let_go(tissue):
+    class Watched(np.ndarray):
+        pass
+
+    alive, most = set(), []
+
+    def read():
+        for i, (image, mask) in enumerate(zip(*tissue, strict=True)):
+            image = image.copy().view(Watched)
+            alive.add(i)
+            weakref.finalize(image, alive.discard, i)
+            most.append(len(alive))
+            yield Pair(f"{i}.png", image, mask, None)
+            del image
+
+    assert survey(read()).findings == survey(pairs_of(*tissue)).findings
+    assert max(most) <= 5 and not alive  # two that are looked at, one that waits, one that is read, and one that goes

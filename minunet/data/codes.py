@@ -1,0 +1,130 @@
+"""What one mask says value by value: how many pixels each value has, and how they lie. Small, however large the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SOLID = 0.5  # a value that has this share of its pixels beside others of its own forms regions
+MANY = 2**16  # values from the least to the largest, up to which pixels are counted by value rather than sorted
+HERE, IN_SQUARE, ALIKE = map(np.uint8, (1, 2, 4))  # bits: what a pixel is counted for
+N_KINDS = 8
+FEW_VALUES = 256 // N_KINDS  # of a mask, up to which it is asked in how many pieces each lies
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A mask (H, W) without its pixels: arrays of one number a value, in rising order of the values.
+
+    name : what to call the mask, or the pair, in messages.
+    solid : pixels that lie in a 2 x 2 square of their value. Nearly all of what somebody drew, however rare; few of what JPEG
+        and interpolation leave along borders, where each pixel differs from the next.
+    alike : pixels whose left neighbour has their value.
+    pieces : connected regions less the holes in them, corners connecting; None of a mask of many values.
+    """
+
+    name: str
+    dtype: np.dtype
+    values: NDArray
+    counts: NDArray[np.int64]
+    solid: NDArray[np.int64]
+    alike: NDArray[np.int64]
+    pieces: NDArray[np.int64] | None
+
+
+def codes_of(mask: NDArray, weight: NDArray | None = None, name: str = "y") -> Codes:
+    """Look at a mask (H, W); a pixel of weight 0 is unlabelled, and its value counts for nothing."""
+    values, index = _indexed(mask)
+    left = mask[:, 1:] == mask[:, :-1]
+    bits = IN_SQUARE * in_squares(mask) + (HERE if weight is None else HERE * (weight > 0))
+    bits[:, 1:] += ALIKE * left
+    table = np.bincount((index.dtype.type(N_KINDS) * index + bits).ravel(), minlength=N_KINDS * len(values)).reshape(-1, N_KINDS)
+    holds = np.arange(N_KINDS)
+    counts, solid, alike = (table[:, holds & bit == bit].sum(axis=1) for bit in (HERE, HERE + IN_SQUARE, HERE + ALIKE))
+    there = counts > 0
+    pieces = None
+    if len(values) <= FEW_VALUES:
+        added = _euler(mask, left)
+        pieces = np.bincount(index[added != 0], added[added != 0], len(values)).astype(np.int64)[there]
+    return Codes(name, mask.dtype, values[there], counts[there], solid[there], alike[there], pieces)
+
+
+def total(found: Sequence[Codes], what: str = "counts") -> dict[int, int]:
+    """Return {value: pixels} of all masks together, sorted by value; or another of the numbers of Codes."""
+    sums: dict[int, int] = {}
+    for codes in found:
+        for value, number in zip(codes.values.tolist(), getattr(codes, what).tolist(), strict=True):
+            sums[value] = sums.get(value, 0) + number
+    return dict(sorted(sums.items()))
+
+
+def form_regions(found: Sequence[Codes]) -> bool:
+    """Tell whether nearly every value has most of its pixels beside one of the same value, as objects' numbers have."""
+    counts, alike = total(found), total(found, "alike")
+    return sum(alike[value] >= SOLID * count for value, count in counts.items()) >= 0.9 * len(counts)
+
+
+def distinct(array: NDArray) -> NDArray:
+    """Return an array's values in rising order, as np.unique does, more quickly where they are whole numbers not far apart."""
+    steps = _steps(array)
+    return np.unique(array) if steps is None else _values(array, _occurring(steps))
+
+
+def _indexed(mask: NDArray) -> tuple[NDArray, NDArray[np.integer]]:
+    """Return the mask's values in rising order, and each pixel's place in them, in 8 bits where N_KINDS of each fit those."""
+    steps = _steps(mask)
+    if steps is None:
+        values, index = np.unique(mask, return_inverse=True)
+        return values, index.reshape(mask.shape)
+    there = _occurring(steps)
+    values = _values(mask, there)
+    place = (np.cumsum(there) - 1).astype(np.uint8 if len(values) <= FEW_VALUES else np.intp)
+    return values, place[steps]
+
+
+def _occurring(steps: NDArray) -> NDArray[np.bool_]:
+    there = np.zeros(int(steps.max()) + 1, bool)
+    there[steps] = True
+    return there
+
+
+def _values(array: NDArray, there: NDArray[np.bool_]) -> NDArray:
+    low = int(array.min())
+    return np.array([low + step for step in np.flatnonzero(there).tolist()], array.dtype)
+
+
+def _steps(array: NDArray) -> NDArray[np.unsignedinteger] | None:
+    """Return how far each element is above the least; None where that is far, or they are no whole numbers."""
+    low, high = array.min(), array.max()
+    if array.dtype.kind not in "iu" or int(high) - int(low) >= MANY:
+        return None
+    return (array - low).view(f"u{array.dtype.itemsize}")  # which is right if the difference wrapped
+
+
+def in_squares(mask: NDArray) -> NDArray[np.bool_]:
+    """Tell of each pixel whether it lies in a 2 x 2 square of its value; in a mask of one row, beside one."""
+    (h, w), mask = mask.shape, np.pad(mask, [(0, int(side == 1)) for side in mask.shape], mode="edge")
+    corner = mask[:-1, :-1]
+    square = (corner == mask[1:, :-1]) & (corner == mask[:-1, 1:]) & (corner == mask[1:, 1:])
+    square = np.pad(square, 1)  # of the four that a pixel is in, any
+    return (square[1:, 1:] | square[1:, :-1] | square[:-1, 1:] | square[:-1, :-1])[:h, :w]
+
+
+def _euler(mask: NDArray, left: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """Return what each pixel adds to its value's pieces less holes: Euler's V - E + F, in which corners connect (H, W).
+
+    left : where a pixel has its left neighbour's value (H, W - 1).
+    """
+    up = mask[1:] == mask[:-1]
+    falling, rising = mask[1:, 1:] == mask[:-1, :-1], mask[1:, :-1] == mask[:-1, 1:]
+    beside, above = left[1:], up[:, 1:]
+    added = np.ones(mask.shape, np.int8)
+    added[:, 1:] -= left
+    added[1:] -= up
+    added[1:, 1:] += beside & above & falling
+    added[1:, 1:] -= falling & ~beside & ~above  # two that meet at a corner
+    added[1:, :-1] -= rising & ~beside & ~up[:, :-1]
+    return added
