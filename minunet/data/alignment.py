@@ -12,7 +12,7 @@ from .page import TURNS, upright
 
 # Numbers that find what was moved by a few pixels, and keep quiet where image and mask
 # have little in common, where shading, halos or shadows correlate better with a moved mask, and where boxes stand for objects.
-MAX_SIDE = 512  # pixels: the middle is enough
+MAX_SIDE = 384  # pixels: the middle is enough
 MAX_SHIFT = 64
 MIN_SHIFT = 3  # less is how people draw
 SHIFT_CORRELATION = 0.2  # at the best shift, and ...
@@ -76,8 +76,8 @@ def _compared(image: NDArray, index: NDArray) -> tuple[NDArray[np.float64], NDAr
     drawn = _standardised(index[middle])
     if not (shown.any() and drawn.any()):
         return None
-    edges = _correlations(*(ndimage.gaussian_gradient_magnitude(picture, 1.0) for picture in (shown, drawn)))
-    return _correlations(shown, drawn), edges
+    edges = (_standardised(ndimage.gaussian_gradient_magnitude(picture, 1.0)) for picture in (shown, drawn))
+    return _correlations(_standardised(shown) if image.shape[2] > 1 else shown, drawn), _correlations(*edges)
 
 
 class _Peak:
@@ -112,8 +112,8 @@ def _shift(values: _Peak, edges: _Peak) -> tuple[int, int] | None:
 
 
 def _correlations(a: NDArray, b: NDArray) -> NDArray[np.float64]:
-    """Return the correlation of a with b moved back by each number of rows and columns, as on a torus."""
-    spectrum = np.conj(fft.rfft2(_standardised(a))) * fft.rfft2(_standardised(b))
+    """Return the correlation of a with b, both standardised, moved back by each number of rows and columns, as on a torus."""
+    spectrum = np.conj(fft.rfft2(a)) * fft.rfft2(b)
     return np.asarray(fft.irfft2(spectrum, a.shape)) / a.size
 
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 SOLID = 0.5  # a value that has this share of its pixels beside others of its own forms regions
 MANY = 2**16  # values from the least to the largest, up to which pixels are counted by value rather than sorted
+FEW_VALUES = 32  # of a mask, up to which it is asked in how many pieces each lies
+
 HERE, IN_SQUARE, ALIKE = map(np.uint8, (1, 2, 4))  # bits: what a pixel is counted for
 N_KINDS = 8
-FEW_VALUES = 256 // N_KINDS  # of a mask, up to which it is asked in how many pieces each lies
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ def codes_of(mask: NDArray, weight: NDArray | None = None, name: str = "y") -> C
     left = mask[:, 1:] == mask[:, :-1]
     bits = IN_SQUARE * in_squares(mask) + (HERE if weight is None else HERE * (weight > 0))
     bits[:, 1:] += ALIKE * left
-    table = np.bincount((index.dtype.type(N_KINDS) * index + bits).ravel(), minlength=N_KINDS * len(values)).reshape(-1, N_KINDS)
+    table = np.bincount((N_KINDS * index + bits).ravel(), minlength=N_KINDS * len(values)).reshape(-1, N_KINDS)
     holds = np.arange(N_KINDS)
     counts, solid, alike = (table[:, holds & bit == bit].sum(axis=1) for bit in (HERE, HERE + IN_SQUARE, HERE + ALIKE))
     there = counts > 0
     pieces = None
-    if len(values) <= FEW_VALUES:
+    if there.sum() <= FEW_VALUES:
         added = _euler(mask, left)
         pieces = np.bincount(index[added != 0], added[added != 0], len(values)).astype(np.int64)[there]
     return Codes(name, mask.dtype, values[there], counts[there], solid[there], alike[there], pieces)
@@ -70,38 +71,35 @@ def form_regions(found: Sequence[Codes]) -> bool:
 def distinct(array: NDArray) -> NDArray:
     """Return an array's values in rising order, as np.unique does, more quickly where they are whole numbers not far apart."""
     steps = _steps(array)
-    return np.unique(array) if steps is None else _values(array, _occurring(steps))
+    if steps is None:
+        return np.unique(array)
+    there = np.zeros(int(steps.max()) + 1, bool)
+    there[steps] = True
+    return _above(array, np.flatnonzero(there))
 
 
-def _indexed(mask: NDArray) -> tuple[NDArray, NDArray[np.integer]]:
-    """Return the mask's values in rising order, and each pixel's place in them, in 8 bits where N_KINDS of each fit those."""
+def _indexed(mask: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
+    """Return values in rising order, all of the mask's among them, and each pixel's place in them."""
     steps = _steps(mask)
     if steps is None:
         values, index = np.unique(mask, return_inverse=True)
         return values, index.reshape(mask.shape)
-    there = _occurring(steps)
-    values = _values(mask, there)
-    place = (np.cumsum(there) - 1).astype(np.uint8 if len(values) <= FEW_VALUES else np.intp)
-    return values, place[steps]
-
-
-def _occurring(steps: NDArray) -> NDArray[np.bool_]:
-    there = np.zeros(int(steps.max()) + 1, bool)
-    there[steps] = True
-    return there
-
-
-def _values(array: NDArray, there: NDArray[np.bool_]) -> NDArray:
-    low = int(array.min())
-    return np.array([low + step for step in np.flatnonzero(there).tolist()], array.dtype)
+    return _above(mask, np.arange(int(steps.max()) + 1)), steps.astype(np.intp)
 
 
 def _steps(array: NDArray) -> NDArray[np.unsignedinteger] | None:
     """Return how far each element is above the least; None where that is far, or they are no whole numbers."""
+    array = array.view(np.uint8) if array.dtype.kind == "b" else array
     low, high = array.min(), array.max()
     if array.dtype.kind not in "iu" or int(high) - int(low) >= MANY:
         return None
     return (array - low).view(f"u{array.dtype.itemsize}")  # which is right if the difference wrapped
+
+
+def _above(array: NDArray, steps: NDArray[np.intp]) -> NDArray:
+    """Return the values that are so far above the least, in the array's dtype."""
+    low = int(array.min())
+    return np.array([low + step for step in steps.tolist()], array.dtype)
 
 
 def in_squares(mask: NDArray) -> NDArray[np.bool_]:

@@ -117,8 +117,7 @@ def _index(mask: NDArray, codes: Codes, classes: Given | None, counted: NDArray[
     """
     if classes is None and len(codes.values) > MAX_CLASSES:
         return None
-    own = np.searchsorted(codes.values, mask).clip(max=len(codes.values) - 1)
-    index = own if classes is None else encode(mask, *classes)
+    index = np.searchsorted(codes.values, mask) if classes is None else encode(mask, *classes)
     return index if counted is None else np.where(counted, index, np.argmax(np.bincount(index[counted])))
 
 
