@@ -101,6 +101,9 @@ class Folder:
         if stat.S_ISLNK(old.st_mode):
             return None
         if not os.access(self._entry(name), os.W_OK, **self._at("dir_fd")):
+            now = self.status(name)
+            if now is None or not os.path.samestat(now, old):  # it is another by now, or gone
+                return self._require(name, replace)
             raise PermissionError(f"{path} is there and may not be written; give another name, or make it writable")
         return old
 

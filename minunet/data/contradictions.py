@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codes import SOLID, Codes, total
-from .images import Colours
+from .page import Colours
 
 Class = int | tuple[int, ...]  # as `fit` takes one: its value, or its values, the first of which it is called by
 

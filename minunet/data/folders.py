@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from ..text import folded, shown, told
 from ..warn import warn
 from .contradictions import two_palettes
-from .images import FORMATS, MAX_PIXELS, Colours, ImageFileError, is_image, palette_colours, read_mask, read_pages
+from .images import FORMATS, MAX_PIXELS, ImageFileError, is_image, palette_colours, read_mask, read_pages
 from .labels import MAX_CLASSES
-from .page import SIDEWAYS
+from .page import SIDEWAYS, Colours
 from .pairing import Matched, Named, is_mask, listed, names, pair, picture_of
 from .pixelsize import Size
 

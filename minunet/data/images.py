@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from ..files import open_regular
 from ..text import shown, told
-from .page import Page
+from .page import Colours, Page
 from .pillow import read_pillow
 from .refusal import MAX_PIXELS, Budget, ImageFileError, cause
 from .tiff import read_tiff
 
 __all__ = [
-    "FORMATS", "MAX_PIXELS", "Colours", "ImageFileError", "content", "is_image", "palette_colours", "read_image", "read_mask",
+    "FORMATS", "MAX_PIXELS", "ImageFileError", "content", "is_image", "palette_colours", "read_image", "read_mask",
     "read_pages",
 ]  # fmt: skip
 
@@ -38,7 +38,6 @@ HEADS = {  # how files begin, of formats that get an image's name by mistake
 MAX_COLOURS = 8  # listed of a colour-coded mask
 COLOUR_SAMPLES = 2**22  # pixels whose colours are counted; beyond, every k-th
 PNG_COLOUR_TYPE = 25  # the byte of a PNG that tells what its pixels are: 3 is numbers of a palette
-Colours = dict[int, tuple[int, int, int]]  # red, green and blue, by the number that stands for them
 
 BAND = 2**22  # pixels that are compared at once
 

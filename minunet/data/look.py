@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from .alignment import fit_of, fits_turned
 from .codes import Codes, codes_of, distinct, form_regions
 from .folders import Pair
-from .images import Colours, content
+from .images import content
 from .labels import MAX_CLASSES, encode
 from .normalize import Normalizer, Range, View, trained_blank
+from .page import Colours
 from .pixelsize import Size
 from .weights import read_examples
 

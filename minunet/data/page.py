@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from .pixelsize import Size
 
+Colours = dict[int, tuple[int, int, int]]  # red, green and blue, by the number that stands for them
+
 ORIENTATION = 274
 TURNS: dict[int, Callable[[NDArray], NDArray]] = {  # by the tag's value, arrays (H, W) or (H, W, C); 1 is upright
     2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
