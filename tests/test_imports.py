@@ -104,7 +104,7 @@ def own_imports(name: str, *, nested: bool = True) -> set[str]:
     ("program", "loads"),
     [
         ("import minunet; dir(minunet); minunet.__version__", []),
-        ("from minunet import UNet", ["numpy", "safetensors", "tqdm"]),  # arrays need no reader of files; kernels come when they are called
+        ("from minunet import UNet", ["numpy", "safetensors", "tqdm"]),  # no reader of images, no kernels
         ("from minunet import testing, Network", ["numpy"]),
     ],
 )
