@@ -56,7 +56,9 @@ PLANTS = {
     "of a name that stands twice the last counts": Plant(
         "of a name that stands twice", "model", _replace("minunet.untrusted", "_once", dict)
     ),
-    "classes are not looked at": Plant("in description.py:", "model", _replace("minunet.description", "_check_classes", _nothing)),
+    "classes are not looked at": Plant(
+        "in description.py:", "model", _replace("minunet.description", "_check_classes", _nothing)
+    ),
     "what libraries say of an image is printed": Plant(
         "nothing is printed", "image", _replace("minunet.data.images", "_quiet", contextlib.nullcontext)
     ),
