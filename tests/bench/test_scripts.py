@@ -22,13 +22,14 @@ BENCH = Path(__file__).parents[2] / "bench"
 SCRIPTS = sorted(path.name for path in BENCH.glob("*.py") if "def main(" in path.read_text(encoding="utf-8"))
 RUNS = {
     "accuracy.py": "--layer 3,7 --skip-peers",
-    "check.py": "--images 2 --side 32",
+    "check.py": "--images 1 --side 32",
     "conv.py": "--config 1,16,2 --depth 1 --repeat 1 --seconds 0 --skip-peers",
     "hostile.py": "--only cut",
     "inference.py": "--config 1,16,2 --repeat 1 --skip-peers",
     "memory.py": "--config 1,16,2 --steps 1 --skip-peers",
     "precision.py": "--seeds 1 --epochs 1 --side 48 --images 2",
     "safety.py": "--config 1,16,2 --repeat 1 --base 2",
+    "scale.py": "--epochs 1",
     "scaling.py": "--config 1,16,2 --side 16 --side 32 --batch 1 --base 1 --base 2 --threads 1 --repeat 1",
     "startup.py": "--config 1,16,2 --repeat 1 --skip-cold --skip-peers",
     "tile.py": "--repeat 1",

@@ -342,8 +342,8 @@ def test_a_storm_of_exceptions_leaves_an_epoch_that_was_finished(monkeypatch, wh
     before = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGALRM, ring)
     monkeypatch.setattr("minunet.training.loop.step", stormy)
     try:
-        for trial in range(10):
-            calls[:], left[0], delay = [], 100, 1e-5 + trial * 4e-4
+        for trial in range(6):
+            calls[:], left[0], delay = [], 100, 1e-5 + trial * 7e-4
             unet = UNet(**settings)
             with pytest.raises(Storm):
                 unet.fit(x, y)
