@@ -193,7 +193,7 @@ def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: flo
     x, wide = activation("x", x), parameter_dtype(x.dtype)
     groups = checks.groups(groups, x.shape[3])
     require(is_number(epsilon) and epsilon >= 0, "epsilon", epsilon, "a number from 0 up")
-    require(x.shape[1] * x.shape[2] > 0, "x", x.shape, "images of one pixel at least: of none there is no mean")
+    require(min(x.shape[1:]) > 0, "x", x.shape, "images of one pixel and channel at least: of none there is no mean")
     gamma, beta = (per_channel(name, p, x.shape[3], x) for name, p in (("gamma", gamma), ("beta", beta)))
     y, z, scale = run(reference.group_norm, cast(x, wide), gamma, beta, groups, epsilon)
     return cast(y, x.dtype), (z, scale, gamma, x.dtype)

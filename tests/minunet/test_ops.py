@@ -134,6 +134,15 @@ def test_as_much_output_padding_as_a_stride_would_name_another_size(extra):
         ops.conv_transpose2d(x, w, stride=(2, 3), output_padding=extra)
 
 
+@pytest.mark.parametrize("shape", [(1, 0, 4, 2), (1, 4, 0, 2), (1, 4, 4, 0)])
+def test_of_no_numbers_there_is_no_mean(backend, shape):
+    per_channel = np.ones(shape[3], np.float32)
+    with pytest.raises(ValueError, match="one pixel and channel at least"):
+        ops.group_norm(np.ones(shape, np.float32), per_channel, per_channel, groups=1)
+    y, _ = ops.group_norm(np.ones((0, 4, 4, 2), np.float32), np.ones(2, np.float32), np.ones(2, np.float32), groups=1)
+    assert y.shape == (0, 4, 4, 2)  # a batch of none has nothing to be averaged
+
+
 def test_group_norm_adds_a_hundred_thousandth_to_a_variance_unless_told_otherwise(backend):
     x = np.array([1.0, 1.004]).reshape(1, 1, 1, 2)
     y, _ = ops.group_norm(x, np.ones(2), np.zeros(2), groups=1)
