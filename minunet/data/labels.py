@@ -28,10 +28,6 @@ class ClassesError(ValueError):
         self.problem, self.likely = problem, likely
 
 
-class CodesWarning(UserWarning):
-    """Given where mask values may not be classes, or not in the way in which they were taken."""
-
-
 def classes_of(found: Sequence[Codes], classes: Classes | None = None) -> NDArray:
     """Return the sorted values of the masks; with `classes`, those. ValueError where they cannot be classes.
 

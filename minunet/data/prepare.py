@@ -105,7 +105,7 @@ def _classes(
         found, classes = label_codes.with_model(found, classes, known.classes, known.joined, snap=known.snap)
     values = label_codes.classes_of(found, classes)
     for doubt in label_codes.doubts(found, classes) or told:
-        warn(doubt, label_codes.CodesWarning)
+        warn(doubt)
     return values, {} if classes is None else label_codes.given_classes(classes)[1]
 
 
