@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import math
@@ -65,7 +66,7 @@ ESTIMATOR: dict[str, Field] = {  # of the estimator's parameters, what fit does 
 
 def described(unet: UNet) -> dict[str, Any]:
     """Return what JSON can hold of a fitted UNet, but for its weights."""
-    parameters = unet._plain_params()
+    parameters = _parameters(unet)
     if parameters["n_threads"] is not None:  # more serve on no machine, and are refused in a file: the model is worth more
         parameters["n_threads"] = min(parameters["n_threads"], MAX_THREADS)
     return {
@@ -82,6 +83,33 @@ def described(unet: UNet) -> dict[str, Any]:
         "pixel_size": unet.pixel_size_,
         "ignore_index": unet.ignore_index_,
     }
+
+
+def _parameters(unet: UNet) -> dict[str, Any]:
+    """Return the parameters as JSON can hold them, and as they were in fit, of what its model tells; others may be set since.
+
+    Weights by mask value become weights in the order of classes_.
+    """
+    params, weight = unet.get_params(), unet.class_weight
+    if not (weight is None or isinstance(weight, str)):
+        with contextlib.suppress(ValueError):  # of weights that were set since and cannot be meant the file's check tells
+            weight = resolve_class_weight(weight, unet.classes_, unet.class_frequencies_)
+    loss = unet.loss  # whose code stays here: of one's own the file has what it was, for fit to refuse
+    if not isinstance(loss, str):
+        loss = loss.name if repr(losses.LOSSES.get(loss.name)) == repr(loss) else repr(loss)
+    seed, config = None if unet.random_state is None else unet.random_state_, unet.network_.config
+    own = {"class_weight": weight, "loss": loss, "normalize": unet.normalizer_.setting, "random_state": seed}
+    own |= {name: config[name] for name in config if name in params and name not in own}
+    params |= own | {"device": "auto", "precision": "auto"}  # these are a machine's
+    return {name: _plain(value) for name, value in params.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of NumPy's as Python has it."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    kinds = ((np.bool_, bool), (np.integer, int), (np.floating, float), (np.str_, str))
+    return next((kind(value) for of, kind in kinds if isinstance(value, of)), value)
 
 
 def restore(unet: UNet, said: dict[str, Any]) -> None:

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import description, devices, kernels, losses, modelfile, warmstart
+from . import description, devices, fitting, kernels, modelfile
 from .blocks import Block
 from .checks import is_whole, require, shown
 from .data import labels as label_codes
 from .data.inputs import Images, read_images
 from .data.normalize import Normalizer
-from .data.prepare import Prepared, prepare, scaled
-from .data.sampling import PatchSampler
+from .data.prepare import scaled
 from .data.splitting import Part
 from .data.weights import ignored_values, read_examples
 from .evaluation import metrics
-from .evaluation.held_out import loss_and_dice
 from .evaluation.tiles import predict_proba
 from .kernels.buffers import Pool, pooled
 from .losses import Loss
 from .network import Network
-from .optim import SGD, Adam, Optimizer
-from .parameters import check_callbacks, check_parameters, check_pixel_size
+from .parameters import check_parameters
 from .scikit import not_fitted, tags
-from .sizes import fitting_patch
 from .summary import Summary, padded_shape, summarize
-from .training.loop import History, Loop
-from .training.memory import require_memory
-from .training.progress import Progress
-from .training.schedule import Schedule, steps_per_epoch
+from .training.history import History, told
 
 
 class UNet:
@@ -183,34 +174,10 @@ class UNet:
         Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed. Where anything
         fails later, the model is that of the last epoch that was finished; if there was none, what it was before.
         """
-        check_parameters(self)
-        check_callbacks(callbacks)
-        check_pixel_size(pixel_size)
-        older = self._as_it_is() if self.warm_start and hasattr(self, "network_") else None
-        known = warmstart.settled(older) if older else None
-        seed = self._seed(older)
-        data = prepare(
-            x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes, ignore_index=ignore_index,
-            normalize=self.normalize, class_weight=self.class_weight, validation_fraction=self.validation_fraction,
-            random_state=seed, groups=groups, known=known,
+        fitting.fit(
+            self, x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes, ignore_index=ignore_index,
+            groups=groups, pixel_size=pixel_size, callbacks=callbacks,
         )  # fmt: skip
-        network = self._network(data.n_channels, len(data.classes), seed)
-        if older:
-            warmstart.take_weights(network, data.classes, older.network_, older.classes_)
-        if self.verbose and self.device == "auto":
-            devices.say_if_unused(kernels.place(network.flat))
-        patch_size = fitting_patch(network, int(self.patch_size), [e.label.shape for e in data.training])
-        with self._computing(network):
-            side = patch_size + 2 * network.margin
-            require_memory(network, int(self.batch_size), side, side, losses.resolve(self.loss))
-        fitted = {
-            "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
-            "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
-            "class_frequencies_": data.frequencies, "snap_": data.snap, "joined_": data.joined, "ignore_index_": data.ignore,
-            "held_out_": data.held_out,
-            "pixel_size_": None if pixel_size is None else float(pixel_size),
-        }  # fmt: skip
-        self._train(fitted, data, patch_size, callbacks)
         return self
 
     @kernels.contained
@@ -300,78 +267,16 @@ class UNet:
         """Return what scikit-learn asks an estimator for, in cross_val_score and GridSearchCV."""
         return tags()
 
-    def _plain_params(self) -> dict[str, Any]:
-        """Return the parameters as JSON can hold them, and as they were in fit, of what its model tells; others may be set since.
-
-        Weights by mask value become weights in the order of classes_.
-        """
-        weight = self.class_weight
-        if not (weight is None or isinstance(weight, str)):
-            with contextlib.suppress(ValueError):  # of weights that were set since and cannot be meant the file's check tells
-                weight = label_codes.resolve_class_weight(weight, self.classes_, self.class_frequencies_)
-        loss = self.loss  # whose code stays here: of one's own the file has what it was, for fit to refuse
-        if not isinstance(loss, str):
-            loss = loss.name if repr(losses.LOSSES.get(loss.name)) == repr(loss) else repr(loss)
-        seed = None if self.random_state is None else self.random_state_
-        own = {"class_weight": weight, "loss": loss, "normalize": self.normalizer_.setting, "random_state": seed}
-        own |= {name: self.network_.config[name] for name in self.network_.config if name in _PARAMETERS and name not in own}
-        params = self.get_params() | own | {"device": "auto", "precision": "auto"}  # these are a machine's
-        return {name: _plain(value) for name, value in params.items()}
-
     def __repr__(self) -> str:
         signature = inspect.signature(UNet.__init__).parameters
         changed = {k: v for k, v in self.get_params().items() if repr(v) != repr(signature[k].default)}
         return f"UNet({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
-
-    def _train(
-        self, fitted: dict[str, Any], data: Prepared, patch_size: int, callbacks: Sequence[Any]
-    ) -> None:
-        network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(self.loss)
-        sampler = PatchSampler(data.training, patch_size, margin=network.margin, augment=self.augment, random_state=seed)
-        batch_size = int(self.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
-        steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
-        schedule = Schedule(self.learning_rate, steps, int(self.max_epochs), self.max_minutes)
-        was_fitted = hasattr(self, "network_")
-
-        def publish(whole: bool, history: History) -> Callable[[], object] | None:
-            """Let the old model go, for whoever predicts meanwhile at once; but not for a few steps of the first epoch."""
-            taken = whole or not was_fitted or len(history["loss"]) > 1
-            own = {name: list(values) for name, values in history.items()}  # which a callback may change
-            return partial(vars(self).update, fitted | _told(own) | {"interrupted_": False}) if taken else None
-
-        for callback in callbacks:
-            if hasattr(callback, "set_model"):
-                callback.set_model(self)
-        with self._computing(network):
-            loop = Loop(
-                network, self._optimizer(), loss, sampler, schedule, batch_size=batch_size, class_weight=data.class_weight,
-                random_state=seed, validate=lambda: loss_and_dice(network, data.validation, loss), callbacks=callbacks,
-                progress=Progress(schedule, self.verbose), publish=publish,
-            )  # fmt: skip
-            try:
-                loop.run()
-            finally:
-                if hasattr(self, "network_"):
-                    self.interrupted_ = loop.interrupted
-        if loop.interrupted and self._stops_a_search:
-            raise KeyboardInterrupt("a fit of a search was interrupted")
 
     def _network(self, n_channels: int, n_classes: int, seed: int) -> Network:
         return Network(
             n_channels, n_classes, self.base_channels, self.depth, self.padding, self.dropout, seed, algorithm=self.algorithm,
             block=self.block,
         ).to(self.device)  # fmt: skip
-
-    def _seed(self, older: UNet | None) -> int:
-        """Return random_state; where none is given, that of the model to go on with, which holds the same out, or a new one."""
-        if self.random_state is not None:
-            return int(self.random_state)
-        return older.random_state_ if older else int(np.random.SeedSequence().generate_state(1)[0])
-
-    def _optimizer(self) -> Optimizer:
-        if self.optimizer == "adam":
-            return Adam(self.learning_rate, weight_decay=self.weight_decay)
-        return SGD(self.learning_rate, self.momentum, self.weight_decay)
 
     def _as_it_is(self) -> UNet:
         """Return the model of this moment: another thread may fit it anew meanwhile."""
@@ -424,26 +329,10 @@ def load(path: str | os.PathLike[str]) -> UNet:
     network, said = modelfile.load(path, description.check)
     unet = UNet(**said["estimator"])
     description.restore(unet, said)
-    vars(unet).update(_told(unet.history_))
+    vars(unet).update(told(unet.history_))
     unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
     unet.held_out_ = []
     return unet
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of NumPy's as Python has it."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    kinds = ((np.bool_, bool), (np.integer, int), (np.floating, float), (np.str_, str))
-    return next((kind(value) for of, kind in kinds if isinstance(value, of)), value)
-
-
-def _told(history: History) -> dict[str, Any]:
-    """Return what a history tells, by the names of attributes."""
-    scores = history.get("val_dice", [])
-    best = int(np.nanargmax(scores)) if not np.isnan(scores).all() else None  # of none, too, all are
-    score = None if best is None else scores[best]
-    return {"history_": history, "n_iter_": len(history.get("loss", ())), "best_epoch_": best, "best_score_": score}
 
 
 _PARAMETERS = tuple(name for name in inspect.signature(UNet.__init__).parameters if name != "self")

@@ -29,7 +29,7 @@ ORDER = (
     "flat blocks sizes",
     "network",
     "training evaluation modelfile summary drawing plot testing datasets",
-    "unet parameters description warmstart",
+    "unet fitting parameters description warmstart",
     "cli",
     "__main__",
 )

@@ -17,13 +17,12 @@ from ..losses import Loss
 from ..network import Network
 from ..optim import Optimizer
 from ..warn import warn
+from .history import History
 from .interrupt import StopOnInterrupt
 from .progress import Progress
 from .schedule import Schedule
 from .step import forget_graphs, step
 from .stopwatch import Stopwatch
-
-History = dict[str, list[float]]
 
 _nothing = dict[str, float]().copy  # what is called in its place does as little
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -179,7 +180,7 @@ def edit(file: ModelFile, source: Source) -> None:
         return
     old, kind = node[key], source.below(9)
     if kind <= 1:
-        node[key] = source.choice(HOSTILE)
+        node[key] = _hostile(source)
     elif kind == 2:
         node[key] = file.mark(source.choice(RAW))
     elif kind == 3:
@@ -190,13 +191,18 @@ def edit(file: ModelFile, source: Source) -> None:
         node[key] = source.edge()
     elif kind == 6 and isinstance(node, dict):  # the same name twice, or another one
         name = file.mark(json.dumps(key)) if source.once_in(2) else source.choice(NAMES)
-        node[name] = source.choice((old, source.choice(HOSTILE)))
+        node[name] = source.choice((deepcopy(old), _hostile(source)))
     elif kind == 7:
         other, at = _place(file, source)
         if other is not None and not _within(old, other) and not _within(other[at], node):
             node[key], other[at] = other[at], old
     else:
         node[key] = [old] if source.once_in(2) else str(old)[:400]
+
+
+def _hostile(source: Source) -> Any:
+    """Return a value of its own: one list in two places would become a ring when they are exchanged."""
+    return deepcopy(source.choice(HOSTILE))
 
 
 def _within(outer: Any, node: Any) -> bool:
@@ -228,7 +234,7 @@ def _place(file: ModelFile, source: Source) -> tuple[Any, Any]:
 
 def edit_body(file: ModelFile, source: Source) -> None:
     """Change the weights: a bit, a number, a part of them, or how many there are."""
-    body = bytearray(file.body)
+    body = bytearray(file.body or b"\0")  # of which earlier changes may have left nothing
     at, kind = source.below(max(1, len(body) - 4)), source.below(6)
     if kind <= 1:
         body[at] ^= 1 << source.below(8)

@@ -1,0 +1,101 @@
+"""What `UNet.fit` does: it checks and prepares, trains, and gives the UNet a new model when an epoch has ended, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import devices, kernels, losses, warmstart
+from .data.prepare import Prepared, prepare
+from .data.sampling import PatchSampler
+from .evaluation.held_out import loss_and_dice
+from .optim import SGD, Adam, Optimizer
+from .parameters import check_callbacks, check_parameters, check_pixel_size
+from .sizes import fitting_patch
+from .training.history import History, told
+from .training.loop import Loop
+from .training.memory import require_memory
+from .training.progress import Progress
+from .training.schedule import Schedule, steps_per_epoch
+
+if TYPE_CHECKING:
+    from .unet import UNet
+
+
+def fit(unet: UNet, x: Any, y: Any, *, pixel_size: float | None, callbacks: Sequence[Any], **companions: Any) -> None:
+    """Train a UNet on images and masks, and on their companions by `fit`'s names for them."""
+    check_parameters(unet)
+    check_callbacks(callbacks)
+    check_pixel_size(pixel_size)
+    older = unet._as_it_is() if unet.warm_start and hasattr(unet, "network_") else None
+    known = warmstart.settled(older) if older else None
+    seed = _seed(unet, older)
+    data = prepare(
+        x, y, normalize=unet.normalize, class_weight=unet.class_weight, validation_fraction=unet.validation_fraction,
+        random_state=seed, known=known, **companions,
+    )  # fmt: skip
+    network = unet._network(data.n_channels, len(data.classes), seed)
+    if older:
+        warmstart.take_weights(network, data.classes, older.network_, older.classes_)
+    if unet.verbose and unet.device == "auto":
+        devices.say_if_unused(kernels.place(network.flat))
+    patch_size = fitting_patch(network, int(unet.patch_size), [e.label.shape for e in data.training])
+    with unet._computing(network):
+        side = patch_size + 2 * network.margin
+        require_memory(network, int(unet.batch_size), side, side, losses.resolve(unet.loss))
+    fitted = {
+        "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
+        "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
+        "class_frequencies_": data.frequencies, "snap_": data.snap, "joined_": data.joined, "ignore_index_": data.ignore,
+        "held_out_": data.held_out,
+        "pixel_size_": None if pixel_size is None else float(pixel_size),
+    }  # fmt: skip
+    _train(unet, fitted, data, patch_size, callbacks)
+
+
+def _train(unet: UNet, fitted: dict[str, Any], data: Prepared, patch_size: int, callbacks: Sequence[Any]) -> None:
+    network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(unet.loss)
+    sampler = PatchSampler(data.training, patch_size, margin=network.margin, augment=unet.augment, random_state=seed)
+    batch_size = int(unet.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
+    steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
+    schedule = Schedule(unet.learning_rate, steps, int(unet.max_epochs), unet.max_minutes)
+    was_fitted = hasattr(unet, "network_")
+
+    def publish(whole: bool, history: History) -> Callable[[], object] | None:
+        """Let the old model go, for whoever predicts meanwhile at once; but not for a few steps of the first epoch."""
+        taken = whole or not was_fitted or len(history["loss"]) > 1
+        own = {name: list(values) for name, values in history.items()}  # which a callback may change
+        return partial(vars(unet).update, fitted | told(own) | {"interrupted_": False}) if taken else None
+
+    for callback in callbacks:
+        if hasattr(callback, "set_model"):
+            callback.set_model(unet)
+    with unet._computing(network):
+        loop = Loop(
+            network, _optimizer(unet), loss, sampler, schedule, batch_size=batch_size, class_weight=data.class_weight,
+            random_state=seed, validate=lambda: loss_and_dice(network, data.validation, loss), callbacks=callbacks,
+            progress=Progress(schedule, unet.verbose), publish=publish,
+        )  # fmt: skip
+        try:
+            loop.run()
+        finally:
+            if hasattr(unet, "network_"):
+                unet.interrupted_ = loop.interrupted
+    if loop.interrupted and unet._stops_a_search:
+        raise KeyboardInterrupt("a fit of a search was interrupted")
+
+
+def _seed(unet: UNet, older: UNet | None) -> int:
+    """Return random_state; where none is given, that of the model to go on with, which holds the same out, or a new one."""
+    if unet.random_state is not None:
+        return int(unet.random_state)
+    return older.random_state_ if older else int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def _optimizer(unet: UNet) -> Optimizer:
+    if unet.optimizer == "adam":
+        return Adam(unet.learning_rate, weight_decay=unet.weight_decay)
+    return SGD(unet.learning_rate, unet.momentum, unet.weight_decay)
