@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,8 @@ from ..network import Network
 from ..optim import Optimizer
 from ..warn import warn
 from .history import History
-from .interrupt import StopOnInterrupt
+from .interrupt import Cut, StopOnInterrupt
+from .keeper import Keeper, Position
 from .progress import Progress
 from .schedule import Schedule
 from .step import forget_graphs, step
@@ -28,30 +30,33 @@ _nothing = dict[str, float]().copy  # what is called in its place does as little
 
 
 class Loop:
-    """Train a network on a sampler's patches. `run` may be called once; `history` and `interrupted` tell how it went."""
+    """Train a network on a sampler's patches. `run` may be called once; `at`, `interrupted` and the like tell how it went."""
 
     def __init__(
         self, network: Network, optimizer: Optimizer, loss: Loss, sampler: PatchSampler, schedule: Schedule, *, batch_size: int,
         class_weight: NDArray | None, random_state: int, validate: Callable[[], dict[str, float]],
         callbacks: Sequence[Any], progress: Progress,
         publish: Callable[[bool, History], Callable[[], object] | None],
+        at: Position | None = None, keeper: Keeper | None = None,
     ) -> None:  # fmt: skip
         """publish(whole, history) is called when an epoch has ended, or was cut short, and returns what makes this the model,
 
         or None. That is a function in C: nothing arrives between it and what stands before it.
+        at : where to go on from, if not at the beginning; the network and the optimizer are as they were there.
+        keeper : writes down, between steps, where that is.
         """
         self.network, self.optimizer, self.loss, self.sampler, self.schedule = network, optimizer, loss, sampler, schedule
         self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
         self.validate, self.callbacks, self.progress, self.publish = validate, callbacks, progress, publish
-        self.history: History = {}
-        self.interrupted = self._published = False
-        self.n_steps = 0
+        self.at, self.keeper = at or Position(), keeper
+        self._kept: tuple[int, int] | None = None  # the epoch and the step that were written down last
+        self.interrupted = self.published = False
+        self.signal: int | None = None  # that asked the program to end, if one did
         self._late = 0 if kernels.place(network.flat) == "cpu" else 1  # a GPU's loss is read when it has its next step to do
         self._unread: deque[tuple[int, Any]] = deque()
-        self._losses: list[float] = []
-        self._watch = Stopwatch()
+        self._watch = Stopwatch(self.at.seconds)
 
-    def run(self) -> History:
+    def run(self) -> None:
         """Train until the schedule is spent or Ctrl-C. Where anything is raised, the network has the weights of the last epoch.
 
         FloatingPointError where the training diverges.
@@ -59,11 +64,13 @@ class Loop:
         flat, good = self.network.flat, self.network.flat.copy()
         self._flat, self._good = flat, good
         try:
-            with StopOnInterrupt() as interrupt, pooled():
-                for epoch in range(self.schedule.max_epochs):
-                    self._epoch(epoch, interrupt)
-                    if interrupt.requested or self._spent() >= 1:
-                        break
+            with StopOnInterrupt(ending=self.keeper is not None) as interrupt, pooled():
+                if self.at.history:  # the model of a checkpoint is one already
+                    self._commit(True, self.at.history)
+                while self._goes_on(interrupt):
+                    self._epoch(interrupt)
+                if self._kept != (self.at.epoch, self.at.index):
+                    self._keep(now=True)
         except BaseException as error:
             flat[...] = good  # what a second Ctrl-C cut into, or a step made infinite. Without a call, as a third may come
             self.interrupted = isinstance(error, KeyboardInterrupt)
@@ -71,61 +78,102 @@ class Loop:
         finally:
             self.progress.close()
             forget_graphs(self.network)
-        self.interrupted = interrupt.requested
+        self.interrupted, self.signal = interrupt.requested, interrupt.signal
         if self.interrupted:
-            model = "the model is usable as it is" if self._published else "the model is what it was before"
-            warn(f"interrupted after {self.n_steps} steps; {model}")
-        return self.history
+            model = "the model is usable as it is" if self.published else "the model is what it was before"
+            warn(f"interrupted after {self.at.n_steps} steps; {model}")
 
-    def _epoch(self, epoch: int, interrupt: StopOnInterrupt) -> None:
-        self._losses = []
-        for index in range(self.schedule.steps_per_epoch):
-            self._step(epoch, index)
-            if interrupt.requested or self._spent() >= 1:
-                break
-        self._read(epoch, 0)
+    def _goes_on(self, interrupt: StopOnInterrupt) -> bool:
+        at = self.at
+        return not interrupt.requested and at.epoch < self.schedule.max_epochs and (at.index > 0 or self._spent() < 1)
+
+    def _epoch(self, interrupt: StopOnInterrupt) -> None:
+        at = self.at
+        while at.index < self.schedule.steps_per_epoch and (at.index == 0 or (self._spent() < 1 and not interrupt.requested)):
+            self._step()
+            self._keep()
+        self._read(0)
         if not self._is_finite():  # the last update may have overflowed where its loss did not
-            raise FloatingPointError(self._diverged(epoch, "the weights are not finite", self.n_steps))
-        logs = {"loss": float(np.mean(self._losses)), **self.validate()}
-        logs |= {"learning_rate": self.optimizer.learning_rate, "seconds": self._seconds(), "steps": self.n_steps}
-        history = self.history | {name: [*self.history.get(name, ()), value] for name, value in logs.items()}
-        commit = self.publish(not interrupt.requested or index + 1 == self.schedule.steps_per_epoch, history)
-        flat, good, told = self._flat, self._good, commit or _nothing
-        good[...] = flat
-        told()  # the epoch's figures are the model's with its weights, or neither: no exception arrives in between
-        self.history, self._published = history, commit is not None
-        self.progress.on_epoch_end(epoch + 1, self.n_steps, self._seconds(), logs)
+            raise FloatingPointError(self._diverged("the weights are not finite", at.n_steps))
+        whole = not interrupt.requested or at.index == self.schedule.steps_per_epoch
+        held_out = self._held_out(interrupt)
+        if held_out is None:
+            self._keep(now=True)
+        logs = {"loss": float(np.mean(at.losses)), **(self._unknown() if held_out is None else held_out)}
+        logs |= {"learning_rate": self.optimizer.learning_rate, "seconds": self._seconds(), "steps": at.n_steps}
+        history = at.history | {name: [*at.history.get(name, ()), value] for name, value in logs.items()}
+        self._commit(whole, history)
+        self.progress.on_epoch_end(at.epoch + 1, at.n_steps, self._seconds(), logs)
         with self._watch.paused():  # a callback's time is not the training's
             for callback in self.callbacks:
-                callback.on_epoch_end(epoch, logs)
+                callback.on_epoch_end(at.epoch, logs)
                 if not self._is_finite():
                     name = f"the callback {type(callback).__name__}"
                     raise FloatingPointError(f"{name} left weights that are not finite; the model has those from before")
-                good[...] = flat  # it may have changed them
+                self._good[...] = self._flat  # it may have changed them
+        if held_out is not None:  # else whoever goes on from here ends the epoch as it should
+            self.at = Position(at.epoch + 1, 0, at.n_steps, self._seconds(), [], history)
+            self._keep()
+
+    def _commit(self, whole: bool, history: History) -> None:
+        """Make this the model: an epoch's figures with its weights, or neither, as no exception arrives in between."""
+        commit = self.publish(whole, history)
+        flat, good, told = self._flat, self._good, commit or _nothing
+        good[...] = flat
+        told()
+        self.published = self.published or commit is not None
+
+    def _held_out(self, interrupt: StopOnInterrupt) -> dict[str, float] | None:
+        """Return the figures on what is held out; None where Ctrl-C came before, or cut it short: it would take too long."""
+        if interrupt.requested:
+            return None
+        try:
+            interrupt.cuts = True
+            found = self.validate()
+            interrupt.cuts = False
+        except Cut:
+            return None
+        return found
+
+    def _unknown(self) -> dict[str, float]:
+        """Return an epoch's figures on what is held out as unknown, where other epochs have them."""
+        return {name: math.nan for name in ("val_loss", "val_dice") if name in self.at.history}
+
+    def _keep(self, *, now: bool = False) -> None:
+        """Write down where this is, if it is time to."""
+        at = self.at
+        if self.keeper is not None and (now or self.keeper.is_due(self._seconds(), at.index == 0)):
+            self._read(0)  # a GPU's, too: what is written down is whole
+            at.seconds = self._seconds()
+            self.keeper.write(at)
+            self._kept = at.epoch, at.index
 
     def _is_finite(self) -> bool:
         return bool(np.isfinite(self.network.flat).all())
 
-    def _step(self, epoch: int, index: int) -> None:
-        x, labels, weights = self.sampler.batch(epoch, index, self.batch_size)
+    def _step(self) -> None:
+        at = self.at
+        x, labels, weights = self.sampler.batch(at.epoch, at.index, self.batch_size)
         self.optimizer.learning_rate = self.schedule.learning_rate_at(self._spent())
-        rng = generator(self.random_state, "dropout", epoch, index)
+        rng = generator(self.random_state, "dropout", at.epoch, at.index)
         options: dict[str, Any] = {"loss": self.loss, "weights": weights, "class_weight": self.class_weight, "rng": rng}
         loss = step(self.network, self.optimizer, x, labels, **options)
-        self.n_steps += 1
-        self._unread.append((self.n_steps, loss))
-        self._read(epoch, self._late)
+        at.index, at.n_steps = at.index + 1, at.n_steps + 1
+        self._unread.append((at.n_steps, loss))
+        self._read(self._late)
 
-    def _read(self, epoch: int, unread: int) -> None:
+    def _read(self, unread: int) -> None:
         """Read losses until so many are left; wait for them, where a GPU has not got them yet."""
         while len(self._unread) > unread:
             n, loss = self._unread.popleft()
-            self._losses.append(float(loss))
-            if not np.isfinite(self._losses[-1]):
-                raise FloatingPointError(self._diverged(epoch, f"the loss is {self._losses[-1]}", n))
-            self.progress.on_step(n, self._seconds(), self._losses[-1])
+            value = float(loss)
+            if not np.isfinite(value):
+                raise FloatingPointError(self._diverged(f"the loss is {value}", n))
+            self.at.losses.append(value)
+            self.progress.on_step(n, self._seconds(), value)
 
-    def _diverged(self, epoch: int, what: str, step: int) -> str:
+    def _diverged(self, what: str, step: int) -> str:
+        epoch = self.at.epoch
         kept = f"keeps the weights from the end of epoch {epoch}" if epoch else "is what it was before"
         return (
             f"{what} at step {step} (epoch {epoch + 1}): training diverged. The model {kept}. "
@@ -136,4 +184,4 @@ class Loop:
         return self._watch.read()
 
     def _spent(self) -> float:
-        return self.schedule.spent(self.n_steps, self._seconds())
+        return self.schedule.spent(self.at.n_steps, self._seconds())

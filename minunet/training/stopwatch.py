@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 
 class Stopwatch:
-    """Seconds since it was made, pauses left out. They never go back, whatever the system's clock does."""
+    """The seconds that it is given and those since it was made, but for pauses. They never go back, whatever the clock does."""
 
-    def __init__(self) -> None:
-        self._seconds = 0.0
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
         self._last = time.perf_counter()
 
     def read(self) -> float:

@@ -386,8 +386,8 @@ THOUGHTFUL: list[Row] = [
     (
         "each epoch sees the same patches",
         "minunet/training/loop.py",
-        "self.sampler.batch(epoch, index, self.batch_size)",
-        "self.sampler.batch(0, index, self.batch_size)",
+        "self.sampler.batch(at.epoch, at.index, self.batch_size)",
+        "self.sampler.batch(0, at.index, self.batch_size)",
         ("epoch", "patch"),
     ),
     (

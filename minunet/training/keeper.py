@@ -1,0 +1,51 @@
+"""Where a training stands, and who writes it down: every few minutes, in less than a hundredth of the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..warn import warn
+from .history import History
+
+EVERY = 120.0  # seconds from one time within an epoch to the next; the end of an epoch is worth it sooner
+SHARE = 0.01  # of the time, at most
+
+
+@dataclass
+class Position:
+    """Where a training stands, between two steps: with the weights and the optimizer's moments, all that it goes on from."""
+
+    epoch: int = 0
+    index: int = 0  # the steps of this epoch that are done
+    n_steps: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)  # of the steps of this epoch
+    history: History = field(default_factory=dict)  # of the epochs before
+
+
+class Keeper:
+    """Calls `write` with the position when it is due. What cannot be written ends no training: it is told, and tried again."""
+
+    def __init__(self, write: Callable[[Position], None], seconds: float = 0.0) -> None:
+        """seconds : those of the training that lie before."""
+        self._write = write
+        self._last, self._cost, self._failed = seconds, 0.0, False
+
+    def is_due(self, seconds: float, epoch_ended: bool) -> bool:
+        """Tell whether it is time, after so many seconds of training."""
+        passed = seconds - self._last
+        return passed >= self._cost / SHARE and (epoch_ended or passed >= EVERY)
+
+    def write(self, position: Position) -> None:
+        start = time.perf_counter()
+        try:
+            self._write(position)
+            self._failed = False
+        except OSError as error:
+            if not self._failed:
+                warn(f"the checkpoint was not written: {error}. The training goes on; it is tried again")
+            self._failed = True
+        self._cost = max(0.0, time.perf_counter() - start)
+        self._last = position.seconds
