@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import losses
+from . import losses, trainingstate
 from .data.labels import resolve_class_weight
 from .data.normalize import LIMIT, PERCENTILES, Normalizer
 from .data.pixelsize import LEAST, MOST
@@ -40,6 +40,7 @@ DESCRIPTION: dict[str, Field] = {
         f"null or micrometres from {LEAST} to {MOST:.0f}",
     ),
 }  # fmt: skip
+CHECKPOINT = {"training": OBJECT}  # which a checkpoint has, and a model has not
 SINCE: dict[str, Any] = {"ignore_index": [], "pixel_size": None}  # what files from before there was such a field mean
 CLASSES: dict[str, Field] = {"values": LIST, "dtype": one_of(DTYPES), "joined": LIST}
 JOINED = ("joined",)  # which files of models lack that were trained without
@@ -128,7 +129,7 @@ def restore(unet: UNet, said: dict[str, Any]) -> None:
 def check(said: dict[str, Any], config: dict[str, Any]) -> None:
     """Refuse a description that contradicts itself or its network's config, by the name of the field."""
     said = SINCE | said
-    check_fields("", said, DESCRIPTION)
+    check_fields("", said, DESCRIPTION | CHECKPOINT, optional=CHECKPOINT)
     _check_ignored(said["ignore_index"])
     _check_classes(said["classes"], config["out_channels"])
     _check_normalizer(said["normalizer"], config["in_channels"])
@@ -137,6 +138,8 @@ def check(said: dict[str, Any], config: dict[str, Any]) -> None:
     seed = config["random_state"]
     require(said["random_state"] == seed, "random_state", said["random_state"], f"the network's, {seed}")
     _check_estimator(said["estimator"], said, config)
+    if "training" in said:
+        trainingstate.check(said["training"], said["history"])
 
 
 def _check_classes(classes: dict[str, Any], k: int) -> None:

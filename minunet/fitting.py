@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import checkpoint as checkpoints
 from . import devices, kernels, losses, warmstart
+from .checkpoint import Checkpoint
 from .data.prepare import Prepared, prepare
 from .data.sampling import PatchSampler
 from .evaluation.held_out import loss_and_dice
@@ -16,6 +20,7 @@ from .optim import SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .sizes import fitting_patch
 from .training.history import History, told
+from .training.keeper import Keeper, Position
 from .training.loop import Loop
 from .training.memory import require_memory
 from .training.progress import Progress
@@ -25,14 +30,25 @@ if TYPE_CHECKING:
     from .unet import UNet
 
 
-def fit(unet: UNet, x: Any, y: Any, *, pixel_size: float | None, callbacks: Sequence[Any], **companions: Any) -> None:
+def fit(
+    unet: UNet, x: Any, y: Any, *, pixel_size: float | None, callbacks: Sequence[Any], checkpoint: str | os.PathLike[str] | None,
+    resume: bool, **companions: Any,
+) -> None:  # fmt: skip
     """Train a UNet on images and masks, and on their companions by `fit`'s names for them."""
     check_parameters(unet)
     check_callbacks(callbacks)
     check_pixel_size(pixel_size)
+    with checkpoints.opened(checkpoint, resume=resume) as kept:
+        _fit(unet, x, y, pixel_size, callbacks, kept, companions)
+
+
+def _fit(
+    unet: UNet, x: Any, y: Any, pixel_size: float | None, callbacks: Sequence[Any], kept: Checkpoint | None,
+    companions: dict[str, Any],
+) -> None:  # fmt: skip
     older = unet._as_it_is() if unet.warm_start and hasattr(unet, "network_") else None
     known = warmstart.settled(older) if older else None
-    seed = _seed(unet, older)
+    seed = _seed(unet, older, kept)
     data = prepare(
         x, y, normalize=unet.normalize, class_weight=unet.class_weight, validation_fraction=unet.validation_fraction,
         random_state=seed, known=known, **companions,
@@ -53,16 +69,24 @@ def fit(unet: UNet, x: Any, y: Any, *, pixel_size: float | None, callbacks: Sequ
         "held_out_": data.held_out,
         "pixel_size_": None if pixel_size is None else float(pixel_size),
     }  # fmt: skip
-    _train(unet, fitted, data, patch_size, callbacks)
+    _train(unet, fitted, data, patch_size, callbacks, kept)
 
 
-def _train(unet: UNet, fitted: dict[str, Any], data: Prepared, patch_size: int, callbacks: Sequence[Any]) -> None:
+def _train(
+    unet: UNet, fitted: dict[str, Any], data: Prepared, patch_size: int, callbacks: Sequence[Any], kept: Checkpoint | None
+) -> None:
     network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(unet.loss)
     sampler = PatchSampler(data.training, patch_size, margin=network.margin, augment=unet.augment, random_state=seed)
     batch_size = int(unet.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
     steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
     schedule = Schedule(unet.learning_rate, steps, int(unet.max_epochs), unet.max_minutes)
-    was_fitted = hasattr(unet, "network_")
+    was_fitted, optimizer = hasattr(unet, "network_"), _optimizer(unet)
+    at, keeper = Position(), None
+    if kept:
+        model = unet._as_it_is()
+        vars(model).update(fitted | told({}) | {"interrupted_": True})
+        at = kept.restore(model, data, optimizer)
+        keeper = Keeper(kept.writer(model, optimizer), at.seconds)
 
     def publish(whole: bool, history: History) -> Callable[[], object] | None:
         """Let the old model go, for whoever predicts meanwhile at once; but not for a few steps of the first epoch."""
@@ -75,23 +99,29 @@ def _train(unet: UNet, fitted: dict[str, Any], data: Prepared, patch_size: int, 
             callback.set_model(unet)
     with unet._computing(network):
         loop = Loop(
-            network, _optimizer(unet), loss, sampler, schedule, batch_size=batch_size, class_weight=data.class_weight,
+            network, optimizer, loss, sampler, schedule, batch_size=batch_size, class_weight=data.class_weight,
             random_state=seed, validate=lambda: loss_and_dice(network, data.validation, loss), callbacks=callbacks,
-            progress=Progress(schedule, unet.verbose), publish=publish,
+            progress=Progress(schedule, unet.verbose, at), publish=publish, at=at, keeper=keeper,
         )  # fmt: skip
+        finished = False
         try:
             loop.run()
+            finished = not loop.interrupted
         finally:
             if hasattr(unet, "network_"):
-                unet.interrupted_ = loop.interrupted
+                unet.interrupted_ = loop.interrupted or (loop.published and not finished)
+    if loop.signal:  # the checkpoint is written: as the signal would have had it
+        signal.raise_signal(loop.signal)
     if loop.interrupted and unet._stops_a_search:
         raise KeyboardInterrupt("a fit of a search was interrupted")
 
 
-def _seed(unet: UNet, older: UNet | None) -> int:
-    """Return random_state; where none is given, that of the model to go on with, which holds the same out, or a new one."""
+def _seed(unet: UNet, older: UNet | None, kept: Checkpoint | None) -> int:
+    """Return random_state; where none is given, that of what is gone on with, which holds the same out, or a new one."""
     if unet.random_state is not None:
         return int(unet.random_state)
+    if kept and kept.seed is not None:
+        return kept.seed
     return older.random_state_ if older else int(np.random.SeedSequence().generate_state(1)[0])
 
 

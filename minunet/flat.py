@@ -30,11 +30,15 @@ class ParameterViews(Mapping[str, Array]):
         step = ALIGNMENT // np.dtype(dtype).itemsize
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         starts = [0, *itertools.accumulate(-(-size // step) * step for size in sizes.values())]
+        self._places = {name: (start, shapes[name]) for name, start in zip(shapes, starts, strict=False)}
         self.flat = _aligned(starts[-1], dtype, empty)
-        self._views = {}
+        self._views = self.split(self.flat)
         for name, start, end in zip(shapes, starts[:-1], starts[1:], strict=True):
-            self._views[name] = self.flat[start : start + sizes[name]].reshape(shapes[name])
             self.flat[start + sizes[name] : end] = 0  # the gap
+
+    def split(self, flat: Array) -> dict[str, Array]:
+        """Return views by name of another array of this one's layout, as an optimizer's moments are."""
+        return {name: flat[start : start + math.prod(shape)].reshape(shape) for name, (start, shape) in self._places.items()}
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]

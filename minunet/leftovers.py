@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import secrets
 import socket
 import stat
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,3 +105,41 @@ def _text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return ""
+
+
+@contextlib.contextmanager
+def sole(path: Path) -> Iterator[None]:
+    """A `with` block that one process, and one thread of it, has for a path at a time; BlockingIOError elsewhere meanwhile.
+
+    A file beside it is locked: what is killed lets go of it. Where files cannot be locked, nothing is held.
+    """
+    beside = path.with_name(f".{path.name[:20]}.{_digest(path.name)}.minunet-lock")
+    descriptor = _locked(beside)
+    if descriptor is None:
+        error = BlockingIOError(f"another training writes {path}: wait until it has ended, or give another path")
+        error.errno = errno.EAGAIN
+        raise error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()  # while it is locked: whoever has opened it finds that it has no name
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> int | None:
+    """Return the descriptor of a file that is there and locked; None where another has locked it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            if lock(descriptor) is False:
+                os.close(descriptor)
+                return None
+            if os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor)):
+                return descriptor
+        except FileNotFoundError:  # whoever had it has just let go
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)

@@ -1,6 +1,6 @@
 """One model, one file: safetensors, which holds arrays and text and can hold no code.
 
-weights       under the network's parameter names
+weights       under the network's parameter names; of a checkpoint an optimizer's moments, too: moment0.head.bias, ...
 metadata      format "minunet", format_version "1",
               network: the config, as JSON; model: whatever the estimator wants to keep, as JSON,
               sha256_description: of these two texts; sha256_weights: of the weights, each under its name
@@ -17,8 +17,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import safetensors.numpy
@@ -38,8 +38,10 @@ MAX_NAME = 100  # characters of a choice
 MAX_DEPTH = 30  # beyond, 2^depth channels alone would be absurd
 TEXTS = ("format", "format_version", "network", "model")
 SUMS = ("sha256_description", "sha256_weights")
+MOST_MOMENTS = 2  # Adam's
 CODES = {"float32": "F32", "float64": "F64"}  # what safetensors calls a network's dtype
 
+T = TypeVar("T")
 Check = Callable[[dict[str, Any], dict[str, Any]], None]  # of what was saved and of the network's config: a RefusedError
 
 
@@ -47,18 +49,20 @@ class ModelFileError(ValueError):
     """Raised where a file is not a model that this version can use."""
 
 
-def save(path: str | os.PathLike[str], network: Network, metadata: dict[str, Any], check: Check | None = None) -> None:
-    """Write network and metadata (anything JSON can hold) to path, whole or not at all.
+def save(
+    path: str | os.PathLike[str], network: Network, metadata: dict[str, Any], check: Check | None = None, *,
+    moments: Sequence[Array] = (),
+) -> None:  # fmt: skip
+    """Write network and metadata (anything JSON can hold) to path, whole or not at all; and moments, as many as
+
+    metadata["training"]["moments"] says, of the layout of network.flat.
 
     Weights that are not finite are a ValueError, as no file of them could be used; so are blocks of one's own, and what `load`
     with this check would refuse.
     """
-    if not isinstance(network.block, str):
-        raise ValueError(
-            f"block is {network.block!r}, code of yours, and a model file holds no code: {path} was not written. Pickle the "
-            "model, or keep network.flat (numpy.save), and fill Network(block=...) with it"
-        )
-    tensors = {name: kernels.to_host(weights).copy() for name, weights in network.parameters.items()}
+    require_no_code(network, path)
+    parts = [network.parameters, *map(network.parameters.split, moments)]
+    tensors = {name: kernels.to_host(values).copy() for name, values in _named(parts).items()}
     for name, weights in tensors.items():
         if not np.isfinite(weights).all():
             raise ValueError(f"{name} holds values that are not finite: training diverged, and {path} was not written")
@@ -80,6 +84,15 @@ def save(path: str | os.PathLike[str], network: Network, metadata: dict[str, Any
     atomic_write(path, data)
 
 
+def require_no_code(network: Network, path: str | os.PathLike[str]) -> None:
+    """Raise a ValueError where a file of this network would have to hold code."""
+    if not isinstance(network.block, str):
+        raise ValueError(
+            f"block is {network.block!r}, code of yours, and a model file holds no code: {path} was not written. Pickle the "
+            "model, or keep network.flat (numpy.save), and fill Network(block=...) with it"
+        )
+
+
 def _plain(value: Any) -> Any:
     """Return a NumPy number or array as JSON holds it."""
     if isinstance(value, (np.ndarray, np.generic)):
@@ -87,12 +100,23 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a model file cannot hold {value!r}, of type {type(value).__name__}")
 
 
+def _named(parts: Sequence[Mapping[str, T]]) -> dict[str, T]:
+    """Return parameters, and moments by their names, under those that they have in a file."""
+    starts = ("", *(f"moment{i}." for i in range(len(parts) - 1)))
+    return {f"{start}{name}": value for start, part in zip(starts, parts, strict=True) for name, value in part.items()}
+
+
 def load(path: str | os.PathLike[str], check: Check | None = None) -> tuple[Network, dict[str, Any]]:
-    """Return the network and the metadata that `save` wrote.
+    """Return the network and the metadata that `save` wrote; of a checkpoint, too.
 
     ModelFileError names the file and what is wrong with it. All that the file says of itself, which `check` may look at too,
     is compared with what it implies and with the file's size before anything is allocated.
     """
+    return load_checkpoint(path, check)[:2]
+
+
+def load_checkpoint(path: str | os.PathLike[str], check: Check | None = None) -> tuple[Network, dict[str, Any], list[Array]]:
+    """Return what `load` does, and the moments of a checkpoint's optimizer; of a model's there are none."""
     try:
         with _opened(path) as file:  # once: another process may replace the file meanwhile
             return _read(file, check)
@@ -111,22 +135,24 @@ def _opened(path: str | os.PathLike[str]) -> BinaryIO:
         raise
 
 
-def _read(file: BinaryIO, check: Check | None) -> tuple[Network, dict[str, Any]]:
+def _read(file: BinaryIO, check: Check | None) -> tuple[Network, dict[str, Any], list[Array]]:
     before = os.fstat(file.fileno())
     try:
         head = _Head(file, before.st_size)
         if check is not None:
             _ask(check, head)
         network = head.network()
-        _fill(file, network, head.order)
+        moments = [np.zeros_like(network.flat) for _ in range(head.n_moments)]
+        tensors = _named([network.parameters, *map(network.parameters.split, moments)])
+        _fill(file, tensors, head.order)
         after = os.fstat(file.fileno())
     except OSError as error:
         raise RefusedError(f"it cannot be read: {error.strerror}") from None
     if after.st_size != before.st_size or not (head.sums or after.st_mtime_ns == before.st_mtime_ns):
         raise RefusedError("it was changed while it was read; load it again when it is whole")
-    if head.sums and _sum_of_weights(network.parameters.items()) != head.sums["sha256_weights"]:
+    if head.sums and _sum_of_weights(tensors.items()) != head.sums["sha256_weights"]:
         raise RefusedError("its weights do not have their sum, sha256_weights: the file is damaged. Get it anew")
-    return network, head.metadata
+    return network, head.metadata, moments
 
 
 def _ask(check: Check, head: _Head) -> None:
@@ -144,13 +170,17 @@ class _Head:
         self.n_body = size - length
         text = self.entries.pop("__metadata__", None)
         self.config, self.metadata, self.sums = _read_metadata(text)
+        training = self.metadata.get("training")
+        self.n_moments = training.get("moments", 0) if isinstance(training, dict) else 0
+        if not (is_whole(self.n_moments) and 0 <= self.n_moments <= MOST_MOMENTS):
+            raise RefusedError(f"model.training.moments is {short(self.n_moments)}; it takes 0 to {MOST_MOMENTS}")
         self.is_whole = not self.sums or _sum_of_texts(text) == self.sums["sha256_description"]
 
     def network(self) -> Network:
         """Return the network, whose parameters are still to be read, in the `order` of their names in the file."""
         try:
             network = outlined(self.config)
-            self.order = _check_tensors(self.entries, network, self.n_body)
+            self.order = _check_tensors(self.entries, network, self.n_body, self.n_moments)
             if not self.is_whole:  # last: what can be told of a damage more exactly has been told
                 raise RefusedError("its description does not have its sum, sha256_description: the file is damaged. Get it anew")
             if self.n_body > machine_bytes():
@@ -181,10 +211,10 @@ class _Unread:
         return 0.0
 
 
-def _fill(file: BinaryIO, network: Network, order: list[str]) -> None:
+def _fill(file: BinaryIO, tensors: Mapping[str, Array], order: list[str]) -> None:
     """Read the weights straight to where they belong: there is never a second copy."""
     for name in order:
-        weights = network.parameters[name]
+        weights = tensors[name]
         if file.readinto(weights.reshape(-1).view(np.uint8)) != weights.nbytes:  # type: ignore[attr-defined]
             raise RefusedError("truncated while it was read; load it again when it is whole")
         if sys.byteorder == "big":
@@ -285,9 +315,10 @@ def _checked_config(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _check_tensors(entries: dict[str, Any], network: Network, n_body: int) -> list[str]:
+def _check_tensors(entries: dict[str, Any], network: Network, n_body: int, n_moments: int) -> list[str]:
     """Compare the header with what the config implies, and the bytes that follow it. Return the names in the file's order."""
-    expected = {name: p.shape for name, p in network.parameters.items()}
+    shapes = {name: p.shape for name, p in network.parameters.items()}
+    expected = _named([shapes] * (1 + n_moments))
     for name in [*sorted(entries.keys() - expected.keys()), *sorted(expected.keys() - entries.keys())]:
         state = "missing" if name in expected else "not of this network"
         raise RefusedError(f"the tensor {short(name)} is {state}")

@@ -49,9 +49,9 @@ class Optimizer:
         size("n_updates", self.n_updates, 0)
         listed = isinstance(self.moments, (tuple, list))
         require(listed, "moments", f"of type {type(self.moments).__name__}", "a tuple of arrays, or none to begin anew: ()")
-        moments = tuple(array("moments", m) for m in self.moments) or tuple(np.zeros_like(flat) for _ in range(self._n_moments))
-        takes = f"{self._n_moments}, as {type(self).__name__} has, or none to begin anew: ()"
-        require(len(moments) == self._n_moments, "moments", f"{len(moments)} arrays", takes)
+        moments = tuple(array("moments", m) for m in self.moments) or tuple(np.zeros_like(flat) for _ in range(self.n_moments))
+        takes = f"{self.n_moments}, as {type(self).__name__} has, or none to begin anew: ()"
+        require(len(moments) == self.n_moments, "moments", f"{len(moments)} arrays", takes)
         check_updated(flat, gradient, moments)
         if self.moments and self.moments is not self._own:
             check_moments(moments, self._squares)
@@ -63,7 +63,7 @@ class Optimizer:
     def __getstate__(self) -> dict[str, object]:
         return vars(self) | {"_flat": None, "_own": ()}  # a copy serves a copy of the parameters
 
-    _n_moments = 0
+    n_moments = 0
     _squares: tuple[int, ...] = ()  # which of them are means of squares
 
     def _rule(self) -> tuple[Callable[..., None], Callable[..., None], dict[str, float]]:
@@ -77,7 +77,7 @@ class SGD(Optimizer):
     weight_decay adds weight_decay p to g: an L2 penalty. Sutskever et al. 2013, in PyTorch's form (no 1 - momentum).
     """
 
-    _n_moments = 1
+    n_moments = 1
 
     def __init__(self, learning_rate: float = 1e-2, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
         super().__init__(learning_rate, weight_decay)
@@ -96,7 +96,7 @@ class Adam(Optimizer):
     (Loshchilov and Hutter 2019).
     """
 
-    _n_moments, _squares = 2, (1,)
+    n_moments, _squares = 2, (1,)
 
     def __init__(
         self, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8,

@@ -153,7 +153,8 @@ class UNet:
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
         validation_data: tuple[Any, Any] | None = None, classes: label_codes.Classes | None = None,
         ignore_index: int | Sequence[int] | None = None, groups: Sequence[Hashable] | None = None,
-        pixel_size: float | None = None, callbacks: Sequence[Any] = (),
+        pixel_size: float | None = None, callbacks: Sequence[Any] = (), checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
     ) -> UNet:  # fmt: skip
         """Train on images x and masks y, from new weights unless warm_start. Return self.
 
@@ -170,13 +171,17 @@ class UNet:
             the page beside it is left out of both; of fewer than 10 pages, a strip of each is held out.
         pixel_size : side of a pixel of x in micrometres, one for all images, kept to be compared with that of others.
         callbacks : objects with on_epoch_end(epoch, logs), and set_model(unet) if they want it.
+        checkpoint : a file to write every few minutes, and at the end, so that a training that was stopped can be gone on with.
+            It is a model, too: `minunet.load` reads it.
+        resume : go on with the training in `checkpoint`, if there is one, to the same bits as if it had never stopped. Data and
+            parameters must be what they were (max_epochs, max_minutes, n_threads and verbose may differ).
 
         Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed. Where anything
         fails later, the model is that of the last epoch that was finished; if there was none, what it was before.
         """
         fitting.fit(
             self, x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes, ignore_index=ignore_index,
-            groups=groups, pixel_size=pixel_size, callbacks=callbacks,
+            groups=groups, pixel_size=pixel_size, callbacks=callbacks, checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
         return self
 

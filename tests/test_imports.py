@@ -29,7 +29,7 @@ ORDER = (
     "flat blocks sizes",
     "network",
     "training evaluation modelfile summary drawing plot testing datasets",
-    "unet fitting parameters description warmstart",
+    "unet fitting checkpoint trainingstate parameters description warmstart",
     "cli",
     "__main__",
 )

@@ -37,8 +37,13 @@ class Known:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Examples to learn from and examples held out, scaled; what their images are, and what their masks' values mean."""
+    """Examples to learn from and examples held out, scaled; what their images are, and what their masks' values mean.
 
+    examples : all that x and y are, from which parts are held out; apart : what is to be validated on instead.
+    """
+
+    examples: list[Example]
+    apart: list[Example]
     training: list[Example]
     validation: list[Example]
     held_out: list[Part]
@@ -84,14 +89,15 @@ def prepare(
     ]
     frequencies = label_codes.class_frequencies(labels, len(values), weights)
     resolved = label_codes.resolve_class_weight(class_weight, values, frequencies)
-    training, validation, held_out = examples, _to_validate(apart, normalizer, values, joined), list[Part]()
+    given_apart = _to_validate(apart, normalizer, values, joined)
+    training, validation, held_out = examples, given_apart, list[Part]()
     if validation_data is None:
         parts = _split(examples, values, group_of, validation_fraction, random_state)
         training, validation = ([_of(examples, part) for part in side] for side in (parts.training, parts.held_out))
         held_out = parts.held_out
     return Prepared(
-        training, validation, held_out, images.n_channels, images.channel_axis, values, joined, frequencies, resolved, normalizer,
-        snap, ignore,
+        examples, given_apart, training, validation, held_out, images.n_channels, images.channel_axis, values, joined,
+        frequencies, resolved, normalizer, snap, ignore,
     )  # fmt: skip
 
 

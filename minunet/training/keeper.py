@@ -26,9 +26,12 @@ class Position:
 
 
 class Keeper:
-    """Calls `write` with the position when it is due. What cannot be written ends no training: it is told, and tried again."""
+    """Calls `write` when it is due, with the position and whether that is the end of all.
 
-    def __init__(self, write: Callable[[Position], None], seconds: float = 0.0) -> None:
+    What cannot be written ends no training: it is told, and tried again.
+    """
+
+    def __init__(self, write: Callable[[Position, bool], None], seconds: float = 0.0) -> None:
         """seconds : those of the training that lie before."""
         self._write = write
         self._last, self._cost, self._failed = seconds, 0.0, False
@@ -38,10 +41,10 @@ class Keeper:
         passed = seconds - self._last
         return passed >= self._cost / SHARE and (epoch_ended or passed >= EVERY)
 
-    def write(self, position: Position) -> None:
+    def write(self, position: Position, over: bool) -> None:
         start = time.perf_counter()
         try:
-            self._write(position)
+            self._write(position, over)
             self._failed = False
         except OSError as error:
             if not self._failed:

@@ -67,10 +67,10 @@ class Loop:
             with StopOnInterrupt(ending=self.keeper is not None) as interrupt, pooled():
                 if self.at.history:  # the model of a checkpoint is one already
                     self._commit(True, self.at.history)
-                while self._goes_on(interrupt):
+                while not (interrupt.requested or self._is_over()):
                     self._epoch(interrupt)
                 if self._kept != (self.at.epoch, self.at.index):
-                    self._keep(now=True)
+                    self._keep(now=True, over=self._is_over())
         except BaseException as error:
             flat[...] = good  # what a second Ctrl-C cut into, or a step made infinite. Without a call, as a third may come
             self.interrupted = isinstance(error, KeyboardInterrupt)
@@ -83,9 +83,8 @@ class Loop:
             model = "the model is usable as it is" if self.published else "the model is what it was before"
             warn(f"interrupted after {self.at.n_steps} steps; {model}")
 
-    def _goes_on(self, interrupt: StopOnInterrupt) -> bool:
-        at = self.at
-        return not interrupt.requested and at.epoch < self.schedule.max_epochs and (at.index > 0 or self._spent() < 1)
+    def _is_over(self) -> bool:
+        return self.at.epoch >= self.schedule.max_epochs or (self.at.index == 0 and self._spent() >= 1)
 
     def _epoch(self, interrupt: StopOnInterrupt) -> None:
         at = self.at
@@ -113,7 +112,8 @@ class Loop:
                 self._good[...] = self._flat  # it may have changed them
         if held_out is not None:  # else whoever goes on from here ends the epoch as it should
             self.at = Position(at.epoch + 1, 0, at.n_steps, self._seconds(), [], history)
-            self._keep()
+            if not self._is_over():
+                self._keep()
 
     def _commit(self, whole: bool, history: History) -> None:
         """Make this the model: an epoch's figures with its weights, or neither, as no exception arrives in between."""
@@ -139,13 +139,13 @@ class Loop:
         """Return an epoch's figures on what is held out as unknown, where other epochs have them."""
         return {name: math.nan for name in ("val_loss", "val_dice") if name in self.at.history}
 
-    def _keep(self, *, now: bool = False) -> None:
-        """Write down where this is, if it is time to."""
+    def _keep(self, *, now: bool = False, over: bool = False) -> None:
+        """Write down where this is, if it is time to; over : whether that is the training's end."""
         at = self.at
         if self.keeper is not None and (now or self.keeper.is_due(self._seconds(), at.index == 0)):
             self._read(0)  # a GPU's, too: what is written down is whole
             at.seconds = self._seconds()
-            self.keeper.write(at)
+            self.keeper.write(at, over)
             self._kept = at.epoch, at.index
 
     def _is_finite(self) -> bool:

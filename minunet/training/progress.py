@@ -5,6 +5,7 @@ from __future__ import annotations
 from tqdm import tqdm
 
 from ..streams import stderr
+from .keeper import Position
 from .schedule import Schedule
 
 SHOWN: tuple[str, ...] = ("loss", "val_loss", "val_dice")
@@ -14,14 +15,19 @@ FIRST_STEPS = 5  # the first compiles; after these the pace is known
 class Progress:
     """Report steps and epochs to stderr; verbose=0 says nothing."""
 
-    def __init__(self, schedule: Schedule, verbose: int) -> None:
+    def __init__(self, schedule: Schedule, verbose: int, at: Position | None = None) -> None:
+        """at : where a training that is gone on with stands."""
         self.schedule, self.verbose = schedule, verbose
         self.warm_up = 0.0
         self.out = stderr()
         self.bar = None
         if verbose > 0 and self.out.isatty():
-            self.bar = tqdm(total=schedule.n_steps, unit="step", desc="training", dynamic_ncols=True, file=self.out)
+            done = at.n_steps if at else 0
+            of = schedule.n_steps
+            self.bar = tqdm(total=of, initial=done, unit="step", desc="training", dynamic_ncols=True, file=self.out)
         self.shown: dict[str, str] = {}
+        if verbose > 0 and at and at.n_steps:
+            print(f"the training goes on after step {at.n_steps}, in epoch {at.epoch + 1}", file=self.out, flush=True)
 
     def on_step(self, step: int, seconds: float, loss: float) -> None:
         """Move the bar; `step` counts from 1."""

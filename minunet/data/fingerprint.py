@@ -1,0 +1,57 @@
+"""What a training's data is, in a few letters: to go on with other data would be another training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .prepare import Prepared
+
+LETTERS = 16  # of each array: 64 bits
+
+Fingerprint = dict[str, str]
+
+
+def fingerprint(data: Prepared) -> Fingerprint:
+    """Return the digests of all images, masks and weights as they are learned from, an array's after another's."""
+    return {
+        "images": _digests(e.image for e in data.examples),
+        "masks": _digests(e.label for e in data.examples),
+        "weights": _digests(e.weight for e in data.examples),
+        "validation": _digests(array for e in data.apart for array in (e.image, e.label, e.weight)),
+        "held_out": _digest(str([(part.image, part.rows, part.cols) for part in data.held_out]).encode()),
+    }
+
+
+def difference(before: Fingerprint, now: Fingerprint) -> str | None:
+    """Return what is not as it was; None where all is."""
+    n, n_before = (len(one["images"]) // LETTERS for one in (now, before))
+    if n != n_before:
+        return f"there are {n} images to learn from, and there were {n_before}"
+    for name, what in (("images", "x[{}] is another image"), ("masks", "y[{}] is another mask"), ("weights", "x[{}] has others")):
+        for i in range(n):
+            letters = slice(i * LETTERS, (i + 1) * LETTERS)
+            if now[name][letters] != before[name][letters]:
+                return what.format(i) + (" weights (sample_weight, ignore_index)" if name == "weights" else " than it was")
+    if now["validation"] != before["validation"]:
+        return "validation_data (--validation) is another"
+    if now["held_out"] != before["held_out"]:
+        return "other parts of the images are held out (groups, or the names of files that say which are of one stack)"
+    return None
+
+
+def _digests(arrays: Iterable[NDArray | None]) -> str:
+    return "".join("0" * LETTERS if array is None else _of(array) for array in arrays)
+
+
+def _of(array: NDArray) -> str:
+    found = hashlib.blake2b(f"{array.shape} {array.dtype.str}".encode(), digest_size=LETTERS // 2)
+    found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.blake2b(text, digest_size=LETTERS // 2).hexdigest()
