@@ -30,6 +30,7 @@ from .parameters import check_parameters
 from .scikit import not_fitted, tags
 from .summary import Summary, padded_shape, summarize
 from .training.history import History, told
+from .warn import warn
 
 
 class UNet:
@@ -296,6 +297,11 @@ class UNet:
         there = network.to(self.device)
         if there is not network and self.network_ is network:
             self.network_ = there  # once for all
+        if self.interrupted_:
+            warn(
+                f"the last training of this model was cut short; it has {self.n_iter_} epochs behind it. Fit it to the end for "
+                "what it can do: anew, with warm_start=True, or with resume=True from a checkpoint"
+            )
         return self._as_it_is()
 
     def _read(self, x: Any) -> Images:

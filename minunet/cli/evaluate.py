@@ -21,7 +21,7 @@ from ..data.folders import Pair, read_pairs
 from ..data.weights import read_examples
 from ..evaluation import metrics
 from ..signals import held
-from ..unet import UNet, load
+from ..unet import UNet
 from . import flags, outputs
 from .console import complain
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.csv:
         _require_csv(arguments)
     machine = flags.machine(arguments)
-    unet = load(arguments.model).set_params(**machine)
+    unet = flags.loaded(arguments.model, machine)
     pairs = read_pairs(arguments.images, arguments.masks, **flags.pairing(arguments))
     counted = _counted(pairs, unet.ignore_index_ if arguments.ignore is None else arguments.ignore)
     truths = _truths(unet, pairs, counted, arguments.classes)

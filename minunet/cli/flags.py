@@ -20,6 +20,7 @@ from ..description import OF_NETWORK
 from ..modelfile import machine_bytes
 from ..network import outlined
 from ..parameters import CHOICES, check_parameters
+from ..text import shown
 from ..unet import UNet, load
 from ..warmstart import ARCHITECTURE
 from .console import complain
@@ -122,6 +123,15 @@ def machine(arguments: argparse.Namespace) -> dict[str, Any]:
     parameters = {"device": arguments.device, "n_threads": arguments.n_threads}
     _checked(UNet(**parameters), arguments)
     return parameters
+
+
+def loaded(path: Path, machine: dict[str, Any]) -> UNet:
+    """Return a model to use on this machine; of one whose training was cut short that is told, once for all images."""
+    unet = load(path).set_params(**machine)
+    if unet.interrupted_:
+        complain(f"warning: the training of {shown(path)} was cut short; it has {unet.n_iter_} epochs behind it")
+        unet.interrupted_ = False
+    return unet
 
 
 def _checked(unet: UNet, arguments: argparse.Namespace) -> UNet:

@@ -22,7 +22,7 @@ from ..data.labels import MAX_CLASSES
 from ..data.pixelsize import Size
 from ..signals import held
 from ..text import folded, printable, shown
-from ..unet import UNet, load
+from ..unet import UNet
 from ..writing import Folder
 from . import flags, outputs
 from .console import complain
@@ -60,7 +60,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict image after image; one that cannot be read is told, and the rest goes on. Return 1 if there was one."""
     machine = flags.machine(arguments)
-    unet = load(arguments.model).set_params(**machine)
+    unet = flags.loaded(arguments.model, machine)
     paths = _gather(arguments.inputs)
     _require_output(arguments.output, arguments.inputs)
     _require_targets(paths, arguments)

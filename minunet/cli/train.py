@@ -52,6 +52,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     init = "go on with this model: its network, weights, scale and classes, beside new ones in MASKS"
     parser.add_argument("--init", type=Path, metavar="MODEL", help=init)
+    kept = "write what the training is to go on from there, every few minutes, and whenever it ends; it is a model file, too"
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help=kept)
+    resume = "go on with the training in --checkpoint, if there is one: to the same bits as if it had never stopped"
+    parser.add_argument("--resume", action="store_true", help=resume)
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html there (needs matplotlib)")
     flags.add_output_flags(parser, verbose="tell each file that is read")
     flags.add_estimator_flags(parser)
@@ -72,14 +76,15 @@ def run(arguments: argparse.Namespace) -> int:
     validation = _xy(held_out) if held_out else None
     x, y = _xy(pairs)
     pixel_size = pixelsize.common(pair.pixel_size for pair in pairs)
-    output = arguments.output.absolute()  # the current folder may vanish
+    output, checkpoint = arguments.output.absolute(), arguments.checkpoint and arguments.checkpoint.absolute()  # "." may vanish
     older = getattr(unet, "network_", None)  # of --init
     try:
         try:
             with flags.named([pair.name for pair in pairs]):
                 unet.fit(
                     x, y, validation_data=validation, classes=arguments.classes, ignore_index=arguments.ignore,
-                    groups=stacks([pair.path for pair in pairs]), pixel_size=pixel_size,
+                    groups=stacks([pair.path for pair in pairs]), pixel_size=pixel_size, checkpoint=checkpoint,
+                    resume=arguments.resume,
                 )  # fmt: skip
         finally:
             unet.warm_start = False  # of what is fitted to the model in the file, nobody said so
@@ -206,9 +211,30 @@ def _require_outputs(arguments: argparse.Namespace, unet: UNet) -> None:
         _require_apart(arguments, page)
     outputs.require_free(filter(None, (model, page)), arguments.force)
     files.require_writable(outputs.named(model, arguments.force), flags.model_bytes(unet))
+    _require_checkpoint(arguments)
     if page:
         outputs.make_folder(arguments.report)
         files.require_writable(files.Output(page, arguments.force))
+
+
+def _require_checkpoint(arguments: argparse.Namespace) -> None:
+    """Refuse what `fit` would refuse of the checkpoint's file, before the images are read."""
+    path = arguments.checkpoint
+    if path is None:
+        if arguments.resume:
+            arguments.parser.error("--resume goes on with the training in --checkpoint FILE; give that, too")
+        return
+    for other in filter(None, (arguments.output, arguments.init, arguments.report, arguments.report and arguments.report / PAGE)):
+        if outputs.is_same(path, other):
+            arguments.parser.error(f"--checkpoint {path} is {other}, another file of this training; give it a name of its own")
+    read = filter(None, (arguments.images, arguments.masks, *(arguments.validation or ())))
+    outputs.require_unread(arguments.parser, "--checkpoint", path, read)
+    if files.taken(path) and not arguments.resume:
+        raise FileExistsError(
+            f"the checkpoint {path} is there already: --resume goes on with its training; give another name for a new one, or "
+            "delete it"
+        )
+    files.require_writable(path)
 
 
 def _require_apart(arguments: argparse.Namespace, page: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,7 +21,7 @@ def fingerprint(data: Prepared) -> Fingerprint:
     return {
         "images": _digests(e.image for e in data.examples),
         "masks": _digests(e.label for e in data.examples),
-        "weights": _digests(e.weight for e in data.examples),
+        "weights": _digests(None if e.weight is None or (e.weight == 1).all() else e.weight for e in data.examples),
         "validation": _digests(array for e in data.apart for array in (e.image, e.label, e.weight)),
         "held_out": _digest(str([(part.image, part.rows, part.cols) for part in data.held_out]).encode()),
     }
@@ -31,11 +32,14 @@ def difference(before: Fingerprint, now: Fingerprint) -> str | None:
     n, n_before = (len(one["images"]) // LETTERS for one in (now, before))
     if n != n_before:
         return f"there are {n} images to learn from, and there were {n_before}"
-    for name, what in (("images", "x[{}] is another image"), ("masks", "y[{}] is another mask"), ("weights", "x[{}] has others")):
-        for i in range(n):
-            letters = slice(i * LETTERS, (i + 1) * LETTERS)
-            if now[name][letters] != before[name][letters]:
-                return what.format(i) + (" weights (sample_weight, ignore_index)" if name == "weights" else " than it was")
+    changed = {
+        "images": "x[{}] is another image than it was", "masks": "y[{}] is another mask than it was",
+        "weights": "the pixels of x[{}] have other weights than they had (sample_weight, ignore_index)",
+    }  # fmt: skip
+    for name, i in itertools.product(changed, range(n)):
+        letters = slice(i * LETTERS, (i + 1) * LETTERS)
+        if now[name][letters] != before[name][letters]:
+            return changed[name].format(i)
     if now["validation"] != before["validation"]:
         return "validation_data (--validation) is another"
     if now["held_out"] != before["held_out"]:

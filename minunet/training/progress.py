@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tqdm import tqdm
 
 from ..streams import stderr
@@ -45,7 +47,7 @@ class Progress:
 
     def on_epoch_end(self, epoch: int, step: int, seconds: float, logs: dict[str, float]) -> None:
         """Show the epoch's figures; `epoch` counts from 1."""
-        figures = {name: f"{logs[name]:.3f}" for name in SHOWN if name in logs}
+        figures = {name: f"{logs[name]:.3f}" for name in SHOWN if not math.isnan(logs.get(name, math.nan))}
         if self.bar is not None:
             self.shown |= figures
             self.bar.set_postfix(self.shown)
