@@ -4,7 +4,8 @@
 
 A step's calls of doors (`minunet.checks`, `minunet.caches`, and the network's own) are recorded with their arguments, and made
 again by themselves: their time is a share of the step's. A model of 31 million parameters is saved and loaded, and its
-SHA-256 taken by itself.
+SHA-256 taken by itself. Its checkpoint is written and read, and the share of a training's time that this may take is that of
+the interval between two.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import measure
 import numpy as np
 
 from minunet import Network, caches, checks, flat, modelfile, optim
-from minunet.training import step
+from minunet.training import keeper, step
 
 DOORS = {
     checks: ("convolution", "transposed_convolution", "activation", "per_channel", "gradient", "check_target", "check_updated"),
@@ -50,6 +51,10 @@ def main() -> None:
         report.row(measure.name_of(*config), f"{1e3 * seconds:.1f}", str(calls), f"{1e3 * doors:.2f}", share)
     report.table("A model file", ["", "MB", "save/s", "load/s", "SHA-256/s"])
     report.row(f"base {arguments.base}", *(f"{value:.2f}" for value in cost_of_a_file(arguments.base, arguments.repeat)))
+    report.table("Its checkpoint", ["", "MB", "write/s", "read/s", "every/s", "share"])
+    size, write, read = cost_of_a_checkpoint(arguments.base, arguments.repeat)
+    every = max(keeper.EVERY, write / keeper.SHARE)
+    report.row(f"base {arguments.base}", f"{size:.0f}", f"{write:.2f}", f"{read:.2f}", f"{every:.0f}", f"{write / every:.2%}")
     report.write()
 
 
@@ -112,6 +117,21 @@ def cost_of_a_file(base: int, repeat: int) -> tuple[float, float, float, float]:
         }  # fmt: skip
         found = measure.medians(runs, repeat)
         return path.stat().st_size / 1e6, found["save"], found["load"], found["sum"]
+
+
+def cost_of_a_checkpoint(base: int, repeat: int) -> tuple[float, float, float]:
+    """Return the megabytes of a checkpoint with Adam's moments, and the seconds to write it and to read it."""
+    network = Network(1, 2, base)
+    moments = [np.ones_like(network.flat) for _ in range(2)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "training")
+        said = {"training": {"moments": 2}}
+        runs: dict[str, measure.Run] = {
+            "write": lambda: modelfile.save(path, network, said, moments=moments),
+            "read": lambda: modelfile.load_checkpoint(path),
+        }
+        found = measure.medians(runs, repeat)
+        return path.stat().st_size / 1e6, found["write"], found["read"]
 
 
 if __name__ == "__main__":
