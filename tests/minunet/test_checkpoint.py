@@ -275,6 +275,21 @@ def test_a_callback_that_raises_costs_no_epoch(path):
     assert trained(UNet(**SMALL).fit(*images(), checkpoint=path, resume=True)) == trained(whole)
 
 
+def test_what_fails_before_an_epoch_ends_again_leaves_the_checkpoints_model(written, path, monkeypatch):
+    path.write_bytes(written)
+
+    def fail(network, *arguments, **options):
+        network.flat[...] = np.nan
+        raise MemoryError("short")
+
+    monkeypatch.setattr(loop, "step", fail)
+    unet = UNet(**SMALL)
+    with pytest.raises(MemoryError):
+        unet.fit(*images(), checkpoint=path, resume=True)
+    kept = minunet.load(path)
+    assert trained(unet) == trained(kept) and unet.interrupted_ and kept.history_["steps"] == [4]
+
+
 def test_what_cannot_be_written_meanwhile_is_told_once_and_ends_no_training(monkeypatch, path):
     from minunet import modelfile
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from cuda_on_cpu.door import compiler
 
 from .cuda import CUDA
+from .goingon import IN_GOING_ON
 from .mutant import Mutant, Row, read
 from .parts import PARTS
 from .winograd import WINOGRAD
@@ -562,7 +563,7 @@ def mutants() -> list[Mutant]:
 
     Those of the CUDA sources are left out where nothing here compiles these for the tests.
     """
-    return [_mutant(*row) for row in HISTORY + THOUGHTFUL + TILES + WINOGRAD + PARTS + (CUDA if compiler() else [])]
+    return [_mutant(*row) for row in HISTORY + THOUGHTFUL + TILES + WINOGRAD + PARTS + IN_GOING_ON + (CUDA if compiler() else [])]
 
 
 def _mutant(name: str, file: str, old: str, new: str, first: tuple[str, ...]) -> Mutant:

@@ -213,8 +213,8 @@ IN_THE_U: list[Row] = [
     (
         "the gaps between parameters hold what lay there",
         FLAT,
-        "            self.flat[start + sizes[name] : end] = 0  # the gap\n",
-        "",
+        "self.flat[start + sizes[name] : end] = 0  # the gap",
+        "self.flat[start : end] = self.flat[start : end]",
         ("gap",),
     ),
     (

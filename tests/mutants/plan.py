@@ -17,6 +17,7 @@ MATHEMATICS = [
 ]  # fmt: skip
 WINOGRAD = [f"tests/kernels/cpu/test_{name}.py" for name in ("winograd", "extremes", "memory")]
 ESTIMATOR = ["tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py", "tests/minunet/test_unet.py"]
+GOING_ON = "tests/minunet/test_checkpoint.py"
 
 NUMBERLESS = [
     "tests/kernels/test_shapes.py", *(f"tests/minunet/test_{name}.py" for name in ("sizes", "summary", "network", "blocks")),
@@ -34,10 +35,11 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("kernels/composed.py", ["tests/proof/test_proof_fusions.py", *MATHEMATICS]),
     ("kernels/updates.py", ["tests/minunet/test_optim.py", "tests/kernels/test_contract.py", *MATHEMATICS]),
     ("kernels/", MATHEMATICS),
+    ("minunet/data/fingerprint.py", [GOING_ON]),
     ("minunet/data/", ["tests/minunet/data/test_*.py", *ESTIMATOR]),
     ("minunet/training/step.py", ["tests/minunet/test_network.py", *ESTIMATOR]),
     ("minunet/training/memory.py", [*NUMBERLESS, *ESTIMATOR]),
-    ("minunet/training/", ESTIMATOR),
+    ("minunet/training/", [GOING_ON, *ESTIMATOR]),
     ("minunet/evaluation/", ESTIMATOR),
     ("minunet/fusions.py", ["tests/proof/test_proof_ops.py", *MATHEMATICS[1:]]),
     ("minunet/sizes.py", [*NUMBERLESS, *MATHEMATICS[1:]]),
@@ -45,6 +47,8 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("minunet/losses.py", ["tests/proof/test_proof_loss.py", *MATHEMATICS[1:]]),
     ("minunet/modelfile.py", ["tests/minunet/test_description.py", "tests/minunet/test_blocks.py", "tests/minunet/test_unet.py"]),
     ("minunet/description.py", ["tests/minunet/test_losses.py", "tests/minunet/test_unet.py"]),
+    ("minunet/trainingstate.py", [GOING_ON, "tests/minunet/test_checkpoint_files.py", "tests/fuzz/test_*.py"]),
+    ("minunet/fitting.py", [GOING_ON, *ESTIMATOR]),
     ("minunet/text.py", ["tests/minunet/test_untrusted.py", "tests/minunet/data/test_hostile_images.py"]),
     ("minunet/untrusted.py", ["tests/minunet/test_description.py", "tests/minunet/test_modelfile.py"]),
     ("minunet/", ["tests/minunet/test_blocks.py", *MATHEMATICS[1:]]),
