@@ -299,7 +299,7 @@ class UNet:
             self.network_ = there  # once for all
         if self.interrupted_:
             warn(
-                f"the last training of this model was cut short; it has {self.n_iter_} epochs behind it. Fit it to the end for "
+                f"the last training of this model was cut short at epoch {self.n_iter_}. Fit it to the end for "
                 "what it can do: anew, with warm_start=True, or with resume=True from a checkpoint"
             )
         return self._as_it_is()

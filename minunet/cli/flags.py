@@ -129,7 +129,7 @@ def loaded(path: Path, machine: dict[str, Any]) -> UNet:
     """Return a model to use on this machine; of one whose training was cut short that is told, once for all images."""
     unet = load(path).set_params(**machine)
     if unet.interrupted_:
-        complain(f"warning: the training of {shown(path)} was cut short; it has {unet.n_iter_} epochs behind it")
+        complain(f"warning: the training of {shown(path)} was cut short at epoch {unet.n_iter_}")
         unet.interrupted_ = False
     return unet
 

@@ -84,7 +84,8 @@ class Loop:
             warn(f"interrupted after {self.at.n_steps} steps; {model}")
 
     def _is_over(self) -> bool:
-        return self.at.epoch >= self.schedule.max_epochs or (self.at.index == 0 and self._spent() >= 1)
+        at = self.at
+        return at.epoch >= self.schedule.max_epochs or (at.index == 0 and at.n_steps > 0 and self._spent() >= 1)
 
     def _epoch(self, interrupt: StopOnInterrupt) -> None:
         at = self.at

@@ -29,6 +29,12 @@ def short_epochs(monkeypatch):
 
 
 @pytest.fixture
+def each_epoch(monkeypatch):
+    """Let a checkpoint be worth it at the end of each epoch, however long it takes to write."""
+    monkeypatch.setattr("minunet.training.keeper.SHARE", np.inf)
+
+
+@pytest.fixture
 def path(tmp_path):
     return tmp_path / "training"
 
@@ -109,6 +115,15 @@ def test_stopped_in_a_validation_it_is_made_up_for(monkeypatch, path):
     assert cut.n_iter_ == 2 and np.isnan(cut.history_["val_dice"]).tolist() == [False, True]
     gone_on = UNet(**SMALL).fit(*images(), checkpoint=path, resume=True)
     assert trained(gone_on) == trained(whole) and len(calls) == 4
+
+
+def test_the_time_before_a_stop_counts(monkeypatch, path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Loop, "_seconds", lambda self: 1000.0 + self.at.n_steps)
+        stopped(patch, path, SMALL, 6)
+    seconds = UNet(**SMALL).fit(*images(), checkpoint=path, resume=True).history_["seconds"]
+    assert seconds[0] == 1004 and 1006 < seconds[1] < seconds[2] < 1600
+    assert UNet(**SMALL | {"max_minutes": 10}).fit(*images(), checkpoint=path, resume=True).n_iter_ == 3  # all is spent
 
 
 def test_a_seed_that_was_drawn_is_the_checkpoints(monkeypatch, path):
@@ -269,7 +284,7 @@ def test_a_callback_that_raises_costs_no_epoch(path):
     with pytest.raises(RuntimeError, match="the disk of the log"):
         unet.fit(*images(), checkpoint=path, callbacks=[Fall()])
     assert unet.interrupted_ and unet.n_iter_ == 2 and unet.history_["loss"] == whole.history_["loss"][:2]
-    with pytest.warns(UserWarning, match="was cut short; it has 2 epochs behind it"):
+    with pytest.warns(UserWarning, match="was cut short at epoch 2"):
         unet.predict(images()[0])
     assert minunet.load(path).n_iter_ == 1  # of the second epoch, the callback is yet to be called
     assert trained(UNet(**SMALL).fit(*images(), checkpoint=path, resume=True)) == trained(whole)
@@ -290,7 +305,7 @@ def test_what_fails_before_an_epoch_ends_again_leaves_the_checkpoints_model(writ
     assert trained(unet) == trained(kept) and unet.interrupted_ and kept.history_["steps"] == [4]
 
 
-def test_what_cannot_be_written_meanwhile_is_told_once_and_ends_no_training(monkeypatch, path):
+def test_what_cannot_be_written_meanwhile_is_told_once_and_ends_no_training(monkeypatch, path, each_epoch):
     from minunet import modelfile
 
     calls = []

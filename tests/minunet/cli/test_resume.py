@@ -67,7 +67,7 @@ def test_of_a_model_that_was_cut_short_that_is_told_once(here, monkeypatch, caps
     capsys.readouterr()
     for file, epochs in (("m", 2), ("c", 1)):  # the epoch that was cut is the model's second
         assert main([command, file, "x", *(["-o", f"out-{file}"] if command == "predict" else ["y"])]) == 0
-        says = f"the training of {file} was cut short; it has {epochs} epochs behind it"
+        says = f"the training of {file} was cut short at epoch {epochs}"
         assert capsys.readouterr().err == f"minunet: warning: {says}\n"
 
 
