@@ -14,9 +14,11 @@ from pathlib import Path, PurePosixPath
 
 
 def available() -> int:
-    """Return how many threads can run at once: 1 at least."""
+    """Return how many threads can run at once: 1 at least. NUMBA_NUM_THREADS is this process's share, where joblib parts them."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(bound, quota() or bound)
+    told = os.environ.get("NUMBA_NUM_THREADS", "")
+    share = int(told) if re.fullmatch(r"0*[1-9][0-9]{0,8}", told) else bound
+    return min(bound, quota() or bound, share)
 
 
 @functools.cache

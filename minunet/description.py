@@ -91,7 +91,7 @@ def _parameters(unet: UNet) -> dict[str, Any]:
 
     Weights by mask value become weights in the order of classes_.
     """
-    params, weight = unet.get_params(), unet.class_weight
+    params, weight = unet._settings(), unet.class_weight
     if not (weight is None or isinstance(weight, str)):
         with contextlib.suppress(ValueError):  # of weights that were set since and cannot be meant the file's check tells
             weight = resolve_class_weight(weight, unet.classes_, unet.class_frequencies_)

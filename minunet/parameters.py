@@ -40,7 +40,7 @@ _MAY_BE_NONE = ("n_threads", "random_state", "max_minutes")
 
 def check_parameters(unet: UNet) -> None:
     """Raise a ValueError that names the first parameter that cannot be meant."""
-    given = {name: value for name, value in unet.get_params().items() if not (value is None and name in _MAY_BE_NONE)}
+    given = {name: value for name, value in unet._settings().items() if not (value is None and name in _MAY_BE_NONE)}
     losses.resolve(given["loss"])
     blocks.resolve(given["block"])
     for name, choices in CHOICES.items():

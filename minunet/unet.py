@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -27,13 +25,13 @@ from .kernels.buffers import Pool, pooled
 from .losses import Loss
 from .network import Network
 from .parameters import check_parameters
-from .scikit import not_fitted, tags
+from .scikit import Estimator, defaults, not_fitted
 from .summary import Summary, padded_shape, summarize
 from .training.history import History, told
 from .warn import warn
 
 
-class UNet:
+class UNet(Estimator):
     """A U-Net that learns to segment images from few annotated examples.
 
     Parameters (docs/choices.md says why each default is what it is)
@@ -206,25 +204,29 @@ class UNet:
     @kernels.contained
     def score(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *, average: str | None = "macro",
-        ignore_index: int | Sequence[int] | None = None,
+        ignore_index: int | Sequence[int] | None = None, sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
     ) -> Any:  # fmt: skip
         """Return the Dice coefficient, 2 |A and B| / (|A| + |B|), from counts pooled over all pixels of all images.
 
         average="macro" is the mean over the classes present; None returns each, in the order of classes_. ignore_index is
-        that of `fit` unless given; what is masked in x or y does not count either.
+        that of `fit` unless given; what is masked in x or y does not count either. With sample_weight, a weight >= 0 for each
+        pixel, a pixel counts as often as its weight says.
         """
         if average not in ("macro", None):
             raise ValueError(f"average is {average!r}; it takes 'macro' (the mean) or None (one Dice a class)")
         fitted = self._ready()
         ignore = fitted.ignore_index_ if ignore_index is None else ignored_values(ignore_index)
-        given = read_examples(x, y, ignore=ignore, n_channels=fitted.n_channels_in_, channel_axis=fitted.channel_axis_)
+        given = read_examples(
+            x, y, sample_weight=sample_weight, ignore=ignore, n_channels=fitted.n_channels_in_, channel_axis=fitted.channel_axis_
+        )
         if fitted.snap_:
             label_codes.require_same_code(given.codes(given.images.called("y")), fitted.classes_, fitted.joined_)
         else:
             label_codes.require_known(given.of_counted(given.masks), fitted.classes_)
         truth = given.of_counted([label_codes.encode(mask, fitted.classes_, fitted.joined_) for mask in given.masks])
         predicted = given.of_counted([p.argmax(axis=-1) for p in fitted._probabilities(given.images)])
-        dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)))
+        weights = None if sample_weight is None else given.of_counted([w for w in given.weights if w is not None])
+        dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)), weights=weights)
         return float(np.nanmean(dice)) if average == "macro" else dice
 
     @kernels.contained
@@ -248,35 +250,9 @@ class UNet:
         fitted = self._as_it_is()
         modelfile.save(path, fitted.network_, description.described(fitted), description.check)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's parameters by name."""
-        return {name: getattr(self, name) for name in _PARAMETERS}
-
-    def set_params(self, **params: Any) -> UNet:
-        """Set constructor parameters by name. Return self."""
-        for name in params:
-            if name not in _PARAMETERS:
-                raise ValueError(f"UNet has no parameter {name!r}; it has: {', '.join(_PARAMETERS)}")
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
-    _stops_a_search = False
-
-    def __sklearn_clone__(self) -> UNet:
-        """Return an unfitted copy for a search (cross_val_score, GridSearchCV): Ctrl-C ends the search, not one fit of it."""
-        twin = type(self)(**copy.deepcopy(self.get_params(deep=False)))
-        twin._stops_a_search = True
-        return twin
-
-    def __sklearn_tags__(self) -> Any:
-        """Return what scikit-learn asks an estimator for, in cross_val_score and GridSearchCV."""
-        return tags()
-
-    def __repr__(self) -> str:
-        signature = inspect.signature(UNet.__init__).parameters
-        changed = {k: v for k, v in self.get_params().items() if repr(v) != repr(signature[k].default)}
-        return f"UNet({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+    def _settings(self) -> dict[str, Any]:
+        """Return UNet's own parameters by name, whichever of them a subclass's constructor takes."""
+        return {name: getattr(self, name) for name in defaults(UNet)}
 
     def _network(self, n_channels: int, n_classes: int, seed: int) -> Network:
         return Network(
@@ -344,6 +320,3 @@ def load(path: str | os.PathLike[str]) -> UNet:
     unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
     unet.held_out_ = []
     return unet
-
-
-_PARAMETERS = tuple(name for name in inspect.signature(UNet.__init__).parameters if name != "self")

@@ -25,6 +25,7 @@ class Images:
     name: str  # what to call x in messages
     call: str  # how x is written in a call of NumPy's: np.asarray(x) where it is none of its arrays
     hidden: list[NDArray[np.bool_] | None]  # for each image which pixels are masked, (H, W); None where none is
+    boxed: bool = False  # whether the list came as an array of arrays, which scikit-learn's cross_val_predict can join again
 
     @property
     def n_channels(self) -> int:
@@ -40,7 +41,7 @@ class Images:
         if any(here is not None for here in self.hidden):
             results = [_masked(result, here) for result, here in zip(results, self.hidden, strict=True)]
         if self.form == "list":
-            return results
+            return _boxed(results) if self.boxed else results
         stack = np.stack if all(here is None for here in self.hidden) else np.ma.stack
         return results[0] if self.form in ("HW", "HWC") else stack(results)
 
@@ -56,7 +57,7 @@ def read_images(
     """
     call = name if isinstance(x, (np.ndarray, list, tuple)) else f"np.asarray({name})"
     mistakes.require_colours(x, name)
-    x = mistakes.arrays_in(x, name)
+    as_given, x = x, mistakes.arrays_in(x, name)
     if isinstance(x, list):
         arrays = [_numbers(image, f"{name}[{i}]") for i, image in enumerate(x)]
         form = "list"
@@ -71,7 +72,9 @@ def read_images(
     has_channels = form in ("HWC", "NHWC") or (form == "list" and arrays[0].ndim == 3)
     given = x if form == "list" else list(x) if form.startswith("N") else [x]
     hidden = [masked_pixels(image) for image in given]
-    images = Images([array if has_channels else array[..., None] for array in arrays], form, has_channels, name, call, hidden)
+    boxed = form == "list" and not isinstance(as_given, (list, tuple))
+    each = [array if has_channels else array[..., None] for array in arrays]
+    images = Images(each, form, has_channels, name, call, hidden, boxed)
     takes = "each image takes H x W or H x W x C, alike for all: np.stack([image] * 3, axis=-1) gives a grey one three channels"
     for array, image, label in zip(arrays, images.arrays, images.called(name), strict=True):
         if image.ndim != 3:
@@ -164,6 +167,14 @@ def _numbers(array: Any, name: str) -> NDArray:
             raise ValueError(f"{name} holds numbers beyond {np.finfo(np.float64).max:.1e}; it takes what a double can hold")
         return doubles
     return array
+
+
+def _boxed(results: list[NDArray]) -> NDArray:
+    """Return an array of arrays, one by one: NumPy would make a single one of such as are alike."""
+    box = np.empty(len(results), object)
+    for i, result in enumerate(results):
+        box[i] = result
+    return box
 
 
 def _masked(result: NDArray, here: NDArray[np.bool_] | None) -> NDArray:

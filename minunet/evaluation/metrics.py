@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 from ..checks import require
 
 
-def confusion_matrix(truth: Any, prediction: Any, classes: Sequence[int] | None = None) -> NDArray[np.int64]:
-    """Return the number of pixels of class i that were predicted as class j: (K, K). classes: sorted values, K of them."""
+def confusion_matrix(truth: Any, prediction: Any, classes: Sequence[int] | None = None, weights: Any = None) -> NDArray:
+    """Return the number of pixels of class i that were predicted as class j: (K, K). classes: sorted values, K of them.
+
+    weights : how often each pixel counts, in the form of truth: sums of float64 instead of numbers of pixels.
+    """
     t, p = _pixels(truth, prediction)
+    counts = None if weights is None else _pixels(truth, weights, "weights")[1]
     values = np.union1d(t, p) if classes is None else np.asarray(classes)
     order = np.argsort(values)
     rows, cols = (_places(a, values, order) for a in (t, p))
-    return np.bincount(rows * len(values) + cols, minlength=len(values) ** 2).reshape(len(values), len(values))
+    return np.bincount(rows * len(values) + cols, counts, minlength=len(values) ** 2).reshape(len(values), len(values))
 
 
 def pixel_error(truth: Any, prediction: Any) -> float:
@@ -29,9 +33,9 @@ def pixel_error(truth: Any, prediction: Any) -> float:
     return float((t != p).mean())
 
 
-def dice(truth: Any, prediction: Any, classes: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """Return 2 |A and B| / (|A| + |B|) for each class; NaN where it is in neither."""
-    counts = confusion_matrix(truth, prediction, classes)
+def dice(truth: Any, prediction: Any, classes: Sequence[int] | None = None, weights: Any = None) -> NDArray[np.float64]:
+    """Return 2 |A and B| / (|A| + |B|) for each class; NaN where it is in neither. weights : of `confusion_matrix`."""
+    counts = confusion_matrix(truth, prediction, classes, weights)
     return _ratio(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
 
 
@@ -72,19 +76,19 @@ def _pairs(sizes: NDArray[np.integer]) -> float:
     return float((sizes.astype(np.float64) * (sizes - 1)).sum())
 
 
-def _pixels(truth: Any, prediction: Any) -> tuple[NDArray, NDArray]:
+def _pixels(truth: Any, prediction: Any, called: str = "prediction") -> tuple[NDArray, NDArray]:
     """Return all pixels of both, each as one flat array."""
     listed = isinstance(truth, (list, tuple))
     require(not listed or len(truth) > 0, "truth", "an empty list", "an array, or a list of one at least")
     alike = not listed or (isinstance(prediction, (list, tuple, np.ndarray)) and len(prediction) == len(truth))
-    require(alike, "prediction", f"of another length than the {len(truth) if listed else 1} of truth", "one array for each")
+    require(alike, called, f"of another length than the {len(truth) if listed else 1} of truth", "one array for each")
     pairs = zip(truth, prediction, strict=True) if listed else [(truth, prediction)]
     arrays = [(np.asarray(t), np.asarray(p)) for t, p in pairs]
     for i, (t, p) in enumerate(arrays):
-        for name, a in (("truth", t), ("prediction", p)):
+        for name, a in (("truth", t), (called, p)):
             require(a.dtype.kind in "buif", f"{name} {i}", f"of dtype {a.dtype}", "numbers")
         if t.shape != p.shape:
-            raise ValueError(f"prediction {i} has shape {p.shape}; it takes its truth's, {t.shape}")
+            raise ValueError(f"{called} {i} has shape {p.shape}; it takes its truth's, {t.shape}")
     return np.concatenate([t.ravel() for t, _ in arrays]), np.concatenate([p.ravel() for _, p in arrays])
 
 

@@ -78,9 +78,19 @@ def test_a_number_that_was_given_counts_else_the_least_of_affinity_and_share(bou
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda pid: set(range(bound)), raising=False)
         patch.setattr(cores, "quota", lambda: share)
-        patch.delenv("MINUNET_NUM_THREADS", raising=False)
+        for name in ("MINUNET_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            patch.delenv(name, raising=False)
         assert kernels.n_threads() == min(bound, share or bound)
         with kernels.threads(chosen):
             assert kernels.n_threads() == (chosen or min(bound, share or bound))
         patch.setenv("MINUNET_NUM_THREADS", "33")
         assert kernels.n_threads() == 33
+
+
+@pytest.mark.parametrize(("told", "counts"), [("1", 1), ("3", 3), ("07", 7), ("90", 8), ("0", 8), ("all", 8), ("-2", 8), ("", 8)])
+def test_a_process_of_joblibs_takes_the_share_that_it_is_told(monkeypatch, told, counts):
+    """As many processes as there are processors, each with as many threads, would be their square."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(cores, "quota", lambda: None)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", told)
+    assert cores.available() == counts

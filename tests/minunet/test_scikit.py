@@ -123,7 +123,7 @@ def test_a_pickled_error_is_read_where_scikit_learn_is_not_loaded():
     assert done.stdout.decode().strip() == str(raised.value)
 
 
-# ---- Searches, pipelines ----
+# ---- Pipelines (searches are in test_scikit_searches.py) ----
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +131,6 @@ def data():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, (4, 16, 16))
     return rng.normal(0, 0.2, y.shape) + y, y
-
-
-def test_images_of_different_sizes_are_cross_validated_and_searched(data):
-    from sklearn.model_selection import GridSearchCV, cross_val_score
-
-    x, y = [list(a[:2]) + [a[2, :9], a[3, :, :11]] for a in data]
-    objects = np.empty(4, object)
-    objects[:] = x
-    assert np.isfinite(cross_val_score(UNet(**SMALL), x, y, cv=2, error_score="raise")).all()
-    search = GridSearchCV(UNet(**SMALL), {"base_channels": [2, 3]}, cv=2, error_score="raise").fit(objects, y)
-    assert [a.shape for a in search.predict(x)] == [a.shape for a in y]
 
 
 def test_it_is_cloned_and_ends_a_pipeline(data):

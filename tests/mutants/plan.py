@@ -49,6 +49,7 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("minunet/description.py", ["tests/minunet/test_losses.py", "tests/minunet/test_unet.py"]),
     ("minunet/trainingstate.py", [GOING_ON, "tests/minunet/test_checkpoint_files.py", "tests/fuzz/test_*.py"]),
     ("minunet/fitting.py", [GOING_ON, *ESTIMATOR]),
+    ("minunet/scikit.py", ["tests/minunet/test_scikit_searches.py", "tests/minunet/test_unet.py"]),
     ("minunet/text.py", ["tests/minunet/test_untrusted.py", "tests/minunet/data/test_hostile_images.py"]),
     ("minunet/untrusted.py", ["tests/minunet/test_description.py", "tests/minunet/test_modelfile.py"]),
     ("minunet/", ["tests/minunet/test_blocks.py", *MATHEMATICS[1:]]),

@@ -60,6 +60,19 @@ def test_a_list_keeps_sizes_and_order():
     assert read_images(tuple(a[..., None] for a in x)).channel_axis
 
 
+def test_an_array_of_arrays_gives_one_back_whether_its_images_are_alike_or_not():
+    for sizes in ([(4, 5), (4, 5)], [(4, 5), (4, 6)], [(4, 5)]):
+        given = np.empty(len(sizes), object)
+        for i, size in enumerate(sizes):
+            given[i] = np.full(size, i)
+        images = read_images(given)
+        found = images.restore([a[..., 0] for a in images.arrays])
+        assert found.dtype == object and found.shape == given.shape
+        for a, b in zip(found, given, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert isinstance(read_images(list(given)).restore(list(given)), list)
+
+
 NUMBERS = ["bool", "int8", "uint8", "int16", "uint16", "int64", "uint64", "float16", "float32", "float64"]
 
 

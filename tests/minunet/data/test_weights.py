@@ -104,6 +104,21 @@ def test_what_is_ignored_is_not_scored(data, tmp_path, snap):
             unet.score(x, np.where(here, y, 7))
 
 
+def test_a_score_counts_each_pixel_as_often_as_its_weight_says(data):
+    x, y, here = data
+    unet = UNet(**TINY).fit(x, np.where(here, y, VOID), ignore_index=VOID)
+    times = np.random.default_rng(1).integers(0, 4, y.shape)
+    often = [np.repeat(a.ravel(), (times * here).ravel()) for a in (y, unet.predict(x))]
+    expected = dice(*often, [0, 1])
+    odd = np.where(here, np.where(times == 0, 77, y), VOID)  # where nothing counts, any value may stand
+    for scale in (1, 0.25):
+        np.testing.assert_array_equal(unet.score(x, odd, sample_weight=times * scale, average=None), expected)
+    assert unet.score(list(x), list(odd), sample_weight=list(times)) == expected.mean()
+    assert unet.score(x, y, sample_weight=here, ignore_index=[77]) == unet.score(x, np.ma.array(y, mask=~here))
+    with pytest.raises(ValueError, match=r"sample_weight\[1\] has shape \(\); it takes the image's"):
+        unet.score(list(x), list(y), sample_weight=[times[0], 1, times[2]])
+
+
 @given(st.sampled_from(["x", "y", "ignored"]), st.integers(0, 2))
 def test_an_image_of_which_nothing_is_left_is_refused_by_its_name(way, i):
     x, y = np.zeros((3, 4, 5)), np.zeros((3, 4, 5), int)

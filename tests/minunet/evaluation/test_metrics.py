@@ -28,6 +28,20 @@ def test_counts_and_ratios_equal_their_definitions(seed, k):
     assert metrics.pixel_error(truth, found) == pytest.approx((truth != found).mean())
 
 
+@given(seed=st.integers(0, 999), k=st.integers(2, 5))
+def test_a_weight_is_how_often_a_pixel_counts(seed, k):
+    rng = np.random.default_rng(seed)
+    truth, found, times = (rng.integers(0, n, (5, 7)) for n in (k, k, 4))
+    often = [np.repeat(a, times.ravel()) for a in (truth, found)]
+    classes = list(range(k))
+    weighed = metrics.confusion_matrix([truth], [found], classes, [times.astype(np.float32)])
+    np.testing.assert_array_equal(weighed, metrics.confusion_matrix(*often, classes))
+    np.testing.assert_array_equal(metrics.dice(truth, found, classes, times), metrics.dice(*often, classes))
+    np.testing.assert_allclose(metrics.dice(truth, found, classes, times * 0.3), metrics.dice(*often, classes), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"weights 0 has shape \(4,\); it takes its truth's, \(5, 7\)"):
+        metrics.dice([truth], [found], classes, [np.ones(4)])
+
+
 def test_lists_of_different_sizes_are_pooled():
     truth, found = [np.array([[0, 1]]), np.array([[1], [1], [0]])], [np.array([[0, 0]]), np.array([[1], [0], [0]])]
     assert metrics.pixel_error(truth, found) == pytest.approx(2 / 5)
