@@ -294,7 +294,7 @@ class UNet(Estimator):
     def _computing(self, network: Network) -> AbstractContextManager[None]:
         """Return a context that computes where the network lies, with this estimator's threads and precision."""
         place = kernels.place(network.flat)
-        return devices.computing(place, precision=self.precision, n_threads=self.n_threads)
+        return devices.computing(place, precision=self.precision, n_threads=self.n_threads, verbose=bool(self.verbose))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):

@@ -68,8 +68,8 @@ class Plan:
 
     def computing(self) -> AbstractContextManager[None]:
         """Return a context that computes where and as training would."""
-        place = kernels.place(self.network.flat)
-        return devices.computing(place, precision=self.unet.precision, n_threads=self.unet.n_threads)
+        unet, place = self.unet, kernels.place(self.network.flat)
+        return devices.computing(place, precision=unet.precision, n_threads=unet.n_threads, verbose=bool(unet.verbose))
 
     @property
     def takes(self) -> str:

@@ -120,7 +120,8 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
 
 def machine(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return these flags as parameters of UNet; a wrong value ends the program as wrong use does, before anything is read."""
-    parameters = {"device": arguments.device, "n_threads": arguments.n_threads}
+    quiet = getattr(arguments, "quiet", False)
+    parameters = {"device": arguments.device, "n_threads": arguments.n_threads, "verbose": 0 if quiet else 1}
     _checked(UNet(**parameters), arguments)
     return parameters
 
