@@ -70,6 +70,7 @@ _backend: ContextVar[str | None] = ContextVar("backend", default=None)
 _algorithm: ContextVar[str] = ContextVar("algorithm", default="auto")
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
 _n_threads: ContextVar[int | None] = ContextVar("n_threads", default=None)
+_tells: ContextVar[bool] = ContextVar("tells", default=False)
 
 
 def run(definition: Callable[..., Any], x: Any, *args: Any, out: Any = None, **options: Any) -> Any:
@@ -227,6 +228,16 @@ def n_threads() -> int:
     if not (str(chosen).isascii() and str(chosen).isdecimal()) or not str(chosen).strip("0"):
         raise ValueError(f"MINUNET_NUM_THREADS is {str(chosen)[:40]!r}; it takes a whole number from 1 up")
     return MOST_THREADS if len(str(chosen)) > 9 else min(int(chosen), MOST_THREADS)
+
+
+def telling(verbose: bool) -> AbstractContextManager[None]:
+    """Say on stderr inside the `with` block, or do not, that kernels are compiled: it takes a while. Else that is logged only."""
+    return within(_tells, verbose)
+
+
+def tells() -> bool:
+    """Tell whether that of `telling` is to be said."""
+    return _tells.get()
 
 
 @contextmanager

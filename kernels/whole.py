@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def whole(function: Callable[..., T], *args: Any) -> T:
-    """Return function(*args), computed in a thread of its own: what signals raise, they raise in the main one.
+    """Return function(*args), computed in a thread of its own, in this context: what signals raise, they raise in the main one.
 
     That is raised here too, but when the function has ended.
     """
@@ -26,7 +27,7 @@ def whole(function: Callable[..., T], *args: Any) -> T:
             raised.append(error)
         ended.release()
 
-    worker = threading.Thread(target=work, name="minunet-whole")
+    worker = threading.Thread(target=copy_context().run, args=(work,), name="minunet-whole")
     arrived: BaseException | None = None
     try:
         worker.start()

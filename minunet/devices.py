@@ -61,9 +61,10 @@ def described(place: str, precision: str) -> str:
 
 
 @contextmanager
-def computing(place: str, *, precision: str, n_threads: int | None) -> Iterator[None]:
-    """Compute at this place in the `with` block, with those threads, in that precision."""
-    with kernels.threads(n_threads), using(place), kernels.precision(precision_at(place, precision)):
+def computing(place: str, *, precision: str, n_threads: int | None, verbose: bool) -> Iterator[None]:
+    """Compute at this place in the `with` block, with those threads, in that precision. verbose : say what takes a while."""
+    exactly = kernels.precision(precision_at(place, precision))
+    with kernels.telling(verbose), kernels.threads(n_threads), using(place), exactly:
         yield
 
 
@@ -86,7 +87,7 @@ def say_if_unused(place: str) -> None:
     """Print a line where "auto" took the CPU although an NVIDIA GPU seems to be here."""
     trouble = _gpu().trouble()
     if place == "cpu" and trouble and shutil.which("nvidia-smi"):
-        print(f"minunet: training on the CPU, for {trouble}", file=stderr())
+        print(f"minunet: training on the CPU, for {trouble}", file=stderr(), flush=True)
 
 
 def _gpu() -> ModuleType:

@@ -19,6 +19,7 @@ from .evaluation.held_out import loss_and_dice
 from .optim import SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .sizes import fitting_patch
+from .training import journal
 from .training.history import History, told
 from .training.keeper import Keeper, Position
 from .training.loop import Loop
@@ -98,6 +99,7 @@ def _train(
         if hasattr(callback, "set_model"):
             callback.set_model(unet)
     with unet._computing(network):
+        journal.begins(network, schedule, data, at.n_steps)
         loop = Loop(
             network, optimizer, loss, sampler, schedule, batch_size=batch_size, class_weight=data.class_weight,
             random_state=seed, validate=lambda: loss_and_dice(network, data.validation, loss), callbacks=callbacks,
@@ -107,9 +109,13 @@ def _train(
         try:
             loop.run()
             finished = not loop.interrupted
+        except BaseException as error:
+            journal.ends(loop, error)
+            raise
         finally:
             if hasattr(unet, "network_"):
                 unet.interrupted_ = loop.interrupted or (loop.published and not finished)
+        journal.ends(loop)
     if loop.signal:  # the checkpoint is written: as the signal would have had it
         signal.raise_signal(loop.signal)
     if loop.interrupted and unet._stops_a_search:

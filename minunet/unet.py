@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -22,11 +23,13 @@ from .data.weights import ignored_values, read_examples
 from .evaluation import metrics
 from .evaluation.tiles import predict_proba
 from .kernels.buffers import Pool, pooled
+from .log import tell
 from .losses import Loss
 from .network import Network
 from .parameters import check_parameters
 from .scikit import Estimator, defaults, not_fitted
 from .summary import Summary, padded_shape, summarize
+from .text import printable
 from .training.history import History, told
 from .warn import warn
 
@@ -169,7 +172,8 @@ class UNet(Estimator):
             whole groups are held out. Where all share one, as the pages of a stack, a block of pages at one end is held out, and
             the page beside it is left out of both; of fewer than 10 pages, a strip of each is held out.
         pixel_size : side of a pixel of x in micrometres, one for all images, kept to be compared with that of others.
-        callbacks : objects with on_epoch_end(epoch, logs), and set_model(unet) if they want it.
+        callbacks : objects with on_epoch_end(epoch, logs), which may return True to stop, and set_model(unet) if they want it
+            (docs/training-log.md).
         checkpoint : a file to write every few minutes, and at the end, so that a training that was stopped can be gone on with.
             It is a model, too: `minunet.load` reads it.
         resume : go on with the training in `checkpoint`, if there is one, to the same bits as if it had never stopped. Data and
@@ -249,6 +253,7 @@ class UNet(Estimator):
         self._check_fitted()
         fitted = self._as_it_is()
         modelfile.save(path, fitted.network_, description.described(fitted), description.check)
+        _tell("saved", path)
 
     def _settings(self) -> dict[str, Any]:
         """Return UNet's own parameters by name, whichever of them a subclass's constructor takes."""
@@ -294,7 +299,7 @@ class UNet(Estimator):
     def _computing(self, network: Network) -> AbstractContextManager[None]:
         """Return a context that computes where the network lies, with this estimator's threads and precision."""
         place = kernels.place(network.flat)
-        return devices.computing(place, precision=self.precision, n_threads=self.n_threads)
+        return devices.computing(place, precision=self.precision, n_threads=self.n_threads, verbose=bool(self.verbose))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):
@@ -319,4 +324,9 @@ def load(path: str | os.PathLike[str]) -> UNet:
     vars(unet).update(told(unet.history_))
     unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
     unet.held_out_ = []
+    _tell("loaded", path)
     return unet
+
+
+def _tell(event: str, path: str | os.PathLike[str]) -> None:
+    tell("model", logging.INFO, f"{event} {printable(os.fsdecode(path))}", event=event, path=os.fsdecode(path))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each part of minunet imports from its own line and from those above it, never from one below.
 ORDER = (
     "kernels",
-    "_version text warn leftovers writing files signals checks streams devices untrusted scikit",
+    "_version text warn leftovers writing files signals checks streams bar log devices untrusted scikit",
     "data losses optim caches",
     "ops",
     "fusions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import numpy as np
 from numba.core import event
 from numba.core.caching import NullCache
 
+from .. import tells
 from ..whole import whole
 from . import trust
 
@@ -110,7 +112,7 @@ class _Said(event.Listener):
         kernel = getattr(event.data["dispatcher"].py_func, "__module__", "")
         if not self.compiling and kernel.startswith(__package__) and kernel != __name__:
             self.compiling = True
-            _say(f"compiling its kernels for this processor, {self._kept()}{self.because} ...")
+            _say(f"compiling its kernels for this processor, {self._kept()}{self.because} ...", logging.INFO)
 
     def on_end(self, event: event.Event) -> None:
         pass
@@ -136,11 +138,14 @@ class _Said(event.Listener):
         return f"in each process: {why}, see NUMBA_CACHE_DIR"
 
 
-def _say(what: str) -> None:
+def _say(what: str, level: int = logging.WARNING) -> None:
+    """Log it, and print it where somebody asked to be told. That nobody can hear it stops no kernel."""
     what = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in what)  # a folder may have any name
-    with contextlib.suppress(Exception):  # nobody may be listening, or a log that only takes text: that stops no kernel
-        if sys.stderr is not None:
-            print(f"minunet: {what}", file=sys.stderr, flush=True)
+    with contextlib.suppress(Exception):
+        logging.getLogger("minunet.kernels").log(level, what)
+    with contextlib.suppress(Exception):
+        if tells() and sys.stderr is not None:
+            print(f"minunet: {what}\n", end="", file=sys.stderr, flush=True)  # in one piece: others may print meanwhile
 
 
 _said = _Said()

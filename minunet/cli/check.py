@@ -10,13 +10,14 @@ import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import devices, kernels, losses
+from ..bar import Bar, is_terminal
 from ..data.contradictions import word
 from ..data.folders import Matching, match, names, read_in_turn
 from ..data.images import MAX_PIXELS
@@ -68,8 +69,8 @@ class Plan:
 
     def computing(self) -> AbstractContextManager[None]:
         """Return a context that computes where and as training would."""
-        place = kernels.place(self.network.flat)
-        return devices.computing(place, precision=self.unet.precision, n_threads=self.unet.n_threads)
+        unet, place = self.unet, kernels.place(self.network.flat)
+        return devices.computing(place, precision=unet.precision, n_threads=unet.n_threads, verbose=bool(unet.verbose))
 
     @property
     def takes(self) -> str:
@@ -207,9 +208,8 @@ def _print_cost(plan: Plan) -> None:
     print(f"\n{'memory':10} about {plan.takes}, of {size_text(plan.free_bytes)} free", flush=True)
     if not plan.fits:
         return
-    if sys.stderr.isatty():
-        print("timing training steps ...", end="\r", file=sys.stderr, flush=True)
-    with plan.computing():
+    notice = Bar(bar_format="timing training steps ...", leave=False) if is_terminal(sys.stderr) else nullcontext()
+    with notice, plan.computing():
         seconds = seconds_per_step(plan.network, plan.unet.batch_size, plan.patch_size)
     print(f"{'time':10} {_time(plan.schedule, seconds)}")
 

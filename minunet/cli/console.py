@@ -16,7 +16,7 @@ from ..text import printable
 
 def complain(text: object) -> None:
     """Say on stderr what went wrong, or is odd."""
-    print(f"minunet: {printable(text)}", file=sys.stderr, flush=True)
+    print(f"minunet: {printable(text)}\n", end="", file=sys.stderr, flush=True)  # in one piece: others may write there, too
 
 
 def told(error: BaseException) -> str:

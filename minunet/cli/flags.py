@@ -6,14 +6,14 @@ import argparse
 import inspect
 import json
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from tqdm import tqdm
-
+from ..bar import Bar, is_terminal
 from ..data.contradictions import Class
 from ..data.images import MAX_PIXELS
 from ..description import OF_NETWORK
@@ -120,7 +120,8 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
 
 def machine(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return these flags as parameters of UNet; a wrong value ends the program as wrong use does, before anything is read."""
-    parameters = {"device": arguments.device, "n_threads": arguments.n_threads}
+    quiet = getattr(arguments, "quiet", False)
+    parameters = {"device": arguments.device, "n_threads": arguments.n_threads, "verbose": 0 if quiet else 1}
     _checked(UNet(**parameters), arguments)
     return parameters
 
@@ -197,7 +198,7 @@ def _normalize(text: str) -> Any:
 
 def each(items: Iterable[Item], label: str, quiet: bool) -> Iterable[Item]:
     """Return the items, with a bar in a terminal that moves as they are taken."""
-    return tqdm(items, desc=label, unit="image", disable=quiet or None, leave=False)  # None: where there is no terminal
+    return Bar(items, desc=label, unit="image", leave=False) if is_terminal(sys.stderr) and not quiet else items
 
 
 @contextmanager

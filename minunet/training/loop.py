@@ -18,6 +18,7 @@ from ..losses import Loss
 from ..network import Network
 from ..optim import Optimizer
 from ..warn import warn
+from . import journal
 from .history import History
 from .interrupt import Cut, StopOnInterrupt
 from .keeper import Keeper, Position
@@ -50,16 +51,16 @@ class Loop:
         self.validate, self.callbacks, self.progress, self.publish = validate, callbacks, progress, publish
         self.at, self.keeper = at or Position(), keeper
         self._kept: tuple[int, int] | None = None  # the epoch and the step that were written down last
-        self.interrupted = self.published = False
+        self.interrupted = self.stopped = self.published = False
         self.signal: int | None = None  # that asked the program to end, if one did
         self._late = 0 if kernels.place(network.flat) == "cpu" else 1  # a GPU's loss is read when it has its next step to do
         self._unread: deque[tuple[int, Any]] = deque()
         self._watch = Stopwatch(self.at.seconds)
 
     def run(self) -> None:
-        """Train until the schedule is spent or Ctrl-C. Where anything is raised, the network has the weights of the last epoch.
+        """Train until the schedule is spent, a callback asks to stop, or Ctrl-C.
 
-        FloatingPointError where the training diverges.
+        Where anything is raised, the network has the weights of the last epoch. FloatingPointError where the training diverges.
         """
         flat, good = self.network.flat, self.network.flat.copy()
         self._flat, self._good = flat, good
@@ -85,7 +86,9 @@ class Loop:
 
     def _is_over(self) -> bool:
         at = self.at
-        return at.epoch >= self.schedule.max_epochs or (at.index == 0 and at.n_steps > 0 and self._spent() >= 1)
+        if self.stopped or at.epoch >= self.schedule.max_epochs:
+            return True
+        return at.index == 0 and at.n_steps > 0 and self._spent() >= 1
 
     def _epoch(self, interrupt: StopOnInterrupt) -> None:
         at = self.at
@@ -105,8 +108,10 @@ class Loop:
         self._commit(whole, history)
         self.progress.on_epoch_end(at.epoch + 1, at.n_steps, self._seconds(), logs)
         with self._watch.paused():  # a callback's time is not the training's
+            journal.epoch_ends(at.epoch + 1, self.schedule.max_epochs, logs)
             for callback in self.callbacks:
-                callback.on_epoch_end(at.epoch, logs)
+                told = callback.on_epoch_end(at.epoch, logs)
+                self.stopped |= isinstance(told, bool | np.bool_) and bool(told)  # and not whatever else it may return
                 if not self._is_finite():
                     name = f"the callback {type(callback).__name__}"
                     raise FloatingPointError(f"{name} left weights that are not finite; the model has those from before")

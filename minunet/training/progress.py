@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 
-from tqdm import tqdm
-
+from ..bar import Bar
 from ..streams import stderr
 from .keeper import Position
 from .schedule import Schedule
 
 SHOWN: tuple[str, ...] = ("loss", "val_loss", "val_dice")
+STAMP = "%Y-%m-%d %H:%M:%S"  # who comes back in the morning asks when
 FIRST_STEPS = 5  # the first compiles; after these the pace is known
 
 
@@ -23,13 +24,11 @@ class Progress:
         self.warm_up = 0.0
         self.out = stderr()
         self.bar = None
-        if verbose > 0 and self.out.isatty():
-            done = at.n_steps if at else 0
-            of = schedule.n_steps
-            self.bar = tqdm(total=of, initial=done, unit="step", desc="training", dynamic_ncols=True, file=self.out)
-        self.shown: dict[str, str] = {}
         if verbose > 0 and at and at.n_steps:
-            print(f"the training goes on after step {at.n_steps}, in epoch {at.epoch + 1}", file=self.out, flush=True)
+            self._say(f"the training goes on after step {at.n_steps}, in epoch {at.epoch + 1}")
+        if verbose > 0 and self.out.isatty():
+            self.bar = Bar(total=schedule.n_steps, initial=at.n_steps if at else 0, unit="step", desc="training")
+        self.shown: dict[str, str] = {}
 
     def on_step(self, step: int, seconds: float, loss: float) -> None:
         """Move the bar; `step` counts from 1."""
@@ -55,12 +54,16 @@ class Progress:
             listed = "  ".join(f"{name} {value}" for name, value in figures.items())
             expected = _duration(self._expected(step, seconds))
             line = f"epoch {epoch}/{self.schedule.max_epochs}  {listed}  {_duration(seconds)} of about {expected}"
-            print(line, file=self.out, flush=True)
+            self._say(f"{line}  {time.strftime(STAMP)}")
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self.bar is not None:
             self.bar.close()
+
+    def _say(self, line: str) -> None:
+        self.out.write(f"{line}\n")  # in one piece: other processes may write there, too
+        self.out.flush()
 
     def _by_steps(self, step: int, seconds: float) -> float:
         """Return the time that all steps will take at the pace of those after the first, which compiled."""

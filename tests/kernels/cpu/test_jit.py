@@ -12,13 +12,15 @@ import pytest
 
 pytest.importorskip("numba")
 
+from minunet.kernels import telling
 from minunet.kernels.cpu import jit
 
 ROOT = Path(__file__).resolve().parents[3]
 RELU = """
 import numpy as np
-from minunet.kernels import cpu
-print(*cpu.relu(np.array([-1, 2], np.float32).reshape(1, 1, 1, 2)).ravel().tolist())
+from minunet.kernels import cpu, telling
+with telling(True):
+    print(*cpu.relu(np.array([-1, 2], np.float32).reshape(1, 1, 1, 2)).ravel().tolist())
 """
 
 
@@ -124,18 +126,20 @@ def test_a_folder_named_from_here_stays_the_same_where_the_process_goes(here, mo
 
 def test_what_cannot_be_written_or_read_is_said_once_and_a_stderr_that_is_closed_stops_nothing(monkeypatch, capsys):
     said = jit._Said()
-    for _ in range(2):
-        said.unkept("the disk is full")
-    said.compiling = True
-    for why in ("a is damaged", "b is damaged"):
-        said.lost(why)
+    with telling(True):
+        for _ in range(2):
+            said.unkept("the disk is full")
+        said.compiling = True
+        for why in ("a is damaged", "b is damaged"):
+            said.lost(why)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and "the disk is full" in lines[0] and "a is damaged" in lines[1]
-    with open(os.devnull) as not_for_writing:
+    with open(os.devnull) as not_for_writing, telling(True):
         for stream in (None, not_for_writing):
             monkeypatch.setattr(sys, "stderr", stream)
             jit._Said().unkept("the disk is full")
-    jit._Said().unkept("the disk is full")  # a closed one
+    with telling(True):
+        jit._Said().unkept("the disk is full")  # a closed one
     assert capsys.readouterr().out == ""
 
 
@@ -147,7 +151,8 @@ def test_a_numba_with_another_cache_inside_compiles_in_each_process(monkeypatch,
     monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(jit, "_said", jit._Said())
     monkeypatch.setattr("minunet.kernels.cpu.cache.KernelCache.__abstractmethods__", frozenset({"more"}))
-    assert jit.jit(kernel)(3) == 6
+    with telling(True):
+        assert jit.jit(kernel)(3) == 6
     assert "this Numba's cache is made otherwise" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import io
 import sys
+from time import strftime
 
 import pytest
 
+from minunet.training import progress as progress_module
 from minunet.training.progress import Progress
 from minunet.training.schedule import Schedule
+
+NOON = "2031-02-03 12:00:00"
+
+
+@pytest.fixture(autouse=True)
+def noon(monkeypatch):
+    """It is always noon."""
+    monkeypatch.setattr(progress_module.time, "strftime", lambda form: strftime(form, (2031, 2, 3, 12, 0, 0, 0, 34, 0)))
 
 
 class Terminal(io.StringIO):
@@ -46,7 +56,7 @@ def test_elsewhere_there_is_no_bar(verbose, capsys):
     progress.on_step(1, 1.0, 0.5)
     progress.on_epoch_end(1, 1, 1.0, {"loss": 0.5})
     progress.close()
-    assert capsys.readouterr().err == ("epoch 1/2  loss 0.500  1 s of about 20 s\n" if verbose else "")
+    assert capsys.readouterr().err == (f"epoch 1/2  loss 0.500  1 s of about 20 s  {NOON}\n" if verbose else "")
 
 
 class Deaf:
@@ -89,7 +99,33 @@ def test_a_log_without_isatty_or_flush_gets_lines(monkeypatch):
     progress = Progress(Schedule(1e-3, 10, 2, None), verbose=1)
     progress.on_step(1, 1.0, 0.5)
     progress.on_epoch_end(1, 1, 1.0, {"loss": 0.5})
-    assert sys.stderr.text == "epoch 1/2  loss 0.500  1 s of about 20 s\n"
+    assert sys.stderr.text == f"epoch 1/2  loss 0.500  1 s of about 20 s  {NOON}\n"
+
+
+class Pieces:
+    """What was written to it, and when it was flushed."""
+
+    def __init__(self):
+        self.pieces = []
+
+    def write(self, text):
+        self.pieces.append(text)
+
+    def flush(self):
+        self.pieces.append("flushed")
+
+
+def test_a_line_is_written_in_one_piece_and_flushed(monkeypatch):
+    """Where Python is not to buffer, as in many containers, lines of several processes would mix, or wait in a buffer."""
+    monkeypatch.setattr("sys.stderr", Pieces())
+    progress = Progress(Schedule(1e-3, 10, 2, None), verbose=1)
+    for epoch in (1, 2):
+        progress.on_epoch_end(epoch, 10 * epoch, 60.0 * epoch, {"loss": 0.5, "val_loss": 0.25, "val_dice": 0.75})
+    figures = "loss 0.500  val_loss 0.250  val_dice 0.750"
+    assert sys.stderr.pieces == [
+        f"epoch 1/2  {figures}  60 s of about 2.1 min  {NOON}\n", "flushed",
+        f"epoch 2/2  {figures}  2.0 min of about 2.0 min  {NOON}\n", "flushed",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
