@@ -1,7 +1,4 @@
-"""What a training tells other programs, in lines with their numbers as attributes; docs/training-log.md lists them.
-
-What more there is to tell of a training, as a checkpoint, is one more function here.
-"""
+"""What a training tells other programs, in lines with their numbers as attributes; docs/training-log.md lists them."""
 
 from __future__ import annotations
 
@@ -49,6 +46,12 @@ def epoch_ends(epoch: int, epochs: int, logs: dict[str, float]) -> None:
     """Tell an epoch's figures; `epoch` counts from 1."""
     figures = ", ".join(f"{name} {value:.4g}" for name, value in logs.items())
     tell("training", logging.INFO, f"epoch {epoch}/{epochs}: {figures}", event="epoch", epoch=epoch, epochs=epochs, **logs)
+
+
+def is_kept(steps: int, seconds: float) -> None:
+    """Tell that a checkpoint was written, and what that took."""
+    words = f"checkpoint written after step {steps}, in {seconds:.2f} s"
+    tell("training", logging.INFO, words, event="checkpoint", steps=steps, seconds=seconds)
 
 
 def ends(loop: Loop, error: BaseException | None = None) -> None:

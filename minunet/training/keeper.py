@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..warn import warn
+from . import journal
 from .history import History
 
 EVERY = 120.0  # seconds from one time within an epoch to the next; the end of an epoch is worth it sooner
@@ -46,9 +47,11 @@ class Keeper:
         try:
             self._write(position, over)
             self._failed = False
-        except OSError as error:
+            journal.is_kept(position.n_steps, time.perf_counter() - start)
+        except (OSError, MemoryError) as error:
             if not self._failed:
-                warn(f"the checkpoint was not written: {error}. The training goes on; it is tried again")
+                why = str(error) or "there is not enough memory"
+                warn(f"the checkpoint was not written: {why}. The training goes on; it is tried again")
             self._failed = True
         self._cost = max(0.0, time.perf_counter() - start)
         self._last = position.seconds

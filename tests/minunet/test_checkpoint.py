@@ -305,15 +305,16 @@ def test_what_fails_before_an_epoch_ends_again_leaves_the_checkpoints_model(writ
     assert trained(unet) == trained(kept) and unet.interrupted_ and kept.history_["steps"] == [4]
 
 
-def test_what_cannot_be_written_meanwhile_is_told_once_and_ends_no_training(monkeypatch, path, each_epoch):
+def test_what_cannot_be_written_meanwhile_is_told_once_and_ends_no_training(monkeypatch, path, each_epoch, caplog):
+    caplog.set_level("INFO", "minunet")
     from minunet import modelfile
 
     calls = []
 
     def save(*arguments, **options):
         calls.append(1)
-        if len(calls) in (1, 2):
-            raise OSError(28, "No space left on device")
+        if len(calls) < 3:
+            raise OSError(28, "No space left on device") if len(calls) == 1 else MemoryError()
         real(*arguments, **options)
 
     real = modelfile.save
@@ -321,6 +322,8 @@ def test_what_cannot_be_written_meanwhile_is_told_once_and_ends_no_training(monk
     with pytest.warns(UserWarning, match="the checkpoint was not written: .*No space left.* The training goes on") as told:
         unet = UNet(**SMALL).fit(*images(), checkpoint=path)
     assert len(told) == 1 and len(calls) == 3
+    written = [record for record in caplog.records if getattr(record, "event", "") == "checkpoint"]
+    assert [record.steps for record in written] == [12]
     assert trained(minunet.load(path)) == trained(unet)
 
 
