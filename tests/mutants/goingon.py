@@ -50,7 +50,13 @@ IN_GOING_ON: list[Row] = [
     ("a finished training was cut short", CHECKPOINT, '"interrupted_": not over}', '"interrupted_": True}', SAME),
     ("a checkpoint is written after each step", KEEPER, "(epoch_ended or passed >= EVERY)", "True", ("due",)),
     ("a checkpoint takes half of the time", KEEPER, "SHARE = 0.01", "SHARE = 0.5", ("due",)),
-    ("a full disk ends a training", KEEPER, "except (OSError, MemoryError) as error:", "except EOFError as error:", ("cannot_be_written",)),
+    (
+        "a full disk ends a training",
+        KEEPER,
+        "except (OSError, MemoryError) as error:",
+        "except EOFError as error:",
+        ("cannot_be_written",),
+    ),
     ("a full disk is told each time", KEEPER, "if not self._failed:", "if True:", ("told_once",)),
     (
         "a validation that was cut is not made up for",
