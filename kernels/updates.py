@@ -1,4 +1,4 @@
-"""The definitions of the update rules, in NumPy: they write the parameters and the moments in place."""
+"""The definitions of the update rules, in NumPy, which write the parameters and the moments in place; and of a look for NaN."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
+
+
+def is_finite(a: Array) -> bool:
+    """Tell whether all of an array's numbers are finite: of a gradient before an update, of parameters after it."""
+    return bool(np.isfinite(a).all())
 
 
 def sgd_update(param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float) -> None:

@@ -300,6 +300,14 @@ def check_target(logits_shape: Shape, dtype: Any, labels: Any, weights: Any) -> 
     return labels, weights
 
 
+class NotFiniteError(FloatingPointError):
+    """What was found not to be finite: `what` tells it, and goes into the sentence of a training that ends with it."""
+
+    def __init__(self, what: str, more: str) -> None:
+        super().__init__(what + more)
+        self.what = what
+
+
 def check_config(config: dict[str, Any]) -> None:
     """Refuse what no network can be built from."""
     for name in ("in_channels", "out_channels", "base_channels"):

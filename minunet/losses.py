@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import kernels
-from .checks import Array, activation, array, check_target, convolution, is_number, require, shown
+from .checks import Array, NotFiniteError, activation, array, check_target, convolution, is_number, require, shown
 from .kernels import composed, reference, run
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Dice(Loss):
         require(is_number(smooth) and smooth >= 0, "smooth", smooth, "a number from 0 up")
         self.smooth = smooth
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by who takes the step, in a sentence
     def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
         logits = activation("logits", logits)
         given = check_target(logits.shape, logits.dtype, *target)
@@ -172,13 +173,18 @@ def _given(loss: Loss, logits: Array, target: Target) -> tuple[Array, Array]:
     fits = getattr(dlogits, "shape", None) == logits.shape and getattr(dlogits, "dtype", None) == logits.dtype
     require(fits, f"the gradient of {name}", given, f"that of the logits: {logits.dtype}, {logits.shape}")
     if not is_ours(loss) and isinstance(dlogits, np.ndarray) and np.isfinite(value) and not np.isfinite(dlogits).all():
-        raise FloatingPointError(f"the gradient of {name} is not finite, while its value is {value}; it takes finite numbers")
+        raise NotFiniteError(f"the gradient of {name} is not finite", f", while its value is {value}; it takes finite numbers")
     return value, dlogits
 
 
 def is_ours(loss: Loss) -> bool:
     """Tell whether all of a loss's code is minunet's."""
-    return all(map(is_ours, (loss.first, loss.second))) if isinstance(loss, _Sum) else type(loss).__module__ == __name__
+    return all(map(is_ours, parts(loss))) if parts(loss) else type(loss).__module__ == __name__
+
+
+def parts(loss: Loss) -> tuple[Loss, ...]:
+    """Return the losses of which one is the sum; none where it is no sum."""
+    return (loss.first, loss.second) if isinstance(loss, _Sum) else ()
 
 
 def resolve(loss: str | Loss) -> Loss:

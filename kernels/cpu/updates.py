@@ -9,13 +9,20 @@ import numpy as np
 from numba import carray
 from numpy.typing import NDArray
 
-from .generated import pointer
+from .generated import pointer, poke
 from .jit import part
 from .threads import address, jobs, launch
 
 Array = NDArray[np.floating]
 
 ELEMENTS = 2**14  # a job
+
+
+def is_finite(a: Array) -> bool:
+    """Tell whether all of an array's numbers are finite, in one pass over it."""
+    a, found = np.require(a, requirements=["C", "ALIGNED"]), np.zeros(1, np.int64)
+    launch(_find, -(-a.size // ELEMENTS), 0, a.dtype.type(0), a.itemsize, a.size, address(a), address(found))
+    return not found[0]
 
 
 def sgd_update(param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float) -> None:
@@ -52,6 +59,15 @@ def _run(zero: Any, size: int, n: int, job: int, start: int) -> Any:
     """View what a job takes of an array of n elements."""
     first = job * ELEMENTS
     return carray(pointer(zero, start + first * size), (min(ELEMENTS, n - first),))
+
+
+@jobs
+def _find(job: int, base: int, zero: Any, size: int, n: int, array: int, found: int) -> None:
+    numbers, odd = _run(zero, size, n, job, array), 0
+    for i in range(len(numbers)):
+        odd |= numbers[i] - numbers[i] != zero  # which is NaN of what is not finite
+    if odd:
+        poke(found, 1)
 
 
 @jobs

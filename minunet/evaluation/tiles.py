@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import devices, kernels, losses, sizes
-from ..checks import array, require
+from ..checks import NotFiniteError, array, require
 from ..data.mirror import mirror
 from ..kernels.buffers import pooled
 from ..network import Network
@@ -42,9 +42,9 @@ def predict_proba(network: Network, image: NDArray[np.floating], *, max_bytes: f
             out[p0:p1, q0:q1] = _predict_tile(network, image, (p0, p1), (q0, q1))
     if not np.isfinite(out).all():
         n_lost = int((~np.isfinite(out)).any(axis=-1).sum())
-        raise FloatingPointError(
-            f"the network has no finite answer at {n_lost} of {h * w} pixels: its weights overflow, or the image "
-            "holds numbers beyond what it can compute with; a class there would mean nothing"
+        raise NotFiniteError(
+            f"the network has no finite answer at {n_lost} of {h * w} pixels",
+            ": its weights overflow, or the image holds numbers beyond what it can compute with; a class would mean nothing",
         )
     return out
 

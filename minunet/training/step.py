@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import devices, kernels, losses
-from ..checks import array
+from ..checks import NotFiniteError, array
+from ..kernels import updates
 from ..kernels.buffers import Pool, pooled
 from ..layers import Tape, named
 from ..losses import Loss, Target
@@ -31,7 +32,8 @@ def step(
 
     x (N, H, W, C), labels (N, P, Q), NumPy arrays also where the network lies on a GPU; the weights are those of
     `losses.target`; rng is for dropout.
-    Where the loss is not finite, the network is left as it was: the caller decides what to do.
+    Where the loss is not finite, the network is left as it was: the caller decides what to do. FloatingPointError where the
+    gradient is not, which leaves it, too, or what an update made of the weights. A GPU is not asked for either: it would wait.
     The network's next step uses this one's memory again; it is given back with the network, or at the end of `fit`.
     On a GPU the step is under way when this returns: `float(loss)` waits for it.
     """
@@ -50,8 +52,15 @@ def step(
             run = graph.recorded(network, key, lambda x, *of: passes(alive(), loss, x, Target(*of[:2]), of[2]), x, *target)
             value, gradient = run(x, *target, rng)
         if gradient is not None:
+            _require_finite(gradient, "the gradient is not finite", ": the network was left as it is")
             optimizer.update(network.flat, gradient, loss=value)
+            _require_finite(network.flat, "the weights are not finite", ": the update was too large, lower the learning_rate")
     return value
+
+
+def _require_finite(numbers: Array, what: str, more: str) -> None:
+    if kernels.place(numbers) == "cpu" and not kernels.run(updates.is_finite, numbers):
+        raise NotFiniteError(what, more)
 
 
 def forget_graphs(network: Network) -> None:

@@ -229,6 +229,19 @@ def test_updates_follow_their_formulas(backend, dtype):
     np.testing.assert_allclose(param, p, rtol=1e-4 if dtype is np.float32 else 1e-12, atol=1e-6 if dtype is np.float32 else 0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_number_among_many_that_is_not_finite_is_found(backend, dtype):
+    a = np.full(40_000, np.finfo(dtype).max, dtype)  # three of a kernel's jobs, and whose sum overflows
+    a[::3] = -np.finfo(dtype).tiny
+    assert run(updates.is_finite, a) and run(updates.is_finite, a[:1])
+    for place in (0, 16_383, 16_384, 39_999):
+        for bad in (np.nan, np.inf, -np.inf):
+            a[place], kept = bad, a[place]
+            assert not run(updates.is_finite, a)
+            a[place] = kept
+    assert run(updates.is_finite, a)
+
+
 def test_the_thread_count_changes_no_bit(backend):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 60, 70, 17)).astype(np.float32)
