@@ -1,11 +1,11 @@
-"""What does safety cost: the doors of a training step, and the sums of a model file?
+"""What does safety cost: the doors of a training step, its looks for NaN, and the sums of a model file?
 
     python bench/safety.py --config 4,128,32 --repeat 7
 
 A step's calls of doors (`minunet.checks`, `minunet.caches`, and the network's own) are recorded with their arguments, and made
-again by themselves: their time is a share of the step's. A model of 31 million parameters is saved and loaded, and its
-SHA-256 taken by itself. Its checkpoint is written and read, and the share of a training's time that this may take is that of
-the interval between two.
+again by themselves: their time is a share of the step's, as is that of the two looks for NaN, at the gradient and the weights. A
+model of 31 million parameters is saved and loaded, and its SHA-256 taken by itself. Its checkpoint is written and read, and the
+share of a training's time that this may take is that of the interval between two.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from unittest import mock
 import measure
 import numpy as np
 
-from minunet import Network, caches, checks, flat, modelfile, optim
+from minunet import Network, caches, checks, flat, kernels, modelfile, optim
+from minunet.kernels import updates
 from minunet.training import keeper, step
 
 DOORS = {
@@ -38,17 +39,23 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = measure.parser(__doc__, repeat=7)
     parser.add_argument("--config", action="append", type=measure.config, metavar="BATCH,SIDE,BASE", help="default: 4,128,32")
     parser.add_argument("--base", type=measure.whole, default=LARGE["base_channels"], help="of the model that is saved")
     arguments = parser.parse_args()
     report = measure.Report(__doc__, arguments.json)
     report.table("The doors of a training step", ["", "step/ms", "calls", "doors/ms", "share"])
-    for config in arguments.config or [(4, 128, 32)]:
+    configs = arguments.config or [(4, 128, 32)]
+    for config in configs:
         seconds, calls, doors = cost_of_doors(config, arguments.repeat)
         share = f"{doors / seconds:.2%}"
         report.row(measure.name_of(*config), f"{1e3 * seconds:.1f}", str(calls), f"{1e3 * doors:.2f}", share)
+    report.table("The looks for NaN of a training step", ["", "step/ms", "MB", "looks/ms", "share"])
+    for config in configs:
+        seconds, size, looks = cost_of_looks(config, arguments.repeat)
+        share = f"{looks / seconds:.2%}"
+        report.row(measure.name_of(*config), f"{1e3 * seconds:.1f}", f"{size:.1f}", f"{1e3 * looks:.2f}", share)
     report.table("A model file", ["", "MB", "save/s", "load/s", "SHA-256/s"])
     report.row(f"base {arguments.base}", *(f"{value:.2f}" for value in cost_of_a_file(arguments.base, arguments.repeat)))
     report.table("Its checkpoint", ["", "MB", "write/s", "read/s", "every/s", "share"])
@@ -73,6 +80,19 @@ def cost_of_doors(config: measure.Config, repeat: int) -> tuple[float, int, floa
             door(*given, **options)
         times.append(time.perf_counter() - start)
     return seconds, len(calls), statistics.median(times)
+
+
+def cost_of_looks(config: measure.Config, repeat: int) -> tuple[float, float, float]:
+    """Return the seconds of a step, the megabytes of its gradient, and the seconds to look through that and the weights."""
+    batch, side, base = config
+    network, optimizer = Network(1, 2, base), optim.Adam()
+    (x, labels), gradient = measure.data(batch, side), np.zeros_like(network.flat)
+    runs: dict[str, measure.Run] = {
+        "step": lambda: step(network, optimizer, x, labels),
+        "looks": lambda: [kernels.run(updates.is_finite, a) for a in (gradient, network.flat)],
+    }
+    found = measure.medians(runs, repeat)
+    return found["step"], gradient.nbytes / 1e6, found["looks"]
 
 
 @contextlib.contextmanager

@@ -274,6 +274,9 @@ class Tape(list[Any]):
     grads = tape.back(layer)            backward: tape.gradient, that of the layer's output, becomes that of its input
     """
 
+    def __new__(cls, *_: Any, **__: Any) -> Tape:
+        return super().__new__(tapes.get() or cls)
+
     def __init__(self, training: bool = False, rng: np.random.Generator | None = None, layer: Layer | None = None) -> None:
         super().__init__()
         self.training, self.rng, self.layer = training, rng, layer  # whose forward it is of, which `taped` compares
@@ -337,6 +340,7 @@ def two(layer: Layer, method: str, made: Any) -> Any:
     return made
 
 
+tapes: ContextVar[type[Tape] | None] = ContextVar("tapes", default=None)  # of another kind, wherever a layer makes one
 _forgetting: ContextVar[bool] = ContextVar("forgetting", default=False)
 
 

@@ -210,7 +210,7 @@ def about(name: str, *, pages: int = 1) -> Iterator[None]:
 
 @contextmanager
 def named(names: Sequence[str], before: str = "") -> Iterator[None]:
-    """Call images in ValueErrors and warnings what the user calls them: x[0] is the first of the names, y[0] its mask."""
+    """Call images in errors and warnings what the user calls them: x[0] is the first of the names, y[0] its mask."""
 
     def renamed(text: str) -> str:
         def call(found: re.Match[str]) -> str:
@@ -226,3 +226,5 @@ def named(names: Sequence[str], before: str = "") -> Iterator[None]:
             yield
         except ValueError as error:
             raise ValueError(f"{before}{renamed(str(error))}") from error
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{before}{renamed(str(error))}") from error

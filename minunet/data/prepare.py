@@ -84,8 +84,10 @@ def prepare(
     trained = [trained_blank(view, found) for view, found in zip(views, ranges, strict=True)]
     _tell_of(on_blanks(images.called(images.name), trained), BLANK)
     examples = [
-        Example(normalizer(image, found, hidden), label, weight)
-        for image, found, hidden, label, weight in zip(images.arrays, ranges, images.hidden, labels, weights, strict=True)
+        Example(normalizer(image, found, hidden), label, weight, name)
+        for image, found, hidden, label, weight, name in zip(
+            images.arrays, ranges, images.hidden, labels, weights, images.called(images.name), strict=True
+        )
     ]
     frequencies = label_codes.class_frequencies(labels, len(values), weights)
     resolved = label_codes.resolve_class_weight(class_weight, values, frequencies)

@@ -55,10 +55,16 @@ class PatchSampler:
         joined = np.stack(weights)
         return np.stack(images), np.stack(labels), None if (joined == 1).all() else joined
 
+    def drawn(self, epoch: int, number: int) -> Example:
+        """Return the example that patch `number` of an epoch is of."""
+        return self._example(generator(self.random_state, "patch", epoch, number))
+
+    def _example(self, rng: np.random.Generator) -> Example:
+        return self.examples[min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.examples) - 1)]
+
     def _patch(self, epoch: int, number: int) -> tuple[NDArray, NDArray, NDArray]:
         rng = generator(self.random_state, "patch", epoch, number)
-        which = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.examples) - 1)
-        example = self.examples[which]
+        example = self._example(rng)
         (rows, wide_rows), (cols, wide_cols) = (self._window(rng, size) for size in example.label.shape)
         h, w = example.label.shape
         image = example.image[np.ix_(mirror(wide_rows, h), mirror(wide_cols, w))]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
+from ..checks import NotFiniteError
 from ..data.rng import generator
 from ..data.sampling import PatchSampler
 from ..kernels.buffers import pooled
@@ -18,7 +19,7 @@ from ..losses import Loss
 from ..network import Network
 from ..optim import Optimizer
 from ..warn import warn
-from . import journal
+from . import diverged, journal
 from .history import History
 from .interrupt import Cut, StopOnInterrupt
 from .keeper import Keeper, Position
@@ -50,11 +51,12 @@ class Loop:
         self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
         self.validate, self.callbacks, self.progress, self.publish = validate, callbacks, progress, publish
         self.at, self.keeper = at or Position(), keeper
+        self.began = self.at.epoch, self.at.index
         self._kept: tuple[int, int] | None = None  # the epoch and the step that were written down last
         self.interrupted = self.stopped = self.published = False
         self.signal: int | None = None  # that asked the program to end, if one did
         self._late = 0 if kernels.place(network.flat) == "cpu" else 1  # a GPU's loss is read when it has its next step to do
-        self._unread: deque[tuple[int, Any]] = deque()
+        self._unread: deque[tuple[int, float, Any]] = deque()  # a step, its learning rate and its loss
         self._watch = Stopwatch(self.at.seconds)
 
     def run(self) -> None:
@@ -63,7 +65,7 @@ class Loop:
         Where anything is raised, the network has the weights of the last epoch. FloatingPointError where the training diverges.
         """
         flat, good = self.network.flat, self.network.flat.copy()
-        self._flat, self._good = flat, good
+        self._flat, self.good = flat, good
         try:
             with StopOnInterrupt(ending=self.keeper is not None) as interrupt, pooled():
                 if self.at.history:  # the model of a checkpoint is one already
@@ -97,7 +99,7 @@ class Loop:
             self._keep()
         self._read(0)
         if not self._is_finite():  # the last update may have overflowed where its loss did not
-            raise FloatingPointError(self._diverged("the weights are not finite", at.n_steps))
+            raise diverged.told(self, "the weights are not finite", at.n_steps, self.optimizer.learning_rate)
         whole = not interrupt.requested or at.index == self.schedule.steps_per_epoch
         held_out = self._held_out(interrupt)
         if held_out is None:
@@ -113,9 +115,8 @@ class Loop:
                 told = callback.on_epoch_end(at.epoch, logs)
                 self.stopped |= isinstance(told, bool | np.bool_) and bool(told)  # and not whatever else it may return
                 if not self._is_finite():
-                    name = f"the callback {type(callback).__name__}"
-                    raise FloatingPointError(f"{name} left weights that are not finite; the model has those from before")
-                self._good[...] = self._flat  # it may have changed them
+                    raise diverged.told_of(callback, self)
+                self.good[...] = self._flat  # it may have changed them
         if held_out is not None:  # else whoever goes on from here ends the epoch as it should
             self.at = Position(at.epoch + 1, 0, at.n_steps, self._seconds(), [], history)
             if not self._is_over():
@@ -124,7 +125,7 @@ class Loop:
     def _commit(self, whole: bool, history: History) -> None:
         """Make this the model: an epoch's figures with its weights, or neither, as no exception arrives in between."""
         commit = self.publish(whole, history)
-        flat, good, told = self._flat, self._good, commit or _nothing
+        flat, good, told = self._flat, self.good, commit or _nothing
         good[...] = flat
         told()
         self.published = self.published or commit is not None
@@ -139,6 +140,8 @@ class Loop:
             interrupt.cuts = False
         except Cut:
             return None
+        except NotFiniteError as error:
+            raise diverged.told(self, error.what, self.at.n_steps, self.optimizer.learning_rate) from None
         return found
 
     def _unknown(self) -> dict[str, float]:
@@ -163,28 +166,24 @@ class Loop:
         self.optimizer.learning_rate = self.schedule.learning_rate_at(self._spent())
         rng = generator(self.random_state, "dropout", at.epoch, at.index)
         options: dict[str, Any] = {"loss": self.loss, "weights": weights, "class_weight": self.class_weight, "rng": rng}
-        loss = step(self.network, self.optimizer, x, labels, **options)
+        rate = self.optimizer.learning_rate
+        try:
+            loss = step(self.network, self.optimizer, x, labels, **options)
+        except NotFiniteError as error:
+            raise diverged.told(self, error.what, at.n_steps + 1, rate) from None
         at.index, at.n_steps = at.index + 1, at.n_steps + 1
-        self._unread.append((at.n_steps, loss))
+        self._unread.append((at.n_steps, rate, loss))
         self._read(self._late)
 
     def _read(self, unread: int) -> None:
         """Read losses until so many are left; wait for them, where a GPU has not got them yet."""
         while len(self._unread) > unread:
-            n, loss = self._unread.popleft()
+            n, rate, loss = self._unread.popleft()
             value = float(loss)
             if not np.isfinite(value):
-                raise FloatingPointError(self._diverged(f"the loss is {value}", n))
+                raise diverged.told(self, f"the loss is {value}", n, rate)
             self.at.losses.append(value)
             self.progress.on_step(n, self._seconds(), value)
-
-    def _diverged(self, what: str, step: int) -> str:
-        epoch = self.at.epoch
-        kept = f"keeps the weights from the end of epoch {epoch}" if epoch else "is what it was before"
-        return (
-            f"{what} at step {step} (epoch {epoch + 1}): training diverged. The model {kept}. "
-            f"A learning_rate below {self.schedule.learning_rate:g} (--learning-rate) may help."
-        )
 
     def _seconds(self) -> float:
         return self._watch.read()

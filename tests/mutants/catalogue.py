@@ -21,6 +21,7 @@ GENERATED = "kernels/cpu/generated.py"
 REFERENCE, COMPOSED, SIGHT = "kernels/reference.py", "kernels/composed.py", "kernels/sight.py"
 OPS, LAYERS, NETWORK, STEP = "minunet/ops.py", "minunet/layers.py", "minunet/network.py", "minunet/training/step.py"
 SAMPLING, SPLITTING = "minunet/data/sampling.py", "minunet/data/splitting.py"
+DIVERGED = "minunet/training/diverged.py"
 
 # Wrong gradients that were released, in each library's words and in ours.
 HISTORY: list[Row] = [
@@ -397,6 +398,69 @@ THOUGHTFUL: list[Row] = [
         'if kernels.place(value) == "cpu" and not np.isfinite(value):',
         'if kernels.place(value) == "cpu" and np.isfinite(x).all() and not np.isfinite(value):',
         ("not_finite",),
+    ),
+    (
+        "a gradient that is not finite is taken",
+        STEP,
+        '            _require_finite(gradient, "the gradient is not finite"',
+        '            _require_finite(value, "the gradient is not finite"',
+        ("neither_weights_nor_moments", "gradient_is_not_finite"),
+    ),
+    (
+        "weights that an update made infinite are found at the next step",
+        STEP,
+        '            _require_finite(network.flat, "the weights are not finite"',
+        '            _require_finite(gradient, "the weights are not finite"',
+        ("update_made_infinite", "update_that_makes"),
+    ),
+    (
+        "only the last numbers are looked at for NaN",
+        UPDATES,
+        "odd |= numbers[i]",
+        "odd = numbers[i]",
+        ("among_many",),
+    ),
+    (
+        "what is not finite is told of the layer behind",
+        DIVERGED,
+        '        _look("output", self.running or self.layer, y)\n',
+        "",
+        ("overflows_first", "each_direction"),
+    ),
+    (
+        "of a gradient that is not finite the next layer on the way back is told",
+        DIVERGED,
+        '        _look("gradient", layer, self.gradient, *grads.values())\n',
+        '        _look("gradient", layer, self.gradient)\n',
+        ("each_direction",),
+    ),
+    (
+        "what a layer does before the backward of one inside is told of that one",
+        DIVERGED,
+        '        _look("gradient", self.layer, self.gradient)\n',
+        "",
+        ("before_a_layers_backward", "where_they_meet"),
+    ),
+    (
+        "the step that is told is run again with the next batch",
+        DIVERGED,
+        "index = at.index - 1 - (at.n_steps - n)",
+        "index = at.index - (at.n_steps - n)",
+        ("its_own_batch",),
+    ),
+    (
+        "the learning rate that is told is the first step's",
+        "minunet/training/loop.py",
+        "        rate = self.optimizer.learning_rate\n",
+        "        rate = self.schedule.learning_rate\n",
+        ("gradient_is_not_finite", "too_high"),
+    ),
+    (
+        "after a failure the weights are the present ones",
+        "minunet/training/loop.py",
+        "            flat[...] = good  # what",
+        "            good[...] = flat  # what",
+        ("update_made_infinite", "gradient_is_not_finite"),
     ),
     (
         "backward writes into dy",

@@ -16,7 +16,7 @@ from PIL import Image
 
 import minunet
 from minunet import training
-from minunet.cli import main
+from minunet.cli import flags, main
 from minunet.cli.predict import encode_labels
 from minunet.data.images import read_pages
 
@@ -181,6 +181,13 @@ def test_a_training_that_diverges_leaves_the_model_of_its_last_good_epoch(data, 
     _, err = said(capsys)
     assert "holds the model of the last good epoch" in err and "training diverged" in err
     assert minunet.load(tmp_path / "m").n_iter_ == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, FloatingPointError])
+def test_an_error_calls_images_and_masks_by_their_files(error):
+    says = r"^scaled, b\.png has values, and the mask of a\.png; x\[2\] is none$"
+    with pytest.raises(error, match=says), flags.named(["a.png", "b.png"]):
+        raise error("scaled, x[1] has values, and y[0]; x[2] is none")
 
 
 def test_validation_on_other_images_and_a_warning_where_they_are_the_same(data, tmp_path, capsys):

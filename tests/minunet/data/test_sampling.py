@@ -61,6 +61,14 @@ def test_a_patch_depends_on_its_number_alone():
     assert (sampler.batch(3, 0, 4)[0] != one_by_one).any()
 
 
+def test_it_is_told_which_image_a_patch_is_of():
+    examples = [Example(np.full((8, 8 + i, 1), i), np.zeros((8, 8 + i), int), None, f"x[{i}]") for i in range(4)]
+    sampler = PatchSampler(examples, 4, random_state=3)
+    told = [sampler.drawn(2, number).name for number in range(40)]
+    assert told == [f"x[{int(x[0, 0, 0])}]" for index in range(10) for x in sampler.batch(2, index, 4)[0]]
+    assert len(set(told)) == 4
+
+
 def test_images_are_drawn_in_proportion_to_their_area():
     sampler = PatchSampler([example(16, 16), example(48, 16, value=10)], 16, random_state=0)
     share = np.mean([sampler.batch(0, i, 20)[0][:, 0, 0, 0] >= 10 for i in range(30)])
