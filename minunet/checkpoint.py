@@ -53,10 +53,10 @@ class Checkpoint:
         """What the training that is gone on with was drawn from."""
         return None if self._found is None else int(self._found[1]["random_state"])
 
-    def restore(self, model: UNet, data: Prepared, optimizer: Optimizer) -> Position:
+    def restore(self, model: UNet, data: Prepared, optimizer: Optimizer, steps_per_epoch: int) -> Position:
         """Give a model's network, and the optimizer, what they had. Return where that was; at the beginning of a new training.
 
-        ValueError where the training would be another one by now, by what is not as it was.
+        ValueError where the training would be another one by now, by what is not as it was; or where no such training could be.
         """
         n_bytes = (1 + optimizer.n_moments) * model.network_.flat.nbytes
         files.require_writable(self.path, n_bytes)
@@ -67,6 +67,10 @@ class Checkpoint:
         older, said, moments = self._found
         self._found = None  # the memory of a second network
         self._require_same(said, json.loads(json.dumps(description.described(model))), model.max_epochs)
+        try:
+            trainingstate.check_resumed(said["training"], moments, optimizer, steps_per_epoch)
+        except ValueError as error:
+            raise modelfile.ModelFileError(f"{self._name}: the training's description is damaged: {error}") from None
         asarray = kernels.for_array(model.network_.flat).asarray
         model.network_.flat[...] = asarray(older.flat)
         optimizer.moments = tuple(asarray(moment) for moment in moments)
@@ -89,17 +93,17 @@ class Checkpoint:
         if version != __version__:
             raise self._refused(f"it was written by minunet {shown(version)}, and this is {__version__}")
         for name, value in now["estimator"].items():
-            before = said["estimator"][name]
+            before = said["estimator"].get(name)
             if name not in FREE and _no_address(before) != _no_address(value):
                 raise self._refused(f"{name} (--{name.replace('_', '-')}) is {shown(value)}, and was {shown(before)}")
         values, older = (one["classes"]["values"] for one in (now, said))
         if values != older:
-            raise self._refused(f"the masks' classes are {values}, and were {older}")
+            raise self._refused(f"the masks' classes are {shown(values)}, and were {shown(older)}")
         if changed := difference(training["data"], self._prints):
             raise self._refused(changed)
         for name in SETTLED:
-            if now[name] != said[name]:
-                raise self._refused(f"{name} is {shown(now[name])}, and was {shown(said[name])}")
+            if now[name] != said.get(name):
+                raise self._refused(f"{name} is {shown(now[name])}, and was {shown(said.get(name))}")
         done = training["epoch"] + (training["index"] > 0)
         if done > max_epochs:
             raise ValueError(

@@ -86,7 +86,7 @@ def _train(
     if kept:
         model = unet._as_it_is()
         vars(model).update(fitted | told({}) | {"interrupted_": True})
-        at = kept.restore(model, data, optimizer)
+        at = kept.restore(model, data, optimizer, steps)
         keeper = Keeper(kept.writer(model, optimizer), at.seconds)
 
     def publish(whole: bool, history: History) -> Callable[[], object] | None:

@@ -114,17 +114,21 @@ def sole(path: Path) -> Iterator[None]:
     A file beside it is locked: what is killed lets go of it. Where files cannot be locked, nothing is held.
     """
     beside = path.with_name(f".{path.name[:20]}.{_digest(path.name)}.minunet-lock")
-    descriptor = _locked(beside)
+    try:
+        descriptor = _locked(beside)
+    except OSError as error:  # another user's, a folder, a link
+        why = f"{beside.name} beside it cannot be locked: {error.strerror}. Delete that, if no training writes there"
+        raise retold(error, f"{path} is not for this training alone, as {why}") from error
     if descriptor is None:
-        error = BlockingIOError(f"another training writes {path}: wait until it has ended, or give another path")
-        error.errno = errno.EAGAIN
-        raise error
+        cause = BlockingIOError(errno.EAGAIN, "")
+        raise retold(cause, f"another training writes {path}: wait until it has ended, or give another path")
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()  # while it is locked: whoever has opened it finds that it has no name
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _locked(path: Path) -> int | None:
@@ -143,3 +147,10 @@ def _locked(path: Path) -> int | None:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def retold(error: OSError, message: str) -> OSError:
+    """Return an error of the same kind and number that says what went wrong in a sentence."""
+    told = type(error)(message)
+    told.errno = error.errno or errno.EIO
+    return told

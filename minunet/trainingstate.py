@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ._version import __version__
+from .checks import Array, check_moments
 from .data.fingerprint import LETTERS, Fingerprint
 from .optim import Optimizer
 from .training.keeper import Position
 from .untrusted import LIST, OBJECT, WHOLE, Field, check_fields, is_number, require
 
 MAX_VERSION = 100  # characters
+MAX_EPOCHS = 100_000  # of a history in a file, at least: of a longer one it has the last
+MAX_SECONDS = 1e10  # some centuries
 NUMBER: Field = (lambda value: is_number(value) and 0 <= value < math.inf, "a finite number from 0 up")
+SECONDS: Field = (lambda value: is_number(value) and 0 <= value <= MAX_SECONDS, f"a number from 0 to {MAX_SECONDS:.0e}")
 TRAINING: dict[str, Field] = {
     "minunet": (lambda value: isinstance(value, str) and len(value) <= MAX_VERSION, "the version of minunet, a short text"),
     "moments": WHOLE, "n_updates": WHOLE, "learning_rate": NUMBER,
-    "epoch": WHOLE, "index": WHOLE, "n_steps": WHOLE, "seconds": NUMBER, "losses": LIST, "data": OBJECT,
+    "epoch": WHOLE, "index": WHOLE, "n_steps": WHOLE, "seconds": SECONDS, "losses": LIST, "data": OBJECT,
 }  # fmt: skip
 _LETTERS: Field = (
     lambda value: isinstance(value, str) and len(value) % LETTERS == 0 and set(value) <= set("0123456789abcdef"),
     f"hexadecimal digits, {LETTERS} for each array",
 )
+_ALWAYS = {"loss", "learning_rate", "seconds", "steps"}
+LOGGED: tuple[set[str], ...] = (set(), _ALWAYS, _ALWAYS | {"val_dice"}, _ALWAYS | {"val_dice", "val_loss"})  # of an epoch
 DATA = dict.fromkeys(("images", "masks", "weights", "validation", "held_out"), _LETTERS)
 
 
@@ -43,10 +50,23 @@ def check(said: Any, history: dict[str, Any]) -> None:
     """Refuse what contradicts itself, or its model's history, by the name of the field."""
     check_fields("training", said, TRAINING)
     check_fields("training.data", said["data"], DATA)
-    losses, index = said["losses"], said["index"]
-    numbers = len(losses) == index and all(is_number(value) and math.isfinite(value) for value in losses)
+    losses, index, epoch, n_steps = (said[name] for name in ("losses", "index", "epoch", "n_steps"))
+    numbers = len(losses) == index and all(type(v) is float for v in losses) and math.isfinite(sum(losses))
     require(numbers, "training.losses", losses, f"{index} finite numbers, one for each step of the epoch")
+    require(set(history) in LOGGED, "history", sorted(history), "the series that a training logs")
     epochs = len(history.get("loss", ()))
-    require(said["epoch"] >= epochs, "training.epoch", said["epoch"], f"{epochs} at least, as the history has")
-    least = index + said["epoch"]
-    require(least <= said["n_steps"], "training.n_steps", said["n_steps"], f"{least} at least, a step for each epoch")
+    all_of_them = epoch == epochs or MAX_EPOCHS <= epochs < epoch
+    require(all_of_them, "training.epoch", epoch, f"{epochs}, as many as the history has")
+    steps = index + (history["steps"][-1] if epochs else 0)
+    require(n_steps == steps, "training.n_steps", n_steps, f"{steps}: those of the history, and of this epoch")
+    require(said["n_updates"] == n_steps, "training.n_updates", said["n_updates"], f"{n_steps}, one for each step")
+    made = said["moments"] > 0
+    require(made == (n_steps > 0), "training.moments", said["moments"], "0 before the first step, and more after it")
+
+
+def check_resumed(said: dict[str, Any], moments: Sequence[Array], optimizer: Optimizer, steps_per_epoch: int) -> None:
+    """Refuse what no training with this optimizer, and so many steps an epoch, can have left."""
+    require(said["index"] <= steps_per_epoch, "training.index", said["index"], f"{steps_per_epoch} at most, an epoch's steps")
+    has = optimizer.n_moments if said["n_steps"] else 0
+    require(len(moments) == has, "training.moments", len(moments), f"{has}, as {type(optimizer).__name__} has")
+    check_moments(tuple(moments), optimizer._squares)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from pathlib import Path
@@ -120,7 +119,7 @@ class Folder:
                 finally:
                     self.unlink(temporary)
         except OSError as error:
-            raise _told(error, f"nothing can be written into {self.path}: {error.strerror or error}") from error
+            raise leftovers.retold(error, f"nothing can be written into {self.path}: {error.strerror or error}") from error
 
     def _temporary(self, name: str, *, private: bool) -> tuple[str, int]:
         """Return a new file, locked: as long as it is open, nobody sweeps it."""
@@ -214,7 +213,7 @@ class Folder:
         except OSError as error:
             if error.strerror is None:  # a sentence of ours
                 raise
-            raise _told(error, f"{self.path / name} could not be written: {error.strerror}") from error
+            raise leftovers.retold(error, f"{self.path / name} could not be written: {error.strerror}") from error
 
     def _entry(self, name: str) -> str:
         return str(self.path / name) if self._descriptor is None else name
@@ -230,13 +229,6 @@ def _opened(path: Path, follow: bool) -> int:
     except PermissionError:  # it may still be written into
         return os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | flags)
     except FileNotFoundError as error:
-        raise _told(error, f"there is no folder {path}") from error
+        raise leftovers.retold(error, f"there is no folder {path}") from error
     except NotADirectoryError as error:
-        raise _told(error, f"{path} is no folder") from error
-
-
-def _told(error: OSError, message: str) -> OSError:
-    """Return an error of the same kind and number that says what went wrong in a sentence."""
-    told = type(error)(message)
-    told.errno = error.errno or errno.EIO
-    return told
+        raise leftovers.retold(error, f"{path} is no folder") from error

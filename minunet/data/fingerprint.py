@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .prepare import Prepared
 
 LETTERS = 16  # of each array: 64 bits
+MOST = 2**16  # arrays; of more, all further ones share the last one's, as a file's header holds only so much
 
 Fingerprint = dict[str, str]
 
@@ -48,7 +49,10 @@ def difference(before: Fingerprint, now: Fingerprint) -> str | None:
 
 
 def _digests(arrays: Iterable[NDArray | None]) -> str:
-    return "".join("0" * LETTERS if array is None else _of(array) for array in arrays)
+    found = ["0" * LETTERS if array is None else _of(array) for array in arrays]
+    if len(found) > MOST:
+        found[MOST - 1 :] = [_digest("".join(found[MOST - 1 :]).encode())]
+    return "".join(found)
 
 
 def _of(array: NDArray) -> str:

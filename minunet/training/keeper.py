@@ -48,7 +48,7 @@ class Keeper:
             self._write(position, over)
             self._failed = False
             journal.is_kept(position.n_steps, time.perf_counter() - start)
-        except (OSError, MemoryError) as error:
+        except (OSError, ValueError, MemoryError) as error:
             if not self._failed:
                 why = str(error) or "there is not enough memory"
                 warn(f"the checkpoint was not written: {why}. The training goes on; it is tried again")

@@ -104,9 +104,10 @@ class Loop:
         held_out = self._held_out(interrupt)
         if held_out is None:
             self._keep(now=True)
-        logs = {"loss": float(np.mean(at.losses)), **(self._unknown() if held_out is None else held_out)}
+        logs = {"loss": float(np.mean(at.losses)), **self._unknown(), **(held_out or {})}
         logs |= {"learning_rate": self.optimizer.learning_rate, "seconds": self._seconds(), "steps": at.n_steps}
-        history = at.history | {name: [*at.history.get(name, ()), value] for name, value in logs.items()}
+        before = [math.nan] * len(at.history.get("loss", ()))  # a loss of one's own may tell by now what it did not
+        history = at.history | {name: [*at.history.get(name, before), value] for name, value in logs.items()}
         self._commit(whole, history)
         self.progress.on_epoch_end(at.epoch + 1, at.n_steps, self._seconds(), logs)
         with self._watch.paused():  # a callback's time is not the training's

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fuzz import corpus_images, corpus_models, image, imagebytes, model
+from fuzz import corpus_checkpoints, corpus_images, corpus_models, goingon, image, imagebytes, model
 from fuzz.judge import Broken, demand, sentence
 from fuzz.recipe import HARMLESS, REFUSED, SAME, Recipe
 from fuzz.watch import Watch, fence
@@ -35,7 +35,7 @@ PATIENCE = 30  # seconds without a next file
 @cache
 def recipes() -> tuple[Recipe, ...]:
     """Return all recipes; their names differ."""
-    found = (*corpus_models.recipes(), *corpus_images.recipes())
+    found = (*corpus_models.recipes(), *corpus_checkpoints.recipes(), *corpus_images.recipes())
     names = [(recipe.kind, recipe.name, recipe.ending) for recipe in found]
     assert len(set(names)) == len(names), [name for name in names if names.count(name) > 1]
     return found
@@ -55,6 +55,8 @@ def judge(recipe: Recipe, folder: Path) -> str:
     recipe.put(path)
     if recipe.kind == "model":
         return _judge_model(recipe, path)
+    if recipe.kind == "checkpoint":
+        return _judge_checkpoint(recipe, path)
     (folder / "secret.tif").write_bytes(imagebytes.secret())
     for read in (read_image, read_mask):
         said = _judge_image(recipe, path, read)
@@ -73,6 +75,20 @@ def _judge_model(recipe: Recipe, path: Path) -> str:
     demand(recipe.becomes != REFUSED, f"it {recipe.becomes}", unet)
     demand(model.state(unet) == model.seed_state(0), f"it {recipe.becomes}", "another model")
     return "read"
+
+
+def _judge_checkpoint(recipe: Recipe, path: Path) -> str:
+    """Load it as a model, whatever comes of that, and go on with it."""
+    try:
+        minunet.load(path)
+    except ModelFileError as error:
+        sentence(str(error), path.name)
+    except OSError as error:
+        demand(recipe.place, "only what is no file is an OSError", error)
+    unet, message = goingon.go_on(path)
+    demand(recipe.becomes == (SAME if unet else REFUSED), f"it {recipe.becomes}", message)
+    demand(unet is None or goingon.trained(unet) == goingon.at_its_end(), f"it {recipe.becomes}", "another training")
+    return message or "read"
 
 
 def _judge_image(recipe: Recipe, path: Path, read: image.Read) -> str:
@@ -170,15 +186,15 @@ def _of(becomes: str) -> list[int]:
 def _print(found: dict[int, dict[str, Any]]) -> int:
     """Print what became of each kind of file; return how many were wrong."""
     faults = {number: record for number, record in found.items() if record["fault"]}
-    print(f"{'kind':8}{'files':>7}{'refused':>9}{'read':>6}{'longest/ms':>12}{'most/MiB':>10}{'faults':>8}")
-    for kind in ("model", "image"):
+    print(f"{'kind':12}{'files':>7}{'refused':>9}{'read':>6}{'longest/ms':>12}{'most/MiB':>10}{'faults':>8}")
+    for kind in ("model", "checkpoint", "image"):
         if not (records := [record for number, record in found.items() if recipes()[number].kind == kind]):
             continue
         read = sum(record["message"] == "read" for record in records)
         wrong = sum(bool(record["fault"]) for record in records)
         longest, most = max(r["seconds"] for r in records), max(r["memory"] for r in records)
         print(
-            f"{kind:8}{len(records):>7}{len(records) - read - wrong:>9}{read:>6}{1000 * longest:>12,.0f}"
+            f"{kind:12}{len(records):>7}{len(records) - read - wrong:>9}{read:>6}{1000 * longest:>12,.0f}"
             f"{most / 2**20:>10,.1f}{wrong:>8}"
         )
     for number, record in faults.items():

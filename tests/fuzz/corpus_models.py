@@ -29,11 +29,13 @@ def with_text(change: Callable[[str], str | bytes]) -> Callable[[], bytes]:
     return lambda: joined(change(header()), file().body)
 
 
-def with_field(path: str, value: Any = None, *, raw: str | None = None, drop: bool = False) -> Callable[[], bytes]:
+def with_field(
+    path: str, value: Any = None, *, raw: str | None = None, drop: bool = False, of: Callable[[], bytes] = sound
+) -> Callable[[], bytes]:
     """Return what makes a file with another value at "model/classes/values", say; its digests right. `raw`: as JSON's text."""
 
     def make() -> bytes:
-        changed = file()
+        changed = ModelFile.of(of())
         node: Any = changed.header if path.startswith("tensor/") else changed.header[METADATA]
         *way, last = path.removeprefix("tensor/").split("/")
         for key in way:

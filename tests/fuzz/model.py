@@ -1,4 +1,7 @@
-"""The target "model": whatever a file holds, `minunet.load` refuses it as a ModelFileError, or has loaded what it says."""
+"""The target "model": whatever a file holds, `minunet.load` refuses it as a ModelFileError, or has loaded what it says.
+
+A checkpoint is loaded as a model, and gone on with.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import json
 import math
 import os
 import tempfile
+import warnings
 import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fuzz.goingon import go_on
 from fuzz.judge import ACCEPTED, REFUSED, demand, sentence
 from fuzz.modelbytes import INSIDE, METADATA, mutated, seeds
 from fuzz.source import Source
@@ -36,6 +41,7 @@ def warm_up() -> None:
     """Compile what predicting takes: that is no case's time."""
     for which in range(len(seeds())):
         demand_predicts(minunet.load(written(seeds()[which])))
+    demand(gone_on(seeds()[-1]), "a sound checkpoint is gone on with")
 
 
 def written(file: bytes) -> Path:
@@ -53,6 +59,13 @@ def _place() -> tuple[Path, int]:
     return path, os.open(path, os.O_RDWR | os.O_CREAT)
 
 
+def gone_on(file: bytes) -> bool:
+    """Go on with a training, in a file of its own, which it writes over; return whether that was not refused."""
+    path = _place()[0].with_name("training.safetensors")
+    path.write_bytes(file)
+    return go_on(path)[0] is not None
+
+
 def judge(path: Path, file: bytes, which: int, may_differ: bool) -> tuple[str, str]:
     try:
         unet = minunet.load(path)
@@ -65,6 +78,8 @@ def judge(path: Path, file: bytes, which: int, may_differ: bool) -> tuple[str, s
         demand_sound(unet)
         if zlib.crc32(file) % 4 == 0:  # it takes ten times as long as all the rest
             demand_predicts(unet)
+        if which == len(seeds()) - 1:
+            gone_on(file)
     return ACCEPTED, ""
 
 
@@ -96,7 +111,8 @@ def demand_loaded_as_written(unet: minunet.UNet, file: bytes) -> None:
     for name, array in unet.network_.parameters.items():
         start, end = header[name]["data_offsets"]
         demand(body[start:end] == array.tobytes(), "a tensor is what the file holds", name)
-    demand(len(header) - 1 == len(unet.network_.parameters), "no tensor is left out", sorted(header))
+    n = len(unet.network_.parameters) * (1 + model.get("training", {"moments": 0})["moments"])
+    demand(len(header) - 1 == n, "no tensor is left out", sorted(header))
     config, parameters = unet.network_.config, unet.get_params()
     for name, value in network.items():
         demand(same(config[name], value), f"the network's {name} is what is described", (config[name], value))
@@ -160,7 +176,8 @@ def demand_predicts(unet: minunet.UNet) -> None:
     shape = (8, 8, unet.n_channels_in_) if unet.channel_axis_ or unet.n_channels_in_ > 1 else (8, 8)
     image = np.zeros(shape, np.uint8) + (IMAGE[..., None] if len(shape) == 3 else IMAGE)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it tells of this image, and of a training that was cut short
             p = unet.predict_proba([image])[0]
     except FloatingPointError as error:
         demand("no finite answer" in sentence(str(error)), "what is not finite is refused for that", error)

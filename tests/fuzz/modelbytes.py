@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from fuzz.damage import damaged
+from fuzz.goingon import checkpoint
 from fuzz.source import Source
 
 METADATA = "__metadata__"
@@ -121,7 +122,7 @@ def digests(metadata: Any) -> list[str]:
 
 @cache
 def seeds() -> tuple[bytes, ...]:
-    """Return small sound models: of two classes and of three, with other settings each."""
+    """Return small sound models: of two classes and of three, with other settings each; the last is a checkpoint."""
     from minunet import UNet
 
     tiny = {"base_channels": 1, "depth": 0, "patch_size": 8, "max_epochs": 1, "random_state": 0, "verbose": 0, "device": "cpu"}
@@ -138,7 +139,7 @@ def seeds() -> tuple[bytes, ...]:
         ):
             UNet(**tiny | settings).fit(x, y).save(path)
             found.append(path.read_bytes())
-    return tuple(found)
+    return *found, checkpoint()
 
 
 def mutated(source: Source) -> tuple[bytes, int, bool]:

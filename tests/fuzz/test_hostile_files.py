@@ -11,15 +11,16 @@ from fuzz.recipe import REFUSED
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pipes, links and limits are made as on Linux")
 
 
-def numbers(kind, *endings):
-    return [i for i, recipe in enumerate(corpus.recipes()) if recipe.kind == kind and recipe.ending in endings]
+def numbers(kinds, *endings):
+    return [i for i, recipe in enumerate(corpus.recipes()) if recipe.kind in kinds and recipe.ending in endings]
 
 
 @pytest.mark.parametrize(
-    "kind, endings", [("model", (".safetensors",)), ("image", (".tif",)), ("image", (".png", ".jpg", ".gif", ".bmp", ".txt"))]
+    "kinds, endings",
+    [(["model", "checkpoint"], (".safetensors",)), (["image"], (".tif",)), (["image"], (".png", ".jpg", ".gif", ".bmp", ".txt"))],
 )
-def test_hostile_files_are_refused(kind, endings):
-    found = corpus.judge_all(chosen := numbers(kind, *endings))
+def test_hostile_files_are_refused(kinds, endings):
+    found = corpus.judge_all(chosen := numbers(kinds, *endings))
     assert sorted(found) == chosen
     faults = {corpus.recipes()[i].name: record["fault"] for i, record in found.items() if record["fault"]}
     assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
@@ -27,7 +28,7 @@ def test_hostile_files_are_refused(kind, endings):
 
 def test_there_are_many_of_each_kind():
     hostile = [recipe.kind for recipe in corpus.recipes() if recipe.becomes == REFUSED]
-    assert hostile.count("model") >= 200 and hostile.count("image") >= 100
+    assert hostile.count("model") >= 200 and hostile.count("checkpoint") >= 150 and hostile.count("image") >= 100
 
 
 def test_the_corpus_can_be_written_down(tmp_path):

@@ -53,7 +53,7 @@ IN_GOING_ON: list[Row] = [
     (
         "a full disk ends a training",
         KEEPER,
-        "except (OSError, MemoryError) as error:",
+        "except (OSError, ValueError, MemoryError) as error:",
         "except EOFError as error:",
         ("cannot_be_written",),
     ),
