@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if problem := console.lost(out):
             console.complain(problem)
             code = code or 1
-        return code
+        return 1 if console.insisted() else code
 
 
 def _run(argv: Sequence[str] | None, signals: Signals) -> int:
