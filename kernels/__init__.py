@@ -55,9 +55,9 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..whole import whole
 from . import cores
 from .shapes import Outline
-from .whole import whole
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -71,6 +71,8 @@ _algorithm: ContextVar[str] = ContextVar("algorithm", default="auto")
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
 _n_threads: ContextVar[int | None] = ContextVar("n_threads", default=None)
 _tells: ContextVar[bool] = ContextVar("tells", default=False)
+
+logging.getLogger("minunet").addHandler(logging.NullHandler())
 
 
 def run(definition: Callable[..., Any], x: Any, *args: Any, out: Any = None, **options: Any) -> Any:

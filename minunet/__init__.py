@@ -7,14 +7,9 @@
 To study backpropagation, read ops.py, layers.py and network.py, in that order.
 """
 
-from __future__ import annotations
-
-import importlib
-import logging
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
 
+TYPE_CHECKING = False  # as in typing, which takes longer to import than all of this: no signal finds its handler meanwhile
 if TYPE_CHECKING:
     from . import data, datasets, evaluation, kernels, layers, losses, modelfile, network, ops, optim, plot, testing, training
     from .data.folders import load_folder
@@ -44,15 +39,19 @@ __all__ = [
     "plot", "testing", "training", "use_backend",
 ]  # fmt: skip
 
-logging.getLogger("minunet").addHandler(logging.NullHandler())
 
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name) or _MODULES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+    import sys
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .whole import whole
+
+    full = f"{__name__}.{home}"  # whole: of NumPy, which it may be the first to import, half can never be made whole again
+    module = importlib.import_module(full) if full in sys.modules else whole(importlib.import_module, full)
+    return getattr(module, name) if name in _HOME else module
 
 
 def __dir__() -> list[str]:

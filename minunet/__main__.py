@@ -1,5 +1,5 @@
 """`python -m minunet` is the command `minunet`."""
 
-from .cli import program
+from .program import program
 
 program()

@@ -22,8 +22,10 @@ class Stream:
         self._stream: Any = _Nowhere() if stream is None else stream  # a program without a console is started without
         self._escape = escape
         self.failure: OSError | None = None
+        self.n_written = 0  # times
 
     def write(self, text: str) -> int:
+        self.n_written += 1
         if self._escape and not text.isprintable():
             text = "".join(c if c in "\n\t" else printable(c) for c in text)
         try:

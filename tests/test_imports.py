@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each part of minunet imports from its own line and from those above it, never from one below.
 ORDER = (
+    "whole",
     "kernels",
     "_version text warn leftovers writing files signals checks streams bar log devices untrusted scikit",
     "data losses optim caches",
@@ -31,6 +32,7 @@ ORDER = (
     "training evaluation modelfile summary drawing plot testing datasets",
     "unet fitting checkpoint trainingstate parameters description warmstart",
     "cli",
+    "program",
     "__main__",
 )
 RANK = {part: rank for rank, line in enumerate(ORDER) for part in line.split()}
@@ -113,6 +115,13 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(program, loads):
     program = f"import sys; {program}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(loads)
+
+
+def test_the_program_remembers_signals_before_it_imports_anything():
+    """Until then, Ctrl-C is Python's traceback."""
+    count = "import signal, sys; before = set(sys.modules); import minunet.program; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", count], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(["minunet", "minunet._version", "minunet.program"])
 
 
 def test_the_gpu_backend_loads_without_cupy():

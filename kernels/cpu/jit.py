@@ -18,8 +18,8 @@ import numpy as np
 from numba.core import event
 from numba.core.caching import NullCache
 
+from ...whole import whole
 from .. import tells
-from ..whole import whole
 from . import trust
 
 HERE = Path(__file__).parent

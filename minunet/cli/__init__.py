@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from .. import __version__
-from ..signals import ENDING, Signals
+from ..signals import Signals
 from ..text import printable
 from . import console
-
-
-def program() -> NoReturn:
-    """Be the program `minunet`: no signal is told by Python itself, before the command takes them or when all is done."""
-    Signals().__enter__()  # and never left: it only remembers, and `main` asks it
-    try:
-        code: Any = main()
-    except SystemExit as stop:
-        code = stop.code
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
-    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if problem := console.lost(out):
             console.complain(problem)
             code = code or 1
-        return code
+        return 1 if console.insisted() else code
 
 
 def _run(argv: Sequence[str] | None, signals: Signals) -> int:

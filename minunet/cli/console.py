@@ -19,6 +19,26 @@ def complain(text: object) -> None:
     print(f"minunet: {printable(text)}\n", end="", file=sys.stderr, flush=True)  # in one piece: others may write there, too
 
 
+_insisted: list[Any] = []  # a text, and how much had been said when it was
+
+
+def insist(text: object) -> None:
+    """Complain of what nobody may miss: if more is said after it, it is said again, as the last line of a command that failed."""
+    complain(text)
+    _insisted[:] = text, _n_said()
+
+
+def insisted() -> bool:
+    """Return whether the command has failed by that; it is the last line now."""
+    if _insisted and _n_said() != _insisted[1]:
+        complain(_insisted[0])
+    return bool(_insisted)
+
+
+def _n_said() -> int:
+    return sum(getattr(stream, "n_written", 0) for stream in (sys.stdout, sys.stderr))
+
+
 def told(error: BaseException) -> str:
     """Return an error in a sentence: of the system's, which file and why."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
@@ -44,6 +64,7 @@ def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
 @contextlib.contextmanager
 def guarded() -> Iterator[Stream]:
     """A `with` block of the command line: stdout and stderr are `Stream`s. Give that of stdout."""
+    _insisted.clear()
     with contextlib.ExitStack() as stack:
         out, err = Stream(sys.stdout, escape=True), Stream(sys.stderr)
         stack.enter_context(contextlib.redirect_stdout(out))  # type: ignore[type-var]

@@ -39,9 +39,11 @@ def demo(
     from ..evaluation.baseline import BlurThreshold
     from ..evaluation.metrics import pixel_error
     from . import picture
+    from .rescue import keep, keep_last_good
 
     paths = output / "demo.png", output / "demo.safetensors"
     outputs.require_free(paths, force)
+    model = files.Output(paths[1].absolute(), force)  # the current folder may vanish
     for path in paths:
         files.require_writable(files.Output(path, force))
     print(f"Synthetic tissue: {n_train} images of {size} x {size} to learn from, {n_test} others to be judged on.", flush=True)
@@ -53,10 +55,15 @@ def demo(
     unet = UNet(**{"patch_size": 128, "max_epochs": 16, "random_state": 0} | settings)
     print("Training a U-Net: every layer's forward and backward pass is minunet's own.", flush=True)
     start = time.perf_counter()
-    unet.fit(x[:n_train], y[:n_train])
+    try:
+        unet.fit(x[:n_train], y[:n_train])
+    except BaseException:
+        if hasattr(unet, "network_"):
+            keep_last_good(unet, model, force=force)
+        raise
     seconds = time.perf_counter() - start
 
-    unet.save(files.Output(paths[1], force))  # first: no picture is worth a model
+    kept = keep(unet, model, force=force)  # first: no picture is worth a model
     if unet.interrupted_:
         raise KeyboardInterrupt
     if running := signals.of_command_line():
@@ -76,5 +83,6 @@ def demo(
     print(f"  pixel error, U-Net                      {error:.4f}   (mean Dice {dice:.3f})")
     print(f"  pixel error, blur + threshold (tuned)   {baseline_error:.4f}   (sigma {baseline.sigma_})")
     print(f"  ratio                                   {error / baseline_error:.2f}")
-    print(f"Wrote {printable(paths[0])} (look at it) and {printable(paths[1])} (minunet.load reads it).")
+    also = f" and {printable(paths[1])} (minunet.load reads it)" if kept else ""
+    print(f"Wrote {printable(paths[0])} (look at it){also}.")
     return {"pixel_error": error, "baseline_error": baseline_error, "dice": dice, "seconds": seconds}

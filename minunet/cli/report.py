@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .. import __version__, files, plot
 from ..evaluation import metrics
 from ..signals import held
+from ..training.history import last_known
 from ..unet import UNet
 
 if TYPE_CHECKING:
@@ -137,11 +138,12 @@ def _training(unet: UNet) -> str:
     history = unet.history_
     n_epochs = len(history.get("loss", ()))
     dice = history.get("val_dice", [])
+    known = last_known(dice)
     facts = [
         ("parameters", f"{unet.n_parameters_:,}"),
         ("epochs", str(n_epochs)),
         ("time to train", _duration(history["seconds"][-1]) if n_epochs else "none"),
-        ("validation Dice", _number(dice[-1]) if dice else "none"),
+        ("validation Dice", _number(known[1]) if known else "none"),
     ]
     classes = ", ".join(map(str, unet.classes_.tolist()))
     channels = f"{unet.n_channels_in_} channel{'s' * (unet.n_channels_in_ > 1)}"
@@ -150,9 +152,12 @@ def _training(unet: UNet) -> str:
         told.append("The training was interrupted before its end.")
     if n_epochs and not dice:
         told.append("Nothing was held out of the training to validate on.")
-    if dice and (best := _number(np.nanmax(dice))) != _number(dice[-1]):
-        epoch = int(np.nanargmax(dice)) + 1
-        told.append(f"The validation Dice is that of the last epoch; in epoch {epoch} it was highest, {best}.")
+    if known:
+        of = "the last epoch" if known[0] == n_epochs else f"epoch {known[0]}, for the validation of the last one was cut short"
+        if (best := _number(np.nanmax(dice))) != _number(known[1]):
+            of += f"; in epoch {int(np.nanargmax(dice)) + 1} it was highest, {best}"
+        if of != "the last epoch":
+            told.append(f"The validation Dice is that of {of}.")
     tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return f'<h1>Report of a training</h1>\n<dl class="facts">{tiles}</dl>\n{_paragraph(" ".join(told))}'
 

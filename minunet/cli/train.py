@@ -24,11 +24,12 @@ from ..data.splitting import stacks
 from ..data.weights import read_examples
 from ..plot import require_matplotlib
 from ..text import printable, shown
+from ..training.history import last_known
 from ..unet import UNet
 from . import flags, outputs
 from .console import complain
 from .report import PAGE, Judged, write_report
-from .rescue import keep
+from .rescue import keep, keep_last_good
 
 HELP = "learn from images and their masks, and write a model file"
 DESCRIPTION = (
@@ -76,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     validation = _xy(held_out) if held_out else None
     x, y = _xy(pairs)
     pixel_size = pixelsize.common(pair.pixel_size for pair in pairs)
-    output, checkpoint = arguments.output.absolute(), arguments.checkpoint and arguments.checkpoint.absolute()  # "." may vanish
+    target = outputs.named(arguments.output.absolute(), arguments.force)  # the current folder may vanish
+    checkpoint = arguments.checkpoint and arguments.checkpoint.absolute()
     older = getattr(unet, "network_", None)  # of --init
     try:
         try:
@@ -89,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             unet.warm_start = False  # of what is fitted to the model in the file, nobody said so
     except BaseException as error:  # it diverged, or was interrupted once more, or memory ran out
-        kept = _keep_last_good(unet, output, arguments.force) if getattr(unet, "network_", None) is not older else None
+        fitted = getattr(unet, "network_", None) is not older
+        kept = keep_last_good(unet, target, force=arguments.force) if fitted else None
         if isinstance(error, KeyboardInterrupt):
             if kept is None:
                 complain("no epoch was finished, so there is no model")
@@ -101,13 +104,12 @@ def run(arguments: argparse.Namespace) -> int:
     if unet.network_ is older:  # interrupted before an epoch was finished
         complain(f"no epoch was finished, so there is no new model; {arguments.init} is as it was")
         return ended
-    kept = keep(unet, output, force=arguments.force)
+    kept = keep(unet, target, force=arguments.force)
     if running:
         running.release()
     if kept and not arguments.quiet:
-        score = "" if unet.best_score_ is None else f" (validation Dice {unet.history_['val_dice'][-1]:.3f})"
         following = shlex.join(["minunet", "predict", str(arguments.output), "NEW-IMAGES", "-o", "OUT"])
-        print(f"Wrote {printable(arguments.output)}{score}. Next: {printable(following)}", flush=True)
+        print(f"Wrote {printable(arguments.output)}{_score(unet)}. Next: {printable(following)}", flush=True)
     if arguments.report:
         judged, note = judge(unet, pairs, held_out)
         command = shlex.join(["minunet", *sys.argv[1:]])
@@ -189,16 +191,17 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
     return judged, note
 
 
+def _score(unet: UNet) -> str:
+    """Return the last validation's, in brackets; of which epoch, where that of the last one was cut short."""
+    known = last_known(unet.history_.get("val_dice", ()))
+    if known is None:
+        return ""
+    epoch, dice = known
+    return f" (validation Dice {dice:.3f}{'' if epoch == unet.n_iter_ else f', of epoch {epoch}'})"
+
+
 def _xy(pairs: Sequence[Pair]) -> tuple[list[NDArray], list[NDArray]]:
     return [pair.image for pair in pairs], [pair.mask for pair in pairs]
-
-
-def _keep_last_good(unet: UNet, output: Path, force: bool) -> bool:
-    """Save what the epochs before a failure taught, which may have taken hours; return as `keep` does."""
-    kept = keep(unet, output, force=force)
-    if kept:
-        complain(f"{output} holds the model of the last good epoch")
-    return kept
 
 
 def _require_outputs(arguments: argparse.Namespace, unet: UNet) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 History = dict[str, list[float]]  # a number for each epoch, by name
+
+
+def last_known(values: Sequence[float]) -> tuple[int, float] | None:
+    """Return the last epoch, counted from 1, of which a figure is known, and the figure: a validation may have been cut short."""
+    return next(((i, values[i - 1]) for i in range(len(values), 0, -1) if not np.isnan(values[i - 1])), None)
 
 
 def told(history: History) -> dict[str, Any]:

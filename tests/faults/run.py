@@ -22,13 +22,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import checkpoints, clocks, cuts, disks, exceptions, kills, limits, streams
+from . import checkpoints, clocks, cuts, disks, exceptions, interruptions, kills, lastsave, limits, streams
 from .house import House
 from .trial import BrokenError, Fault, SkippedError
 
 FAULTS: tuple[Fault, ...] = (
     *cuts.FAULTS, *disks.FAULTS, *limits.FAULTS, *clocks.FAULTS, *streams.FAULTS, *kills.FAULTS,
-    *exceptions.FAULTS, *checkpoints.FAULTS,
+    *exceptions.FAULTS, *checkpoints.FAULTS, *interruptions.FAULTS, *lastsave.FAULTS,
 )  # fmt: skip
 
 SHOWN = 3  # of each fault, what broke: more would say the same

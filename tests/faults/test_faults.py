@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = "points: (save|kernel|check)|kill: (save|check)|full, save|limit|clocks"  # those that take no process of their own
+# Those that take no process of their own.
+SAMPLE = "points: (save|kernel|check)|kill: (save|check)|full, save|limit|clocks|interrupt: (command|fit|checkpoint)"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the children of faults are forks")
@@ -19,5 +20,5 @@ def test_a_sample_of_the_faults_breaks_nothing():
     path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     done = subprocess.run(order, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    tried = [line for line in done.stdout.splitlines() if line.startswith(("cut", "kill", "disk", "limit", "clock"))]
-    assert len(tried) == 13, done.stdout
+    tried = [line for line in done.stdout.splitlines() if line.startswith(("cut", "kill", "disk", "limit", "clock", "interrupt"))]
+    assert len(tried) == 16, done.stdout

@@ -256,6 +256,17 @@ def test_the_best_epoch_is_told_where_it_is_not_the_last(tmp_path):
     assert "highest" not in write(tmp_path, unet)
 
 
+def test_a_validation_that_was_cut_short_is_told_and_the_last_one_stands(tmp_path):
+    unet, nan = fit(), float("nan")
+    unet.history_ = {"loss": [0.5, 0.4, 0.3], "val_dice": [0.7, 0.65, nan], "seconds": [60.0, 120.0, 181.0]}
+    source = write(tmp_path, unet)
+    assert "<dt>validation Dice</dt><dd>0.650</dd>" in source
+    assert "that of epoch 2, for the validation of the last one was cut short; in epoch 1 it was highest, 0.700." in source
+    unet.history_["val_dice"] = [nan] * 3
+    source = write(tmp_path, unet)
+    assert "<dt>validation Dice</dt><dd>none</dd>" in source and "cut short" not in source
+
+
 def test_nothing_is_left_behind_and_pyplot_is_not_asked(tmp_path, unet, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     write(tmp_path, unet, spoilt(2))

@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-PROGRAM = "import sys; from minunet.cli import program; print('started', file=sys.stderr, flush=True); program()"
+PROGRAM = "import sys; from minunet.program import program; print('started', file=sys.stderr, flush=True); program()"
 
 
 def start(folder, *words, **options):
@@ -217,7 +217,7 @@ MOMENTS = [  # a function of the console, within which signals arrive; the comma
 ]
 FORKS = """
 import itertools, json, os, sys
-from minunet import cli
+from minunet import cli, program
 moments, numbers = json.loads(sys.argv[1])
 with open(os.devnull, "w") as sys.stdout:
     cli.main(["summary", "m.safetensors"])  # what it imports is there then, for all
@@ -235,7 +235,7 @@ for (where, words, code), number, n in itertools.product(moments, numbers, [1, 2
             return whole(*words)
         setattr(cli.console, where, wrapped)
         try:
-            cli.program()
+            program.program()
         except SystemExit as ended:
             sys.stdout.flush(), sys.stderr.flush()
             os._exit(ended.code or 0)  # to take down what was imported takes longer than all else
@@ -255,6 +255,21 @@ def test_signals_before_the_command_begins_and_when_its_end_is_told(folder):
         expected = codes[(where, *words)]
         assert code == (CODES[number] if expected is None else expected), (where, words, number, n, said)
         assert "Traceback" not in said, (where, words, number, n, said)
+
+
+def test_ctrl_c_while_the_command_is_imported_is_told_in_a_line():
+    press = """
+import os, sys
+class Press:
+    def find_spec(self, name, *others):
+        if name == "minunet.cli":
+            os.kill(os.getpid(), 2)
+from minunet.program import program
+sys.meta_path.insert(0, Press())
+program()
+"""
+    done = subprocess.run([sys.executable, "-c", press, "summary"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "minunet: interrupted\n")
 
 
 def test_no_third_signal_cuts_into_what_takes_the_second():

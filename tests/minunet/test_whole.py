@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from minunet import kernels
-from minunet.kernels.whole import whole
+from minunet.whole import whole
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="timers that raise are POSIX's")
 
@@ -55,6 +56,35 @@ def test_what_signals_raise_waits_for_the_end(stopping):
     with pytest.raises(Stop):
         whole(work)
     assert done == [0, 1, 2]
+
+
+def test_in_another_thread_it_is_the_call_alone():
+    threads = []
+    caller = threading.Thread(target=lambda: threads.append(whole(threading.current_thread)))
+    caller.start(), caller.join()
+    assert threads == [caller]
+
+
+def test_what_a_public_name_imports_is_imported_whole():
+    """Half of NumPy stays half: it says "cannot load module more than once per process"."""
+    program = """
+import os, signal, sys
+import minunet
+class Press:
+    pressed = False
+    def find_spec(self, name, *others):
+        if name == "numpy._core.multiarray" and not Press.pressed:
+            Press.pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Press())
+try:
+    minunet.UNet
+except KeyboardInterrupt:
+    print("interrupted", "numpy" in sys.modules, minunet.UNet(depth=1))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("interrupted True UNet(depth=1)\n", "")
 
 
 def test_a_kernel_is_compiled_whole(monkeypatch, stopping):

@@ -13,8 +13,10 @@ T = TypeVar("T")
 def whole(function: Callable[..., T], *args: Any) -> T:
     """Return function(*args), computed in a thread of its own, in this context: what signals raise, they raise in the main one.
 
-    That is raised here too, but when the function has ended.
+    That is raised here too, but when the function has ended. In another thread than the main one, this is the call alone.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return function(*args)
     results: list[T] = []
     raised: list[BaseException] = []
     ended = threading.Lock()  # Thread.join takes a thread for ended when it was cut itself
