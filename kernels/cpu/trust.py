@@ -20,6 +20,7 @@ from pathlib import Path
 OTHERS = stat.S_IWGRP | stat.S_IWOTH  # an access list that lets others write shows in the group's bit
 LINKS = 40  # on one way, as many as Linux follows
 ABANDONED = 3600.0  # seconds after which nobody is still writing a temporary file of a megabyte
+PART = 2**20  # bytes that are read at once
 
 
 class UntrustedError(Exception):
@@ -67,7 +68,7 @@ def read_file(path: Path, limit: int) -> bytes:
     try:
         _check_file(path, os.fstat(descriptor), limit)  # of what was opened: the name may lead elsewhere by now
         parts = []
-        while part := os.read(descriptor, limit):
+        while part := os.read(descriptor, PART):  # Python takes as much as it is told to read, be the file ever so small
             parts.append(part)
         return b"".join(parts)
     finally:

@@ -52,6 +52,15 @@ def test_what_was_written_is_read_up_to_a_limit(file):
     assert [path.name for path in file.parent.iterdir()] == ["file"]
 
 
+def test_no_more_memory_is_asked_for_than_a_file_takes_however_large_it_might_be(file, monkeypatch):
+    """Where `ulimit -v` leaves less, no kernel would be loaded."""
+    trust.write_file(file, bytes(range(256)) * 10_000)
+    read, most = os.read, []
+    monkeypatch.setattr(os, "read", lambda descriptor, n: most.append(n) or read(descriptor, n))
+    assert trust.read_file(file, 2**30) == bytes(range(256)) * 10_000
+    assert max(most) <= 2**20
+
+
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777, 0o2770])
 def test_a_folder_that_others_may_write_is_refused(folder, mode):
     folder.chmod(mode)
