@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from .groups import folders, read
 
 
 def available() -> int:
@@ -25,50 +26,22 @@ def available() -> int:
 def quota(root: Path = Path("/")) -> int | None:
     """Return the processors that Linux's control groups leave to this process, rounded up; None where they leave it all.
 
-    A group has no more than those that it lies in: the least counts. root : where /proc and /sys are looked for.
+    Of those that it is in the least counts. root : where /proc and /sys are looked for.
     """
     try:
-        shares = [share for group in _groups(root) if (share := _share(group))]
+        shares = [share for group in folders(root, "cpu") if (share := _share(group))]
     except (OSError, ValueError):  # another system, or one that does not tell
         return None
     return min(shares, default=None)
-
-
-def _groups(root: Path) -> Iterator[Path]:
-    """Yield the folders of the groups of processors that this process is in, up to those that are mounted."""
-    inside: dict[str, str] = {}  # by what controls: nothing is said of version 2
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        inside |= dict.fromkeys(controllers.split(","), path)
-    for line in _read(root / "proc/self/mountinfo").splitlines():
-        mount, _, kind = line.partition(" - ")
-        source, place = (_unescaped(field) for field in mount.split()[3:5])
-        system, _, options = kind.split()[:3]
-        name = {"cgroup2": "", "cgroup": "cpu"}.get(system)
-        if name not in inside or (name and name not in options.split(",")):
-            continue
-        top = root / place.lstrip("/")
-        group = PurePosixPath(inside[name])
-        below = group.relative_to(source) if group.is_relative_to(source) and ".." not in group.parts else PurePosixPath()
-        yield from (top / part for part in (below, *below.parents))  # the top itself is "."
 
 
 def _share(group: Path) -> int | None:
     """Return a group's processors by the time that it has in each period, in microseconds; None where it has no limit."""
     try:
         if (group / "cpu.max").exists():
-            time, period = _read(group / "cpu.max").split()
+            time, period = read(group / "cpu.max").split()
         else:
-            time, period = (_read(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+            time, period = (read(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
         return -(-int(time) // int(period)) if int(time) > 0 and int(period) > 0 else None  # -1: no limit
     except (OSError, ValueError):  # "max", or the top of all groups, which says nothing
         return None
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="surrogateescape")
-
-
-def _unescaped(path: str) -> str:
-    """Return a path as mountinfo means it: blanks and the like are octal there."""
-    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), path)
