@@ -83,6 +83,13 @@ def free_bytes(place: str) -> int:
         return _gpu().door().free_bytes()
 
 
+def give_back(place: str) -> None:
+    """Let others have what of a GPU's memory is kept here for later; nothing of the CPU's is."""
+    if place != "cpu":
+        with using(place):
+            _gpu().door().give_back()
+
+
 def say_if_unused(place: str) -> None:
     """Print a line where "auto" took the CPU although an NVIDIA GPU seems to be here."""
     trouble = _gpu().trouble()

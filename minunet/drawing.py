@@ -6,7 +6,8 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .summary import Step, Summary, flops_text, size_text
+from .room import size_text
+from .summary import Step, Summary, flops_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

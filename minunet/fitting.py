@@ -16,14 +16,14 @@ from .checkpoint import Checkpoint
 from .data.prepare import Prepared, prepare
 from .data.sampling import PatchSampler
 from .evaluation.held_out import loss_and_dice
-from .optim import SGD, Adam, Optimizer
+from .optim import OPTIMIZERS, SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .sizes import fitting_patch
 from .training import journal
+from .training.budget import Training, require_weights
 from .training.history import History, told
 from .training.keeper import Keeper, Position
 from .training.loop import Loop
-from .training.memory import require_memory
 from .training.progress import Progress
 from .training.schedule import Schedule, steps_per_epoch
 
@@ -39,6 +39,7 @@ def fit(
     check_parameters(unet)
     check_callbacks(callbacks)
     check_pixel_size(pixel_size)
+    require_weights(unet._config(1, 2, 0))
     with checkpoints.opened(checkpoint, resume=resume) as kept:
         _fit(unet, x, y, pixel_size, callbacks, kept, companions)
 
@@ -60,9 +61,12 @@ def _fit(
     if unet.verbose and unet.device == "auto":
         devices.say_if_unused(kernels.place(network.flat))
     patch_size = fitting_patch(network, int(unet.patch_size), [e.label.shape for e in data.training])
+    training = Training(
+        network, int(unet.batch_size), patch_size, losses.resolve(unet.loss), OPTIMIZERS[unet.optimizer],
+        [e.label.shape for e in data.validation],
+    )  # fmt: skip
     with unet._computing(network):
-        side = patch_size + 2 * network.margin
-        require_memory(network, int(unet.batch_size), side, side, losses.resolve(unet.loss))
+        training.require()
     fitted = {
         "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
         "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
@@ -70,7 +74,11 @@ def _fit(
         "held_out_": data.held_out,
         "pixel_size_": None if pixel_size is None else float(pixel_size),
     }  # fmt: skip
-    _train(unet, fitted, data, patch_size, callbacks, kept)
+    try:
+        _train(unet, fitted, data, patch_size, callbacks, kept)
+    except MemoryError as error:
+        with unet._computing(network):
+            raise training.failed(error) from error
 
 
 def _train(

@@ -109,3 +109,6 @@ class Adam(Optimizer):
         names = ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay")
         rates = {name: getattr(self, name) for name in names} | {"t": self.n_updates + 1}
         return updates.adam_update, composed.guarded_adam_update, rates
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "sgd": SGD}  # by name

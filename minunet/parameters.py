@@ -14,6 +14,7 @@ from .data.pixelsize import MOST as MOST_MICROMETRES
 from .devices import precision_at, resolve
 from .kernels import ALGORITHMS, PRECISIONS
 from .losses import LOSSES
+from .optim import OPTIMIZERS
 
 if TYPE_CHECKING:
     from .unet import UNet
@@ -22,7 +23,7 @@ CHOICES = {
     "padding": ("same", "valid"),
     "loss": tuple(LOSSES),
     "block": tuple(BLOCKS),
-    "optimizer": ("adam", "sgd"),
+    "optimizer": tuple(OPTIMIZERS),
     "normalize": ("image", "dataset"),
     "algorithm": ALGORITHMS,
     "precision": ("auto", *PRECISIONS),

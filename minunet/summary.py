@@ -13,6 +13,7 @@ from .kernels import shapes
 from .kernels.sight import Sight
 from .layers import Layer, Sequential, forgetting
 from .network import Network, outlined
+from .room import size_text
 from .training.memory import inference_bytes, training_bytes
 
 Shape = tuple[int, int, int, int]
@@ -146,11 +147,6 @@ def _watched(name: str, layer: Layer, steps: list[Step], book: shapes.Book) -> C
         return y, cache
 
     return watched
-
-
-def size_text(n_bytes: int) -> str:
-    """Return bytes for people to read: 1.46 GB, 59 MB."""
-    return f"{n_bytes / 2**30:.2f} GB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MB"
 
 
 def flops_text(flops: int) -> str:

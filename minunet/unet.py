@@ -30,6 +30,7 @@ from .parameters import check_parameters
 from .scikit import Estimator, defaults, not_fitted
 from .summary import Summary, padded_shape, summarize
 from .text import printable
+from .training.budget import release, require_weights
 from .training.history import History, told
 from .warn import warn
 
@@ -179,13 +180,19 @@ class UNet(Estimator):
         resume : go on with the training in `checkpoint`, if there is one, to the same bits as if it had never stopped. Data and
             parameters must be what they were (max_epochs, max_minutes, n_threads and verbose may differ).
 
-        Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed. Where anything
-        fails later, the model is that of the last epoch that was finished; if there was none, what it was before.
+        Whatever is wrong with x, y or the parameters raises a ValueError before anything is trained or changed, and so does
+        what takes more memory than there is; UserWarning where that is there, but not free. Where anything fails later, the
+        model is that of the last epoch that was finished; if there was none, what it was before.
         """
-        fitting.fit(
-            self, x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes, ignore_index=ignore_index,
-            groups=groups, pixel_size=pixel_size, callbacks=callbacks, checkpoint=checkpoint, resume=resume,
-        )  # fmt: skip
+        try:
+            fitting.fit(
+                self, x, y, sample_weight=sample_weight, validation_data=validation_data, classes=classes,
+                ignore_index=ignore_index, groups=groups, pixel_size=pixel_size, callbacks=callbacks, checkpoint=checkpoint,
+                resume=resume,
+            )  # fmt: skip
+        except MemoryError as error:
+            release(error)  # the images, scaled
+            raise
         return self
 
     @kernels.contained
@@ -243,6 +250,7 @@ class UNet(Estimator):
         network = getattr(self, "network_", None)
         if network is None:
             check_parameters(self)
+            require_weights(self._config(1, 2, 0))
             network = self._network(1, 2, 0)
         where = devices.described(kernels.place(network.flat), self.precision)
         with self._computing(network):
@@ -259,11 +267,13 @@ class UNet(Estimator):
         """Return UNet's own parameters by name, whichever of them a subclass's constructor takes."""
         return {name: getattr(self, name) for name in defaults(UNet)}
 
+    def _config(self, n_channels: int, n_classes: int, seed: int) -> dict[str, Any]:
+        """Return what the network is made from."""
+        own = {name: getattr(self, name) for name in description.OF_NETWORK}
+        return {"in_channels": n_channels, "out_channels": n_classes, "random_state": seed, "dtype": "float32"} | own
+
     def _network(self, n_channels: int, n_classes: int, seed: int) -> Network:
-        return Network(
-            n_channels, n_classes, self.base_channels, self.depth, self.padding, self.dropout, seed, algorithm=self.algorithm,
-            block=self.block,
-        ).to(self.device)  # fmt: skip
+        return Network(**self._config(n_channels, n_classes, seed)).to(self.device)
 
     def _as_it_is(self) -> UNet:
         """Return the model of this moment: another thread may fit it anew meanwhile."""

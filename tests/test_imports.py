@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     "whole",
     "kernels",
-    "_version text warn leftovers writing files signals checks streams bar log devices untrusted scikit",
+    "_version text warn leftovers writing files signals checks streams bar log devices room untrusted scikit",
     "data losses optim caches",
     "ops",
     "fusions",

@@ -54,6 +54,10 @@ class Cuda:
         """Return what the device and CuPy's pool have free."""
         return int(cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes())
 
+    def give_back(self) -> None:
+        """Give the device what CuPy's pool has free: other pools and programs cannot take it from there."""
+        cupy.get_default_memory_pool().free_all_blocks()
+
     @property
     def capability(self) -> int:
         """10 major + minor: 90 is Hopper."""
@@ -88,6 +92,7 @@ class Cuda:
         Run once before, in the same memory, it has compiled its kernels and taken its memory: a graph can do neither. That
         memory stays the graph's own.
         """
+        self.give_back()  # or the graph's pool would lack it
         pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
         stream.wait_event(cupy.cuda.get_current_stream().record())
         with cupy.cuda.using_allocator(pool.malloc), stream:

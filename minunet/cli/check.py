@@ -7,16 +7,15 @@ import itertools
 import os
 import shlex
 import sys
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .. import devices, kernels, losses
+from .. import kernels, losses
 from ..bar import Bar, is_terminal
 from ..data.contradictions import word
 from ..data.folders import Matching, match, names, read_in_turn
@@ -27,10 +26,12 @@ from ..data.splitting import split, stacks
 from ..data.survey import LEVELS, Finding, Survey, survey
 from ..files import taken
 from ..network import Network
+from ..optim import OPTIMIZERS
+from ..room import size_text
 from ..sizes import fitting_patch
-from ..summary import size_text
 from ..text import shown
-from ..training.memory import free_memory, training_bytes
+from ..training.budget import Training
+from ..training.memory import free_memory
 from ..training.pace import seconds_per_step
 from ..training.schedule import Schedule, steps_per_epoch
 from ..unet import UNet
@@ -52,40 +53,12 @@ It takes the flags of `minunet train`, and exits with 1 where training with them
 
 @dataclass(frozen=True)
 class Plan:
-    """What `train` would do: on patches of this side, for so many steps, with so much memory (of what is free now)."""
+    """What `train` would do: what decides its memory, for how many steps; and where it does not fit, what is to be changed."""
 
-    network: Network
     unet: UNet
-    patch_size: int
+    training: Training
     schedule: Schedule
-    data_bytes: int
-    free_bytes: int
-
-    def n_bytes(self, batch_size: int) -> int:
-        """Return what training takes with batches of this size: a step's peak, and the images as the network reads them."""
-        side = self.patch_size + 2 * self.network.margin
-        with self.computing():
-            return self.data_bytes + training_bytes(self.network, batch_size, side, side, losses.resolve(self.unet.loss))
-
-    def computing(self) -> AbstractContextManager[None]:
-        """Return a context that computes where and as training would."""
-        unet, place = self.unet, kernels.place(self.network.flat)
-        return devices.computing(place, precision=unet.precision, n_threads=unet.n_threads, verbose=bool(unet.verbose))
-
-    @property
-    def takes(self) -> str:
-        """How much memory training takes, for people."""
-        return size_text(self.n_bytes(self.unet.batch_size))
-
-    @property
-    def fits(self) -> bool:
-        """Whether that much is free."""
-        return self.fitting_batch == self.unet.batch_size
-
-    @property
-    def fitting_batch(self) -> int | None:
-        """The largest batch, up to the one that was asked for, that fits; None where a single patch does not."""
-        return bisect_right(range(1, self.unet.batch_size + 1), self.free_bytes, key=self.n_bytes) or None
+    changes: dict[str, int]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -146,18 +119,20 @@ def _plan(unet: UNet, found: Survey) -> tuple[Plan | None, list[Finding]]:
     ).to(unet.device)
     groups = stacks(found.paths)
     parts = split([(h, w) for h, w, _ in found.shapes], unet.validation_fraction, 0, groups=groups)
-    training = [part.shape for part in parts.training]
-    patch_size = fitting_patch(network, unet.patch_size, training)
-    steps = steps_per_epoch(sum(h * w for h, w in training), unet.batch_size, patch_size)
+    sizes = [part.shape for part in parts.training]
+    patch_size = fitting_patch(network, unet.patch_size, sizes)
+    steps = steps_per_epoch(sum(h * w for h, w in sizes), unet.batch_size, patch_size)
     schedule = Schedule(unet.learning_rate, steps, unet.max_epochs, unet.max_minutes)
     beside = kernels.place(network.flat) == "cpu"  # the images, as float32 and int32, lie in the same memory
-    data_bytes = sum(4 * h * w * (c + 1) for h, w, c in found.shapes) if beside else 0
-    plan = Plan(network, unet, patch_size, schedule, data_bytes, free_memory(network))
-    if plan.fits:
-        return plan, []
-    remedy = f"--batch-size {plan.fitting_batch} fits" if plan.fitting_batch else "reduce --patch-size or --base-channels"
-    text = f"training takes about {plan.takes} of memory, but only {size_text(plan.free_bytes)} are free; {remedy}"
-    return plan, [Finding("warning", text)]
+    training = Training(
+        network, unet.batch_size, patch_size, losses.resolve(unet.loss), OPTIMIZERS[unet.optimizer],
+        [part.shape for part in parts.held_out], sum(4 * h * w * (c + 1) for h, w, c in found.shapes) if beside else 0,
+    )  # fmt: skip
+    with unet._computing(network):
+        findings = [Finding("error", training.refusal)] if training.refusal else []
+        findings += [Finding("warning", training.doubt)] if training.doubt else []
+        changes = training.changes()[:1] if findings else []
+    return Plan(unet, training, schedule, changes[0].parameters if changes else {}), findings
 
 
 def _print_facts(matching: Matching, found: Survey, n_unreadable: int, verbose: bool) -> None:
@@ -205,12 +180,13 @@ def _print_findings(findings: Sequence[Finding], quiet: bool) -> None:
 
 def _print_cost(plan: Plan) -> None:
     """Print the memory that training takes; where it is there, the time, from steps that are taken now."""
-    print(f"\n{'memory':10} about {plan.takes}, of {size_text(plan.free_bytes)} free", flush=True)
-    if not plan.fits:
+    training = plan.training
+    print(f"\n{'memory':10} about {size_text(training.takes)}, of {size_text(free_memory(training.network))} free", flush=True)
+    if training.refusal or training.doubt:
         return
     notice = Bar(bar_format="timing training steps ...", leave=False) if is_terminal(sys.stderr) else nullcontext()
-    with notice, plan.computing():
-        seconds = seconds_per_step(plan.network, plan.unet.batch_size, plan.patch_size)
+    with notice, plan.unet._computing(training.network):
+        seconds = seconds_per_step(training.network, training.batch_size, training.patch_size)
     print(f"{'time':10} {_time(plan.schedule, seconds)}")
 
 
@@ -237,12 +213,11 @@ def _next(arguments: argparse.Namespace, findings: Sequence[Finding], found: Sur
     errors = _errors(findings)
     if found.likely_classes and len(errors) == 1:
         changes["classes"] = found.likely_classes
-    elif errors:
+    elif errors and not (plan and plan.changes):
         return f"\nNext, when the errors are put right: {_command('check', arguments, changes)}"
     if found.rare and not hasattr(arguments, "class_weight"):
         changes["class_weight"] = "balanced"
-    if plan and plan.fitting_batch:
-        changes["batch_size"] = plan.fitting_batch
+    changes |= plan.changes if plan else {}
     outputs = itertools.chain(["model.safetensors"], (f"model-{number}.safetensors" for number in itertools.count(2)))
     free = next(output for output in outputs if not taken(output))
     return f"\nNext: {_command('train', arguments, changes)} -o {free}"

@@ -17,10 +17,10 @@ from ..bar import Bar, is_terminal
 from ..data.contradictions import Class
 from ..data.images import MAX_PIXELS
 from ..description import OF_NETWORK
-from ..modelfile import machine_bytes
 from ..network import outlined
 from ..parameters import CHOICES, check_parameters
 from ..text import shown
+from ..training.budget import require_weights
 from ..unet import UNet, load
 from ..warmstart import ARCHITECTURE
 from .console import complain
@@ -103,12 +103,7 @@ def estimator(arguments: argparse.Namespace, init: Path | None = None) -> UNet:
             arguments.parser.error(f"{flag} is {given[name]}, but {init} has {own[name]}: leave {flag} out, or --init")
     told = {"verbose": 0 if getattr(arguments, "quiet", False) else 1, "warm_start": init is not None}
     unet = _checked(unet.set_params(**UNet().get_params() | own | given | told), arguments)
-    takes, has = model_bytes(unet), machine_bytes()
-    if takes > has:  # fit and summary would fill it before they find that out
-        raise ValueError(
-            f"the weights alone take {takes / 2**30:.3g} GB at --base-channels {unet.base_channels} and --depth {unet.depth}; "
-            f"this machine has {has / 2**30:.3g} GB. Give less of either"
-        )
+    require_weights(unet._config(1, 2, 0))  # here, before images are read
     return unet
 
 
@@ -146,9 +141,7 @@ def _checked(unet: UNet, arguments: argparse.Namespace) -> UNet:
 
 def model_bytes(unet: UNet) -> int:
     """Return about how many bytes a model of these parameters takes in a file, at least."""
-    own = {name: getattr(unet, name) for name in ("base_channels", "depth", "padding", "dropout", "algorithm", "block")}
-    config = {"in_channels": 1, "out_channels": 2, "random_state": 0, "dtype": "float32", **own}
-    return 4 * outlined(config).n_parameters
+    return 4 * outlined(unet._config(1, 2, 0)).n_parameters
 
 
 def _descriptions() -> dict[str, str]:

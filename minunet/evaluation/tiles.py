@@ -62,16 +62,27 @@ def halo(network: Network) -> int | None:
 
 def tile_side(network: Network, h: int, w: int, budget: float) -> int:
     """Return the side of the tiles' kept part for an image of h x w: the largest whose run takes `budget` bytes or less."""
-    cell = 2**network.depth
 
     def n_bytes(side: int) -> int:
         return inference_bytes(network, 1, _input_side(network, h, side), _input_side(network, w, side))
 
-    whole, sight = _round_up(max(h, w), cell), halo(network)
-    if sight is None or n_bytes(whole) <= budget:
-        return whole
-    sides = range(_round_up(max(LEAST_SIDE, sight), cell), whole + 1, cell)
-    return sides[max(bisect_right(sides, budget, key=n_bytes) - 1, 0)] if sides else whole
+    sides = _sides(network, h, w)
+    if len(sides) == 1 or n_bytes(sides[-1]) <= budget:
+        return sides[-1]
+    return sides[max(bisect_right(sides, budget, key=n_bytes) - 1, 0)]
+
+
+def _sides(network: Network, h: int, w: int) -> range:
+    """Return the sides that a tile's kept part may have, up to that of the whole image."""
+    cell, sight = 2**network.depth, halo(network)
+    whole = _round_up(max(h, w), cell)
+    return range(whole if sight is None else min(_round_up(max(LEAST_SIDE, sight), cell), whole), whole + 1, cell)
+
+
+def least_input(network: Network, h: int, w: int) -> tuple[int, int]:
+    """Return the size of what goes into the network for an image of h x w, where memory asks for the smallest tiles."""
+    side = _sides(network, h, w)[0]
+    return _input_side(network, h, side), _input_side(network, w, side)
 
 
 def _input_side(network: Network, size: int, side: int) -> int:

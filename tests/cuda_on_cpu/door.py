@@ -60,7 +60,7 @@ class Emulated:
     ) -> None:  # fmt: skip
         self.capability, self.count, self.free, self.strict = capability, count, free, strict
         self.seed = int(os.environ.get("MINUNET_THREAD_ORDER", 0)) if seed is None else seed
-        self.current = 0
+        self.current = self.given_back = 0
         self.launched: Counter[str] = Counter()
         self._launches = 0
 
@@ -78,6 +78,10 @@ class Emulated:
     def free_bytes(self) -> int:
         """Return what the test says is free."""
         return self.free
+
+    def give_back(self) -> None:
+        """Note that what is kept for later was to be given back."""
+        self.given_back += 1
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """Return an array of NaN, with margins that tell after a launch whether something was written there."""

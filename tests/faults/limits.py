@@ -63,7 +63,7 @@ def file_size(house: House, room: Path, rng: random.Random) -> int:
 
 
 def memory(house: House, room: Path, rng: random.Random) -> int:
-    """Predict, load and train where only so much more memory may be had: it works, or MemoryError, and the model is whole."""
+    """Predict, load and train where only so much more memory may be had: it works, or is told, and the model is whole."""
     require_limits()
     if not Path("/proc/self/statm").exists():
         raise SkippedError("how much memory is in use is not known here")
@@ -83,6 +83,9 @@ def memory(house: House, room: Path, rng: random.Random) -> int:
         except MemoryError as error:
             status = 1
             said = str(error)
+        except ValueError as error:  # fit refuses before it begins
+            status, said = 1, str(error)
+            require("a step takes about" in said or "the weights alone take" in said, f"ValueError: {said}")
         except RuntimeError as error:  # a thread is memory too
             status, said = 1, str(error)
             require("thread" in said, f"RuntimeError: {said}")

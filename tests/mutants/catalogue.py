@@ -12,6 +12,7 @@ from .cuda import CUDA
 from .goingon import IN_GOING_ON
 from .mutant import Mutant, Row, read
 from .parts import PARTS
+from .room import IN_ROOM
 from .winograd import WINOGRAD
 
 COLUMNS, PACKING, PLANS, POOLING = (f"kernels/cpu/{name}.py" for name in ("columns", "packing", "plans", "pooling"))
@@ -627,7 +628,8 @@ def mutants() -> list[Mutant]:
 
     Those of the CUDA sources are left out where nothing here compiles these for the tests.
     """
-    return [_mutant(*row) for row in HISTORY + THOUGHTFUL + TILES + WINOGRAD + PARTS + IN_GOING_ON + (CUDA if compiler() else [])]
+    rows = HISTORY + THOUGHTFUL + TILES + WINOGRAD + PARTS + IN_GOING_ON + IN_ROOM + (CUDA if compiler() else [])
+    return [_mutant(*row) for row in rows]
 
 
 def _mutant(name: str, file: str, old: str, new: str, first: tuple[str, ...]) -> Mutant:

@@ -403,7 +403,6 @@ IN_COUNTS: list[Row] = [
         "        plain(x)\n    return book.peak",
         ("estimates",),
     ),
-    ("Adam has one moment", MEMORY, "book.keep(3 * network", "book.keep(2 * network", ("estimates",)),
     (
         "a definition whose result was asked for elsewhere leaves it here",
         CONTRACT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from PIL import Image
 from minunet import UNet
 from minunet.cli import check
 from minunet.datasets import cells
+from minunet.room import Limit
+from minunet.training import budget
 from minunet.training.schedule import Schedule
 
 SHORT = "--base-channels 2 --depth 1 --batch-size 2 --patch-size 16 --max-epochs 3"  # in the order of UNet's parameters
@@ -163,18 +166,24 @@ def test_wrong_use_exits_with_2(data, checked):
     assert stop.value.code == 2
 
 
-def test_too_little_memory_is_a_warning_with_what_fits(data, checked, monkeypatch):
-    monkeypatch.setattr(check, "free_memory", lambda network: 8 * 2**20)
+@pytest.mark.parametrize("level", ["warning", "error"])
+def test_too_little_memory_is_told_with_what_fits(data, checked, monkeypatch, level):
+    """As train would: an error where there is too little, a warning where there is too little at the moment."""
+    room = 8 * 2**20
+    most = {"error": lambda: room, "warning": lambda: 2**40}[level]
+    monkeypatch.setattr(budget, "tightest", lambda place="cpu": Limit("this machine", 2**24, most(), 0))
+    monkeypatch.setattr(budget, "scarcest", lambda place="cpu": Limit("this machine", 2**24, 0, room))
     status, out = checked("images", "masks", *SMALL, "--base-channels", "4", "--batch-size", "500")
-    assert status == 0
-    assert "warning: training takes about " in out
+    assert status == (level == "error")
+    assert f"{level}: training on 500 patches of 16 x 16 a step takes about " in out
     assert "time " not in out
-    fitting = int(out.split("--batch-size ")[1].split(" fits")[0])
+    fitting = int(re.search(r"batch_size=(\d+) \(--batch-size \1\) would take", out)[1])
     assert 1 <= fitting < 500
-    assert f"--batch-size {fitting} " in last_line(out)
-    monkeypatch.setattr(check, "free_memory", lambda network: 1000)
-    _, out = checked("images", "masks", *SMALL)
-    assert "only 0 MB are free; reduce --patch-size or --base-channels" in out
+    assert last_line(out).startswith("Next: minunet train ") and f"--batch-size {fitting} " in last_line(out)
+    room = 20_000
+    status, out = checked("images", "masks", *SMALL)
+    assert "no batch_size, patch_size or base_channels is small enough for that" in out
+    assert last_line(out).startswith("Next, when the errors" if level == "error" else "Next: minunet train")
 
 
 @pytest.mark.parametrize(
