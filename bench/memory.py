@@ -6,7 +6,7 @@ A configuration is batch, side, base channels; each is measured in a fresh proce
 with Adam raise the peak resident memory of a process (getrusage, ru_maxrss) that has imported everything and run two steps
 of a tiny network before, so that the compiler's memory is not counted; "runtime" is what that process had taken by then.
 "Process" is the whole, libraries included: what a machine must have. PyTorch's process is measured in the same way,
-eager, channels-last.
+eager, channels-last. The second table is of the first configuration in other settings: of the network, the optimizer, the loss.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ import argparse
 import resource
 import subprocess
 import sys
+from typing import Any
 
 import measure
+import numpy as np
 from measure import Config
 
 DEFAULT: list[Config] = [(1, 512, 64), (4, 256, 16), (4, 128, 32)]
+SETTINGS = (
+    "optimizer=sgd", "padding=valid", "depth=2", "depth=0,loss=dice", "loss=cross_entropy+dice,out_channels=10",
+    "block=residual", "algorithm=direct,in_channels=3", "dropout=0.5",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -27,39 +33,47 @@ def main() -> None:
     parser = measure.parser(__doc__, peers="PyTorch")
     shown = " ".join(",".join(map(str, config)) for config in DEFAULT)
     parser.add_argument("--config", action="append", type=measure.config, metavar="BATCH,SIDE,BASE", help=f"default: {shown}")
-    parser.add_argument("--padding", default="same", choices=("same", "valid"), help="PyTorch's has 'same' alone")
+    parser.add_argument(
+        "--settings", action="append", metavar="NAME=VALUE,...", help=f"other settings; default: {' '.join(SETTINGS)}"
+    )
     parser.add_argument("--steps", type=int, default=2, help="training steps (default: 2; the second has Adam's moments)")
     parser.add_argument("--measure", choices=("minunet", "torch"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     configs = arguments.config or DEFAULT
     if arguments.measure:
-        minunet = arguments.measure == "minunet"
-        print(*(measure_minunet(configs[0], arguments.padding, arguments.steps) if minunet
+        given = (arguments.settings or [""])[0]
+        print(*(measure_minunet(configs[0], given, arguments.steps) if arguments.measure == "minunet"
                 else measure_torch(configs[0], arguments.steps)))  # fmt: skip
         return
     report = measure.Report(__doc__, arguments.json)
-    with_torch = arguments.padding == "same" and not arguments.skip_peers and measure.installed("torch", "PyTorch")
+    with_torch = not arguments.skip_peers and measure.installed("torch", "PyTorch")
     columns = ["batch, side, base", "runtime", "measured", "estimated", "ratio", "process"]
     report.table("peak resident memory in training, MB", columns + (["PyTorch's", "ratio"] if with_torch else []))
     results = {}
-    options = ["--padding", arguments.padding, "--steps", str(arguments.steps)]
-    fresh("minunet", (1, least_side(arguments.padding), 1), options)  # what it compiles, the others find in the cache
+    options = ["--steps", str(arguments.steps)]
+    fresh("minunet", (1, 16, 1), options)  # what it compiles, the others find in the cache
     for config in configs:
-        runtime, measured, estimated = fresh("minunet", config, options)
-        sizes = {"runtime": runtime, "measured": measured, "estimated": estimated, "process": runtime + measured}
-        cells = [*map(in_mb, (runtime, measured, estimated)), f"{estimated / measured:.2f}", in_mb(sizes["process"])]
+        sizes, cells = measured(config, options)
         if with_torch:
             sizes["torch"] = sum(fresh("torch", config, options))
             cells += [in_mb(sizes["torch"]), f"{sizes['process'] / sizes['torch']:.2f}"]
         name = ",".join(map(str, config))
         report.row(name, *cells)
         results[name] = sizes
-    report.write(bytes=results)
+    report.table(f"the same of {','.join(map(str, configs[0]))} in other settings, MB", ["settings", *columns[1:]])
+    others = {}
+    for settings in arguments.settings or SETTINGS:
+        fresh("minunet", (1, 16, 1), [*options, "--settings", settings])
+        others[settings], cells = measured(configs[0], [*options, "--settings", settings])
+        report.row(settings, *cells)
+    report.write(bytes=results, settings=others)
 
 
-def least_side(padding: str) -> int:
-    """Return the side of the smallest images that fit."""
-    return 16 if padding == "same" else 188
+def measured(config: Config, options: list[str]) -> tuple[dict[str, int], list[str]]:
+    """Return what minunet takes in a process of its own, by name and as cells."""
+    runtime, taken, estimated = fresh("minunet", config, options)
+    cells = [*map(in_mb, (runtime, taken, estimated)), f"{estimated / taken:.2f}", in_mb(runtime + taken)]
+    return {"runtime": runtime, "measured": taken, "estimated": estimated, "process": runtime + taken}, cells
 
 
 def in_mb(size: float) -> str:
@@ -73,25 +87,34 @@ def fresh(who: str, config: Config, options: list[str]) -> tuple[int, ...]:
     return tuple(map(int, subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()))
 
 
-def measure_minunet(config: Config, padding: str, steps: int) -> tuple[int, int, int]:
-    """Return this process's peak memory before, how far training raised it, and the estimate."""
-    from minunet import Network, optim
+def measure_minunet(config: Config, settings: str, steps: int) -> tuple[int, int, int]:
+    """Return this process's peak memory before, how far training raised it, and the estimate.
+
+    Images are of the least size that fits and is no smaller than was asked for.
+    """
+    from minunet import Network, losses, optim
     from minunet.training import step
     from minunet.training.memory import training_bytes
 
-    def train(network: Network, batch: int, side: int, steps: int) -> None:
-        optimizer = optim.Adam()
-        x, labels = measure.data(batch, side)
-        lost = network.margin
-        for _ in range(steps):
-            step(network, optimizer, x, labels[:, lost : side - lost, lost : side - lost])
+    given: dict[str, Any] = dict(setting.split("=") for setting in settings.split(",") if setting)
+    given = {name: float(value) if value[0].isdecimal() else value for name, value in given.items()}
+    given = {name: int(value) if value in range(100) else value for name, value in given.items()}
+    loss, kind = losses.resolve(given.pop("loss", "cross_entropy")), optim.OPTIMIZERS[given.pop("optimizer", "adam")]
 
-    batch, side, base = config
-    train(Network(1, 2, 1, padding=padding), 1, least_side(padding), 2)
+    def train(batch: int, side: int, base: int, steps: int) -> int:
+        network = Network(**{"in_channels": 1, "out_channels": 2} | given, base_channels=base)
+        side = network.fitting_output(side)
+        optimizer, rng, around = kind(), np.random.default_rng(0), side + 2 * network.margin
+        x = rng.standard_normal((batch, around, around, network.in_channels), np.float32)
+        labels = rng.integers(network.out_channels, size=(batch, side, side), dtype=np.int32)
+        for _ in range(steps):
+            step(network, optimizer, x, labels, loss=loss, rng=rng)
+        return training_bytes(network, batch, around, around, loss, optimizer=kind)
+
+    train(1, 16, 1, 2)
     before = peak()
-    network = Network(1, 2, base, padding=padding)
-    train(network, batch, side, steps)
-    return before, peak() - before, training_bytes(network, batch, side, side)
+    estimate = train(*config, steps)
+    return before, peak() - before, estimate
 
 
 def measure_torch(config: Config, steps: int) -> tuple[int, int]:

@@ -26,7 +26,7 @@ RUNS = {
     "conv.py": "--config 1,16,2 --depth 1 --repeat 1 --seconds 0 --skip-peers",
     "hostile.py": "--only cut",
     "inference.py": "--config 1,16,2 --repeat 1 --skip-peers",
-    "memory.py": "--config 1,16,2 --steps 1 --skip-peers",
+    "memory.py": "--config 1,16,2 --settings padding=valid,loss=dice,dropout=0.5 --steps 1 --skip-peers",
     "precision.py": "--seeds 1 --epochs 1 --side 48 --images 2",
     "safety.py": "--config 1,16,2 --repeat 1 --base 2",
     "scale.py": "--epochs 1",
