@@ -198,7 +198,7 @@ def of_the_estimator() -> dict[str, Door]:
     any_number, images = {"x": PLAIN, "y": PLAIN, "sample_weight": PLAIN}, {"x": IMAGES}
 
     def fit(x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray) -> Any:
-        with mock.patch("minunet.unet.steps_per_epoch", lambda *_: 2):  # which are as good as 25
+        with mock.patch("minunet.fitting.steps_per_epoch", lambda *_: 2):  # which are as good as 25
             return UNet(**settings).fit(x, y, sample_weight=sample_weight).network_.flat
 
     return {
