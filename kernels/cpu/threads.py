@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import SimpleQueue
 from types import FunctionType
 from typing import Any
@@ -124,7 +125,10 @@ _most = os.cpu_count() or 1  # each keeps scratch of its own. Fewer than asked f
 
 
 def _call_helpers(n: int, call: Any) -> None:
-    """Let up to n helpers know of a launch. They hold what they were told until they have looked at it, so it is alive."""
+    """Let up to n helpers know of a launch. They hold what they were told until they have looked at it, so it is alive.
+
+    They work in its context: whichever thread comes first to a kernel that is to be compiled, it is said where it is to be said.
+    """
     global _most
     while len(_helpers) < min(n, _most):
         helper = threading.Thread(target=_help, args=(_calls,), name="minunet", daemon=True)  # no program waits for one
@@ -135,18 +139,18 @@ def _call_helpers(n: int, call: Any) -> None:
             break
         _helpers.append(helper)
     for _ in range(min(n, len(_helpers) - _calls.qsize())):
-        _calls.put(call)
+        _calls.put((copy_context(), call))
 
 
 def _help(calls: SimpleQueue[Any]) -> None:
     while True:
-        kernel, launched, n_jobs, scratch_bytes, arguments = calls.get()
+        context, (kernel, launched, n_jobs, scratch_bytes, arguments) = calls.get()
         try:
             if launched[DOOR // 8] != CLOSED:
-                kernel(address(launched), address(_process), HELPER, n_jobs, scratch(scratch_bytes), *arguments)
+                context.run(kernel, address(launched), address(_process), HELPER, n_jobs, scratch(scratch_bytes), *arguments)
         except Exception:  # no memory for scratch: the others do its jobs. What else there is, the caller meets too
             pass
-        del kernel, launched, arguments  # or they would live until the next call
+        del context, kernel, launched, arguments  # or they would live until the next call
 
 
 def _forget_helpers() -> None:

@@ -92,7 +92,7 @@ def compiling(house: House, room: Path, rng: random.Random, number: int | None =
     process = command(*order(house, room / "out", False), cache=room / "cache")
     assert process.stderr
     while "compiling" not in (line := process.stderr.readline()):
-        require(line, "it compiled nothing")
+        require(line, "it does not say that it compiles")
     return _asked(house, room, rng, process, rng.expovariate(0.5), number, twice)
 
 

@@ -42,6 +42,22 @@ def test_a_training_has_the_same_bits_at_any_number_of_threads(digest, n):
     assert trainings.digest(n_threads=n) == digest
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_helpers_work_in_the_context_of_the_launch(verbose):
+    """Each thread compiles what it comes to first, and says so, or does not."""
+    told, helped = {}, threading.Event()
+
+    def kernel(launched, process, role, *arguments):
+        told[role] = kernels.tells()
+        if role == threads.HELPER:
+            helped.set()
+        return helped.wait(10)
+
+    with kernels.threads(2), kernels.telling(verbose):
+        threads.launch(kernel, 2, 64)
+    assert told == {threads.CALLER: verbose, threads.HELPER: verbose}
+
+
 @pytest.mark.parametrize("algorithm", ["direct", "winograd2x2", "winograd4x4"])
 def test_so_it_has_by_each_algorithm_that_auto_may_choose(algorithm):
     one, two, four = (trainings.digest(n, algorithm) for n in (1, 2, 4))
