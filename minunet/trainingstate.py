@@ -60,8 +60,6 @@ def check(said: Any, history: dict[str, Any]) -> None:
     steps = index + (history["steps"][-1] if epochs else 0)
     require(n_steps == steps, "training.n_steps", n_steps, f"{steps}: those of the history, and of this epoch")
     require(said["n_updates"] == n_steps, "training.n_updates", said["n_updates"], f"{n_steps}, one for each step")
-    made = said["moments"] > 0
-    require(made == (n_steps > 0), "training.moments", said["moments"], "0 before the first step, and more after it")
 
 
 def check_resumed(said: dict[str, Any], moments: Sequence[Array], optimizer: Optimizer, steps_per_epoch: int) -> None:
