@@ -84,8 +84,7 @@ def test_stopped_in_every_step_and_gone_on_with_it_is_the_training_that_was_not(
     if "max_minutes" in other:
         monkeypatch.setattr(loop.Loop, "_seconds", lambda self: 7.0 * self.at.n_steps)  # a minute ends in the ninth step
     whole = UNet(**settings).fit(*images())
-    runs = 0
-    while True:
+    for runs in range(20):
         stopping(monkeypatch, 1)
         unet = UNet(**settings | {"n_threads": 1 + runs % 2})
         with warnings.catch_warnings():
@@ -93,7 +92,6 @@ def test_stopped_in_every_step_and_gone_on_with_it_is_the_training_that_was_not(
             unet.fit(*images(), checkpoint=path, resume=True)
         if not unet.interrupted_:
             break
-        runs += 1
     assert runs == whole.history_["steps"][-1] == (9 if "max_minutes" in other else 12)
     assert trained(unet) == trained(whole)
     assert trained(minunet.load(path)) == trained(whole) and not minunet.load(path).interrupted_

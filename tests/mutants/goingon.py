@@ -32,7 +32,7 @@ IN_GOING_ON: list[Row] = [
         STATE,
         'said["n_steps"], said["seconds"]',
         'said["n_steps"], 0.0',
-        ("written_when", "minutes"),
+        ("time_before",),
     ),
     ("the epochs before the stop are lost", STATE, "dict(history))", "{})", SAME),
     ("a drawn seed is drawn again", FITTING, "if kept and kept.seed is not None:", "if kept and kept.seed is None:", ("seed",)),
@@ -66,5 +66,5 @@ IN_GOING_ON: list[Row] = [
         ("made_up_for",),
     ),
     ("Ctrl-C waits for a validation", LOOP, "interrupt.cuts = True", "interrupt.cuts = False", ("made_up_for",)),
-    ("what goes on is no model until its next epoch", LOOP, "if self.at.history:", "if not self.at.history:", ("goes_on",)),
+    ("what goes on is no model until its next epoch", LOOP, "if self.at.history:", "if not self.at.history:", ("checkpoints_model",)),
 ]
