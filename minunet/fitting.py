@@ -21,6 +21,7 @@ from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .sizes import fitting_patch
 from .training import journal
 from .training.budget import Training, require_weights
+from .training.diagnosis import Diagnosis
 from .training.history import History, told
 from .training.keeper import Keeper, Position
 from .training.loop import Loop
@@ -106,12 +107,17 @@ def _train(
     for callback in callbacks:
         if hasattr(callback, "set_model"):
             callback.set_model(unet)
+    diagnosis = Diagnosis(
+        network, loss, data.examples, classes=data.classes, frequencies=data.frequencies, class_weight=data.class_weight,
+        settings=unet.get_params(),
+    )  # fmt: skip
     with unet._computing(network):
         journal.begins(network, schedule, data, at.n_steps)
         loop = Loop(
             network, optimizer, loss, sampler, schedule, batch_size=batch_size, class_weight=data.class_weight,
-            random_state=seed, validate=lambda: loss_and_dice(network, data.validation, loss), callbacks=callbacks,
-            progress=Progress(schedule, unet.verbose, at), publish=publish, at=at, keeper=keeper,
+            random_state=seed, callbacks=callbacks, publish=publish, at=at, keeper=keeper, diagnosis=diagnosis,
+            validate=lambda: loss_and_dice(network, data.validation, loss, diagnosis.on_held_out),
+            progress=Progress(schedule, unet.verbose, at),
         )  # fmt: skip
         finished = False
         try:

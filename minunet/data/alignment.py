@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from .page import TURNS, upright
+from .sampling import Example
 
 # Numbers that find what was moved by a few pixels, and keep quiet where image and mask
 # have little in common, where shading, halos or shadows correlate better with a moved mask, and where boxes stand for objects.
@@ -22,6 +24,13 @@ SEEN = 4.0  # ... sees the mask in place with so many times its noise, ...
 DENIED_GAIN = 1.2  # ... and no such gain elsewhere
 TURN_CORRELATION = 0.15  # in place, once turned: there are two places to choose from, not thousands
 SIGN = 0.15  # correlation of image and mask that has a sign to speak of
+LOOKED_AT = 8  # images of a training: less than a second, and who loads one mask in the wrong way loads all so
+
+SHIFTED = "the mask looks shifted against its image; lay one over the other, and move the mask back"
+WAYS = {  # that turn a mask as TURNS does
+    2: "mask[:, ::-1]", 3: "mask[::-1, ::-1]", 4: "mask[::-1]", 5: "mask.T", 6: "np.rot90(mask, -1)",
+    7: "np.rot90(mask, 2).T", 8: "np.rot90(mask)",
+}  # fmt: skip
 
 
 def inverted(signs: Sequence[int], shares: Sequence[float]) -> list[int]:
@@ -67,6 +76,38 @@ def fits_turned(image: NDArray, index: NDArray, orientation: int) -> bool:
     seen = max(TURN_CORRELATION, SEEN * there[clearer].noise, SHIFT_GAIN * here[clearer].in_place)
     denied = here[other].in_place >= max(SEEN * here[other].noise, DENIED_GAIN * there[other].in_place)
     return there[clearer].in_place >= seen and not denied
+
+
+def shifts(examples: Sequence[Example]) -> dict[int, tuple[int, int]]:
+    """Return by how many rows and columns masks are off, by the examples' numbers; some of many are looked at."""
+    found = {i: fit_of(examples[i].image, _labelled(examples[i]))[1] for i in _some(len(examples))}
+    return {i: shift for i, shift in found.items() if shift}
+
+
+def shifted_by(name: str, shift: tuple[int, int]) -> str:
+    return f"{name} ({shift[0]:+d} rows, {shift[1]:+d} columns)"
+
+
+def turned(examples: Sequence[Example]) -> str | None:
+    """Return how masks must be turned to fit their images, as NumPy says it, where most of some examples say the same."""
+    some = [examples[i] for i in _some(len(examples))]
+    votes = Counter(turn for e in some for turn in TURNS if fits_turned(e.image, _labelled(e), turn))
+    turn, n = max(votes.items(), key=lambda vote: vote[1], default=(1, 0))
+    return WAYS[turn] if 2 * n > len(some) else None
+
+
+def _some(n: int) -> list[int]:
+    """Return numbers of examples, from the first of n to the last."""
+    return sorted({round(i) for i in np.linspace(0, n - 1, min(n, LOOKED_AT)).tolist()})
+
+
+def _labelled(example: Example) -> NDArray:
+    return example.label if example.weight is None else without(example.label, example.weight > 0)
+
+
+def without(index: NDArray, counted: NDArray[np.bool_]) -> NDArray:
+    """Return class indices with the most frequent class where they do not count: no edge runs along that."""
+    return np.where(counted, index, np.argmax(np.bincount(index[counted], minlength=1)))
 
 
 def _compared(image: NDArray, index: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

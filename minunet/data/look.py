@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .alignment import fit_of, fits_turned
+from .alignment import fit_of, fits_turned, without
 from .codes import Codes, codes_of, distinct, form_regions
 from .folders import Pair
 from .images import content
@@ -112,14 +112,11 @@ def look_at(pair: Pair, classes: Given | None, ignore: Sequence[int], normalizer
 
 
 def _index(mask: NDArray, codes: Codes, classes: Given | None, counted: NDArray[np.bool_] | None) -> NDArray | None:
-    """Return each pixel's class, among the given or the mask's own, in their order; None where the values are no classes.
-
-    What does not count is of the most frequent class: no edge runs along it.
-    """
+    """Return each pixel's class, among the given or the mask's own, in their order; None where the values are no classes."""
     if classes is None and len(codes.values) > MAX_CLASSES:
         return None
     index = np.searchsorted(codes.values, mask) if classes is None else encode(mask, *classes)
-    return index if counted is None else np.where(counted, index, np.argmax(np.bincount(index[counted])))
+    return index if counted is None else without(index, counted)
 
 
 def _thinned(view: View) -> View:

@@ -89,6 +89,7 @@ def prepare(
             images.arrays, ranges, images.hidden, labels, weights, images.called(images.name), strict=True
         )
     ]
+    _tell_of_shifts(images.called(images.name), examples)
     frequencies = label_codes.class_frequencies(labels, len(values), weights)
     resolved = label_codes.resolve_class_weight(class_weight, values, frequencies)
     given_apart = _to_validate(apart, normalizer, values, joined)
@@ -200,3 +201,10 @@ def _tell_of(names: Sequence[str], text: str) -> None:
     if names:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         warn(f"{', '.join(names[:NAMED])}{more}: {text}")
+
+
+def _tell_of_shifts(names: Sequence[str], examples: Sequence[Example]) -> None:
+    """Tell of masks that lie elsewhere than what they show, as `minunet check` does: they train, but badly."""
+    from .alignment import SHIFTED, shifted_by, shifts  # here: it loads SciPy
+
+    _tell_of([shifted_by(names[i], shift) for i, shift in shifts(examples).items()], SHIFTED)

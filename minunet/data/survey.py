@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import pixelsize
-from .alignment import inverted
+from .alignment import SHIFTED, inverted, shifted_by
 from .codes import Codes, total
 from .contradictions import Class, left_open, strays, two_palettes
 from .folders import DRAWN_ON_STORED, Pair, listed
@@ -287,13 +287,13 @@ def _number(n: int) -> list[Finding]:
 
 def _alignment(looks: Sequence[Look], pixels: NDArray) -> list[Finding]:
     """Look for masks that lie elsewhere than what they show, and for masks whose two classes are exchanged."""
-    shifted = [f"{look.name} ({look.shift[0]:+d} rows, {look.shift[1]:+d} columns)" for look in looks if look.shift]
+    shifted = [shifted_by(look.name, look.shift) for look in looks if look.shift]
     exchanged = []
     if pixels.shape[1] == 2:
         shares = pixels[:, 1] / pixels.sum(axis=1)
         exchanged = [looks[i].name for i in inverted([look.sign for look in looks], shares.tolist())]
     return [
-        *_finding("warning", shifted, "the mask looks shifted against its image; lay one over the other, and move the mask back"),
+        *_finding("warning", shifted, SHIFTED),
         *_finding("warning", exchanged, "the mask looks inverted against the others; compare them, and exchange its two values"),
     ]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.sampling import Example
 from ..losses import CrossEntropy, Loss, Target
@@ -14,10 +15,14 @@ from . import metrics
 from .tiles import predict_proba
 
 
-def loss_and_dice(network: Network, examples: Sequence[Example], loss: Loss | None = None) -> dict[str, float]:
+def loss_and_dice(
+    network: Network, examples: Sequence[Example], loss: Loss | None = None,
+    tell: Callable[[NDArray[np.int64]], object] | None = None,
+) -> dict[str, float]:  # fmt: skip
     """Return val_loss, as the loss counts it over all pixels, and val_dice, the mean over the classes present; of weight 0, none.
 
     Nothing where no pixel has weight, and no val_loss of a loss that does not count.
+    tell : is given the confusion matrix, pixels of class i that were given class j (K, K).
     """
     loss = CrossEntropy() if loss is None else loss
     counts: Any = 0.0
@@ -31,5 +36,7 @@ def loss_and_dice(network: Network, examples: Sequence[Example], loss: Loss | No
     if not any(truth.size for truth in truths):
         return {}
     value = loss.of_counts(counts)
-    dice = metrics.dice(truths, predictions, classes=range(network.out_channels))
-    return ({} if value is None else {"val_loss": value}) | {"val_dice": float(np.nanmean(dice))}
+    found = metrics.confusion_matrix(truths, predictions, classes=range(network.out_channels))
+    if tell:
+        tell(found)
+    return ({} if value is None else {"val_loss": value}) | {"val_dice": float(np.nanmean(metrics.dice_of(found)))}

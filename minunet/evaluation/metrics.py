@@ -35,7 +35,11 @@ def pixel_error(truth: Any, prediction: Any) -> float:
 
 def dice(truth: Any, prediction: Any, classes: Sequence[int] | None = None, weights: Any = None) -> NDArray[np.float64]:
     """Return 2 |A and B| / (|A| + |B|) for each class; NaN where it is in neither. weights : of `confusion_matrix`."""
-    counts = confusion_matrix(truth, prediction, classes, weights)
+    return dice_of(confusion_matrix(truth, prediction, classes, weights))
+
+
+def dice_of(counts: NDArray) -> NDArray[np.float64]:
+    """Return `dice` of a confusion matrix (K, K)."""
     return _ratio(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
 
 

@@ -20,6 +20,7 @@ from ..network import Network
 from ..optim import Optimizer
 from ..warn import warn
 from . import diverged, journal
+from .diagnosis import Diagnosis
 from .history import History
 from .interrupt import Cut, StopOnInterrupt
 from .keeper import Keeper, Position
@@ -39,7 +40,7 @@ class Loop:
         class_weight: NDArray | None, random_state: int, validate: Callable[[], dict[str, float]],
         callbacks: Sequence[Any], progress: Progress,
         publish: Callable[[bool, History], Callable[[], object] | None],
-        at: Position | None = None, keeper: Keeper | None = None,
+        diagnosis: Diagnosis, at: Position | None = None, keeper: Keeper | None = None,
     ) -> None:  # fmt: skip
         """publish(whole, history) is called when an epoch has ended, or was cut short, and returns what makes this the model,
 
@@ -50,7 +51,7 @@ class Loop:
         self.network, self.optimizer, self.loss, self.sampler, self.schedule = network, optimizer, loss, sampler, schedule
         self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
         self.validate, self.callbacks, self.progress, self.publish = validate, callbacks, progress, publish
-        self.at, self.keeper = at or Position(), keeper
+        self.at, self.keeper, self.diagnosis = at or Position(), keeper, diagnosis
         self.began = self.at.epoch, self.at.index
         self._kept: tuple[int, int] | None = None  # the epoch and the step that were written down last
         self.interrupted = self.stopped = self.published = False
@@ -120,8 +121,9 @@ class Loop:
                 self.good[...] = self._flat  # it may have changed them
         if held_out is not None:  # else whoever goes on from here ends the epoch as it should
             self.at = Position(at.epoch + 1, 0, at.n_steps, self._seconds(), [], history)
-            if not self._is_over():
+            if not (over := self._is_over()):
                 self._keep()
+            self.diagnosis.on_epoch_end(history, over=over)
 
     def _commit(self, whole: bool, history: History) -> None:
         """Make this the model: an epoch's figures with its weights, or neither, as no exception arrives in between."""
@@ -172,6 +174,7 @@ class Loop:
             loss = step(self.network, self.optimizer, x, labels, **options)
         except NotFiniteError as error:
             raise diverged.told(self, error.what, at.n_steps + 1, rate) from None
+        self.diagnosis.on_step(x, labels, weights)
         at.index, at.n_steps = at.index + 1, at.n_steps + 1
         self._unread.append((at.n_steps, rate, loss))
         self._read(self._late)

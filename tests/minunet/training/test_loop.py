@@ -250,7 +250,7 @@ def test_who_predicts_while_another_thread_fits_sees_one_model():
 def test_max_minutes_ends_the_training():
     rng = np.random.default_rng(0)
     x, y = rng.random((2, 16, 16)), rng.integers(0, 2, (2, 16, 16))
-    unet = UNet(base_channels=2, depth=1, patch_size=16, max_epochs=10**6, max_minutes=0.01, verbose=0).fit(x, y)
+    unet = UNet(base_channels=2, depth=1, patch_size=16, max_epochs=10**6, max_minutes=0.002, verbose=0).fit(x, y)
     assert 0 < unet.n_iter_ < 10**6
 
 
