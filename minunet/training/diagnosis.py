@@ -35,6 +35,7 @@ NOTHING, WEAK = 0.95, 0.85  # levels from which on nothing is found: by itself, 
 # with Dice, or of few images, masks of others gave 0.93, and shifted ones 0.9
 ABOVE = 1.1  # a level above: not even the shares are. Of rare classes it falls for long; of noise it is 1.02 in a window at most
 STEADY = 1.1  # between the largest loss of an epoch and the smallest: a rate of 1e-5 gives 1.06 in 500 steps, 1e-4 gives 1.8
+MIXED = (1.0, 0.3, 0.1, 0.03, 0.0)  # parts of the shares in an answer, the rest being all for the most frequent class
 WILD = 3.0  # times what uniform probabilities lose: new weights give up to 2
 SAME = 1e-5  # span of a probability over all pixels; dead units give 0, masks of other images 0.01
 RARE = 0.1  # share of all classes but one, below which their being rare explains that they are not found
@@ -122,11 +123,13 @@ class Diagnosis:
 
     def _blind(self) -> float:
         """Return what the best answer that is the same everywhere would have lost on this epoch's patches."""
-        total = np.sum(self._counts, axis=0) if self._counts else np.zeros(len(self.classes))
-        if not (is_ours(self.loss) and np.count_nonzero(total) > 1):
+        steps = [counts / counts.sum() for counts in self._counts if counts.any()]
+        shares = np.mean(steps, axis=0) if steps else np.zeros(len(self.classes))
+        if not (is_ours(self.loss) and np.count_nonzero(shares) > 1):
             return math.nan
-        shares = total / total.sum()  # the best for cross-entropy; for Dice, where patches lack classes, it may be all for one
-        return float(min(self._loss_of(answer) for answer in (shares, np.eye(len(total))[total.argmax()])))
+        most = np.eye(len(shares))[shares.argmax()]
+        parts = MIXED[:1] if self.loss.name == "cross_entropy" else MIXED  # of Dice, where patches lack classes, it lies nearer
+        return min(self._loss_of(part * shares + (1 - part) * most) for part in parts)
 
     def _loss_of(self, answer: NDArray[np.float64]) -> float:
         """Return the mean loss of these probabilities (K,) over the steps of this epoch; with all weights 0, a step's is 0."""
@@ -169,6 +172,8 @@ class Diagnosis:
         level, was = (float(np.mean([epoch.level for epoch in epochs])) for epochs in (last, before))
         falls = level < (1 - FALLS) * was
         losses = [epoch.loss for epoch in self.epochs]
+        if self.loss.name == "dice" and last[-1].weight < LITTLE and level >= WEAK:
+            return self._tell_little(last[-1])
         if level > ABOVE and max(losses) < STEADY * min(losses):
             return self._tell_steady(losses)
         is_chance = all(_agreement(epoch.found) < CHANCE for epoch in last)
@@ -212,11 +217,19 @@ class Diagnosis:
 
     # The sentences
 
+    def _tell_little(self, epoch: Epoch) -> str:
+        return (
+            f"the weights of a step's pixels add up to {epoch.weight:.2g}, so little that Dice hardly sees them: the loss stays "
+            f"near {epoch.loss:.2g} whatever is learned. What helps: larger numbers in sample_weight or class_weight "
+            "(--class-weight)"
+        )
+
     def _tell_steady(self, losses: Sequence[float]) -> str:
         rate = self.settings["learning_rate"]
+        way = "the default is 0.001 (--learning-rate 0.001)" if rate < 1e-3 else f"try --learning-rate {10 * rate:g}"
         return (
             f"the loss has hardly moved in {self.n_steps} steps, from {losses[0]:.3g} to {losses[-1]:.3g}: a learning_rate of "
-            f"{rate:g} is too low for this training; the default is 0.001 (--learning-rate 0.001)"
+            f"{rate:g} is too low for this training; {way}"
         )
 
     def _tell_other_images(self, epoch: Epoch, fits: float) -> str:
@@ -236,16 +249,13 @@ class Diagnosis:
         figures = f"the loss is {epoch.loss:.3g}, and knowing nothing but the classes' shares gives {epoch.blind:.3g}"
         lower = f"a lower learning_rate than {rate:g} (--learning-rate {rate / 10:g})"
         is_wild = epoch.loss > WILD * math.log(len(self.classes))
-        if self.loss.name == "dice" and epoch.weight < LITTLE:
-            little = f"the weights of a step's pixels add up to {epoch.weight:.2g}, so little that Dice hardly sees them"
-            return f"{little}; {figures}. What helps: larger numbers in sample_weight or class_weight (--class-weight)"
+        way = turned(self.examples)
+        if way:
+            return f"{figures}: the masks look turned against their images, and fit them as {way}; load both in the same way"
         if np.ptp(p, axis=0).max() < SAME:
             ways = ['loss="cross_entropy+dice" (--loss cross_entropy+dice)', lower] if self.loss.name == "dice" else [lower]
             same = "the network gives the same answer at every pixel, whatever the image shows"
             return f"{same}; {figures}. What helps: {_listed(ways)}"
-        way = turned(self.examples)
-        if way:
-            return f"{figures}: the masks look turned against their images, and fit them as {way}; load both in the same way"
         if one is not None and self._is_rare(one):
             return self._tell_constant(one, of)
         if is_wild or (level > ABOVE and not falls):

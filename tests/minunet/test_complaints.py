@@ -92,6 +92,10 @@ def test_complaint_02_all_black_predictions(tmp_path, capsys):
     unet.save(tmp_path / "constant")
     assert main(["predict", str(tmp_path / "constant"), str(images), "-o", str(tmp_path / "o2")]) == 0
     assert "every pixel was given the class" in capsys.readouterr().err
+    x, y = np.random.default_rng(0).integers(0, 256, (2, 40, 40)).astype(np.uint8), np.zeros((2, 40, 40), int)
+    y[:, 10:13, 10:13] = 1
+    with pytest.warns(UserWarning, match=r'the network gives class 0 to every pixel.*class_weight="balanced"'):
+        UNet(**SMALL | {"max_epochs": 8}).fit(x, y)
 
 
 def test_complaint_03_grey_against_rgb(tmp_path, capsys):

@@ -74,6 +74,7 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "minunet/data/splitting.py": (4, ("held", "strip", "group", "class")),
     "minunet/training/step.py": (1, ("at_once", "not_finite")),
     "minunet/training/loop.py": (4, ("gone_on_with", "epoch", "interrupt")),
+    "minunet/training/diagnosis.py": (4, ("nothing", "class", "heart", "kind")),
     "minunet/training/schedule.py": (2, ("schedule", "spent")),
     "minunet/evaluation/tiles.py": (2, ("tile", "halo")),
 }
