@@ -66,5 +66,11 @@ IN_GOING_ON: list[Row] = [
         ("made_up_for",),
     ),
     ("Ctrl-C waits for a validation", LOOP, "interrupt.cuts = True", "interrupt.cuts = False", ("made_up_for",)),
-    ("what goes on is no model until its next epoch", LOOP, "if self.at.history:", "if not self.at.history:", ("checkpoints_model",)),
+    (
+        "what goes on is no model until its next epoch",
+        LOOP,
+        "if self.at.history:",
+        "if not self.at.history:",
+        ("checkpoints_model",),
+    ),
 ]
