@@ -20,7 +20,7 @@ _common = {
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     "derandomize": bool(os.environ.get("CI")),  # a gate must not depend on luck
 }
-settings.register_profile("default", max_examples=60, **_common)
+settings.register_profile("default", max_examples=60 if os.environ.get("CI") else 40, **_common)
 settings.register_profile("nightly", max_examples=600, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -30,8 +30,11 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what runs on a real GPU, by its row in the proof."""
+    """Mark what runs on a real GPU, by its row in the proof; leave what is rare to the gate, and to the night."""
+    often = not os.environ.get("CI") and os.environ.get("HYPOTHESIS_PROFILE") != "nightly"
     for item in items:
+        if often and item.get_closest_marker("rare"):
+            item.add_marker(pytest.mark.skip(reason="rare: it runs where CI is set, or HYPOTHESIS_PROFILE=nightly"))
         params = getattr(item, "callspec", None)
         if params and any(getattr(value, "backend", None) == "cuda" for value in params.params.values()):
             item.add_marker("gpu")

@@ -127,6 +127,7 @@ def test_the_metadata(built):
     assert metadata.get_payload().strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
 
 
+@pytest.mark.rare
 def test_the_wheel_trains_far_from_the_checkout(built, tmp_path):
     python, site_packages = install(tmp_path, str(built.wheel))
     package, kernels, losses = run([str(python), "-c", TWO_STEPS], tmp_path).splitlines()

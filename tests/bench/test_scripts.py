@@ -72,7 +72,10 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("out")
 
 
-@pytest.mark.parametrize("script", RUNS)
+LONG = ("conv.py", "memory.py", "precision.py", "scale.py")
+
+
+@pytest.mark.parametrize("script", [pytest.param(s, marks=[pytest.mark.rare] if s in LONG else []) for s in RUNS])
 def test_it_measures(script, outputs):
     path = outputs / f"{script[:-3]}.json"
     shown = run(script, *RUNS[script].split(), "--json", path)
@@ -172,6 +175,7 @@ def test_conv_says_once_which_layers_no_algorithm_serves(bench, monkeypatch, cap
     assert shown.count("decoder.0.up") == shown.count("head") == 1 < shown.count("decoder.0.conv1")
 
 
+@pytest.mark.rare
 def test_the_fit_prints_prices_that_choice_takes(tmp_path):
     pytest.importorskip("numba")
     options = "--fit --config 1,16,2 --depth 1 --repeat 1 --seconds 0"

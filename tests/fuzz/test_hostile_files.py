@@ -1,4 +1,7 @@
-"""Each file of the corpus is refused in a sentence that names it, or read rightly: soon, and in little memory."""
+"""Each file of the corpus is refused in a sentence that names it, or read rightly: soon, and in little memory.
+
+Here every third is tried; `make fuzz`, and the gate, try all.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def numbers(kinds, *endings):
     [(["model", "checkpoint"], (".safetensors",)), (["image"], (".tif",)), (["image"], (".png", ".jpg", ".gif", ".bmp", ".txt"))],
 )
 def test_hostile_files_are_refused(kinds, endings):
-    found = corpus.judge_all(chosen := numbers(kinds, *endings))
+    found = corpus.judge_all(chosen := numbers(kinds, *endings)[::3])
     assert sorted(found) == chosen
     faults = {corpus.recipes()[i].name: record["fault"] for i, record in found.items() if record["fault"]}
     assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())

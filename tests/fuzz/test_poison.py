@@ -10,6 +10,7 @@ from fuzz import poison
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="malloc fills memory as glibc's does")
 
 
+@pytest.mark.rare
 def test_pixels_do_not_depend_on_what_memory_held():
     first, second = (poison.lines(byte, "poison", 500) for byte in (1, 254))
     assert first == second

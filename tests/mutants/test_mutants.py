@@ -21,6 +21,7 @@ def dumped(source):
     return ast.dump(ast.parse(source))
 
 
+@pytest.mark.rare
 @pytest.mark.parametrize("mutant", BY_HAND + DRAWN, ids=lambda mutant: mutant.name)
 def test_each_mutant_parses_and_differs_in_more_than_layout(mutant):
     source = read(mutant.file)

@@ -50,6 +50,7 @@ def printed(program, folder, **variables):
     return done.stdout.split()
 
 
+@pytest.mark.rare
 def test_other_vectors_give_exact_results(tmp_path):
     """Of an unknown processor; and AVX-512's tiles, wherever this runs. Both at once: they compile long."""
     # For a name that it does not know, LLVM itself wants to be told what all of these processors have.
