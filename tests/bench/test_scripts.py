@@ -72,7 +72,7 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("out")
 
 
-LONG = ("conv.py", "memory.py", "precision.py", "scale.py")
+LONG = ("check.py", "conv.py", "memory.py", "precision.py", "scale.py", "startup.py")
 
 
 @pytest.mark.parametrize("script", [pytest.param(s, marks=[pytest.mark.rare] if s in LONG else []) for s in RUNS])

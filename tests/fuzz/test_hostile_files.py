@@ -34,6 +34,7 @@ def test_there_are_many_of_each_kind():
     assert hostile.count("model") >= 200 and hostile.count("checkpoint") >= 150 and hostile.count("image") >= 100
 
 
+@pytest.mark.rare
 def test_the_corpus_can_be_written_down(tmp_path):
     """But what is no file: of those only the names differ."""
     files = [recipe for recipe in corpus.recipes() if not recipe.place]

@@ -43,6 +43,7 @@ def test_there_are_enough_of_each_kind_and_no_two_alike():
     assert kernels_to_training >= {"kernels", "kernels/cpu", "minunet", "minunet/data", "minunet/training"}
 
 
+@pytest.mark.rare
 def test_what_is_drawn_depends_on_the_seed_alone():
     assert generate.mutants() == DRAWN
     assert set(generate.mutants("another")) != set(DRAWN)
