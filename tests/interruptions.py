@@ -1,6 +1,6 @@
 """Run as a program: signals interrupt trainings, whole processes and fits in Python, at drawn moments from start to end.
 
-    python tests/interruptions.py --times 50 --seed 0      # a quarter of an hour
+    PYTHONPATH=. python tests/interruptions.py --times 50 --seed 0      # a quarter of an hour
 
 Ctrl-C so many times, Ctrl-C twice as often, SIGTERM and SIGHUP 2/5 as often. Of each it says what came of it: a model "kept"
 as it was then, bit for bit that of a step that was finished, and flagged; a training that had "ended"; "none", where no epoch was

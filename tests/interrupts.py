@@ -1,6 +1,6 @@
 """Run as a program: exceptions arrive from outside, at drawn moments, while kernels run: Ctrl-C, a timeout, both at once.
 
-    python interrupts.py N SEED
+    PYTHONPATH=. python tests/interrupts.py N SEED
 
 What the interrupted call had made is freed as it raises, and lies between pages that nobody may touch: a thread that still
 wrote there would end the process. What follows an interrupt has the bits that it has without one.
