@@ -109,7 +109,7 @@ def _train(
             callback.set_model(unet)
     diagnosis = Diagnosis(
         network, loss, data.examples, classes=data.classes, frequencies=data.frequencies, class_weight=data.class_weight,
-        settings=unet.get_params(),
+        settings=unet._settings(),
     )  # fmt: skip
     with unet._computing(network):
         journal.begins(network, schedule, data, at.n_steps)

@@ -7,6 +7,7 @@ it. And all come to the same end.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -37,6 +38,7 @@ SETTINGS: dict[str, Any] = {
     "validation_fraction": 0.3, "random_state": 7, "n_threads": 1, "device": "cpu", "verbose": 0,
 }  # fmt: skip
 KINDS: tuple[dict[str, Any], ...] = ({}, {"optimizer": "sgd", "class_weight": "balanced", "normalize": "dataset"})
+KILLS = 20  # in a turn
 MOST = 4  # times that one training is ended
 Place = tuple[int, int]  # an epoch and a step of it
 NOWHERE = (-1, -1)
@@ -148,8 +150,17 @@ def finished(house: House, kind: int, path: Path, right: Whole, last: Place) -> 
 
 
 def kill_checkpoint(house: House, room: Path, rng: random.Random) -> int:
-    """Train, be killed, and go on, some times; then to the end."""
-    path, last, kind, n = room / "training", NOWHERE, rng.randrange(len(KINDS)), 0
+    """Kill some trainings: a short run of the faults has one turn for this, and is to kill twenty times in it."""
+    n, names = 0, itertools.count()
+    while n < KILLS:
+        (folder := room / str(next(names))).mkdir()
+        n += killed(house, folder / "training", rng)
+    return n
+
+
+def killed(house: House, path: Path, rng: random.Random) -> int:
+    """Train, be killed, and go on, some times; then to the end. Return how often it was."""
+    last, kind, n = NOWHERE, rng.randrange(len(KINDS)), 0
     right = whole(house, kind)
     for _ in range(rng.randint(1, MOST)):
         outcome = forked(telling(house, kind, path), kill_after=rng.uniform(0, right.seconds))

@@ -27,8 +27,8 @@ from .house import House
 from .trial import BrokenError, Fault, SkippedError
 
 FAULTS: tuple[Fault, ...] = (
-    *cuts.FAULTS, *disks.FAULTS, *limits.FAULTS, *clocks.FAULTS, *streams.FAULTS, *kills.FAULTS,
-    *exceptions.FAULTS, *checkpoints.FAULTS, *interruptions.FAULTS, *lastsave.FAULTS,
+    *checkpoints.FAULTS, *cuts.FAULTS, *disks.FAULTS, *limits.FAULTS, *clocks.FAULTS, *streams.FAULTS, *kills.FAULTS,
+    *exceptions.FAULTS, *interruptions.FAULTS, *lastsave.FAULTS,
 )  # fmt: skip
 
 SHOWN = 3  # of each fault, what broke: more would say the same
