@@ -41,7 +41,7 @@ def page(tmp_path_factory):
     """Run the page in a folder of its own, with small networks. Return what its names are then, the stand-ins and the folder."""
     pytest.importorskip("matplotlib").use("Agg")
     folder, trackers, root = tmp_path_factory.mktemp("page"), Recording(), logging.getLogger()
-    small = functools.partial(UNet, base_channels=2, depth=1, patch_size=32, n_threads=1)
+    small = functools.partial(UNet, base_channels=2, depth=1, patch_size=32, n_threads=1, random_state=0)
     handlers, level, names = root.handlers[:], root.level, {"__name__": "page"}
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
