@@ -13,6 +13,29 @@ from unittest import mock
 MOVES = re.compile(r"\r|\n|\x1b\[A|[^\r\n\x1b]+")
 
 
+class Pieces:
+    """A stream that is none of a terminal: what was written to it, and None where it was flushed."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str | None] = []
+
+    def write(self, text: str) -> None:
+        self.pieces.append(text)
+
+    def flush(self) -> None:
+        self.pieces.append(None)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines; each was written in one piece, and flushed."""
+        pieces = [piece for piece in self.pieces if piece != ""]  # of print, whose end is that
+        assert all(piece.endswith("\n") for piece in pieces if piece is not None), pieces
+        assert all(following is None for piece, following in zip(pieces, [*pieces[1:], None], strict=True) if piece), pieces
+        text = "".join(filter(None, pieces))
+        assert not set(text) & set("\r\x1b\b")
+        return text.splitlines()
+
+
 class Terminal:
     """What was printed to a pseudo-terminal."""
 

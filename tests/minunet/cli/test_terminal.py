@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
-from terminal import terminal
+from terminal import Pieces, terminal
 
 from minunet import training
 from minunet.cli import main
@@ -97,29 +97,6 @@ def test_what_goes_wrong_is_told_in_lines_of_its_own_too(folder):
     *found, last = screen.lines
     assert found[0] == "0.png -> out/0.png" and found[1].startswith("minunet: 1.png") and found[2] == "2.png -> out/2.png"
     assert found[3:] == ["minunet: 1 of 3 images could not be predicted"] and last == ""
-
-
-class Pieces:
-    """A stream that is none of a terminal: what was written to it, and when it was flushed."""
-
-    def __init__(self):
-        self.pieces = []
-
-    def write(self, text):
-        self.pieces.append(text)
-
-    def flush(self):
-        self.pieces.append(None)
-
-    @property
-    def lines(self):
-        """The lines; each was written in one piece, and flushed."""
-        pieces = [piece for piece in self.pieces if piece != ""]  # of print, whose end is that
-        assert all(piece.endswith("\n") for piece in pieces if piece is not None), pieces
-        assert all(following is None for piece, following in zip(pieces, [*pieces[1:], None], strict=True) if piece), pieces
-        text = "".join(filter(None, pieces))
-        assert not set(text) & set("\r\x1b\b")
-        return text.splitlines()
 
 
 def test_elsewhere_stderr_has_whole_lines_each_flushed_and_nothing_that_moves_a_cursor(folder, monkeypatch):

@@ -7,6 +7,7 @@ import sys
 from time import strftime
 
 import pytest
+from terminal import Pieces
 
 from minunet.training import progress as progress_module
 from minunet.training.progress import Progress
@@ -102,19 +103,6 @@ def test_a_log_without_isatty_or_flush_gets_lines(monkeypatch):
     assert sys.stderr.text == f"epoch 1/2  loss 0.500  1 s of about 20 s  {NOON}\n"
 
 
-class Pieces:
-    """What was written to it, and when it was flushed."""
-
-    def __init__(self):
-        self.pieces = []
-
-    def write(self, text):
-        self.pieces.append(text)
-
-    def flush(self):
-        self.pieces.append("flushed")
-
-
 def test_a_line_is_written_in_one_piece_and_flushed(monkeypatch):
     """Where Python is not to buffer, as in many containers, lines of several processes would mix, or wait in a buffer."""
     monkeypatch.setattr("sys.stderr", Pieces())
@@ -123,8 +111,8 @@ def test_a_line_is_written_in_one_piece_and_flushed(monkeypatch):
         progress.on_epoch_end(epoch, 10 * epoch, 60.0 * epoch, {"loss": 0.5, "val_loss": 0.25, "val_dice": 0.75})
     figures = "loss 0.500  val_loss 0.250  val_dice 0.750"
     assert sys.stderr.pieces == [
-        f"epoch 1/2  {figures}  60 s of about 2.1 min  {NOON}\n", "flushed",
-        f"epoch 2/2  {figures}  2.0 min of about 2.0 min  {NOON}\n", "flushed",
+        f"epoch 1/2  {figures}  60 s of about 2.1 min  {NOON}\n", None,
+        f"epoch 2/2  {figures}  2.0 min of about 2.0 min  {NOON}\n", None,
     ]  # fmt: skip
 
 
