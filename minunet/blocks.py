@@ -15,7 +15,8 @@ import numpy as np
 from . import kernels, ops
 from .checks import Array, activation, require, shown
 from .kernels import shapes
-from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, Tape, named, taped
+from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, named
+from .tape import Tape, taped
 
 Block = Callable[..., Layer]
 

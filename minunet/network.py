@@ -23,20 +23,8 @@ from . import blocks, devices, fusions, kernels, ops, sizes
 from .checks import Array, array, beside, check_config, check_halves, float_dtype, require
 from .flat import ParameterViews, filled, gathered, require_bound
 from .kernels import shapes
-from .layers import (
-    Composite,
-    Conv2d,
-    ConvTranspose2d,
-    Dropout,
-    Grads,
-    Layer,
-    MaxPool2d,
-    Sequential,
-    Tape,
-    forgetting,
-    named,
-    taped,
-)  # fmt: skip
+from .layers import Composite, Conv2d, ConvTranspose2d, Dropout, Grads, Layer, MaxPool2d, Sequential, named
+from .tape import Tape, forgetting, taped
 
 
 class Level(Composite):

@@ -11,7 +11,7 @@ from . import kernels
 from .checks import Array
 from .kernels.shapes import counting, outline
 from .kernels.sight import Sight
-from .layers import forgetting
+from .tape import forgetting
 
 if TYPE_CHECKING:
     from .network import Network

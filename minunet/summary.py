@@ -11,9 +11,10 @@ from .blocks import Foretold
 from .checks import MOST, is_whole, require, shown
 from .kernels import shapes
 from .kernels.sight import Sight
-from .layers import Layer, Sequential, forgetting
+from .layers import Layer, Sequential
 from .network import Network, outlined
 from .room import size_text
+from .tape import forgetting
 from .training.memory import inference_bytes, training_bytes
 
 Shape = tuple[int, int, int, int]

@@ -26,6 +26,7 @@ ORDER = (
     "data losses optim caches",
     "ops",
     "fusions",
+    "tape",
     "layers",
     "flat blocks sizes",
     "network",

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from .. import devices, kernels, losses
 from ..data.rng import generator
-from ..layers import Grads, Layer, Sequential, Tape, named, tapes
+from ..layers import Grads, Layer, Sequential, named
 from ..losses import Loss, Target
 from ..network import Level, Network
+from ..tape import Tape, tapes
 
 if TYPE_CHECKING:
     from .loop import Loop

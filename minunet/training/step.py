@@ -12,10 +12,11 @@ from .. import devices, kernels, losses
 from ..checks import NotFiniteError, array
 from ..kernels import updates
 from ..kernels.buffers import Pool, pooled
-from ..layers import Tape, named
+from ..layers import named
 from ..losses import Loss, Target
 from ..network import Network
 from ..optim import Optimizer
+from ..tape import Tape
 
 Array = NDArray[np.floating]
 

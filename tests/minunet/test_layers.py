@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet import kernels, ops
-from minunet.layers import Conv2d, ConvReLU, ConvTranspose2d, Dropout, GroupNorm, Layer, MaxPool2d, ReLU, Sequential, forgetting
+from minunet.layers import Conv2d, ConvReLU, ConvTranspose2d, Dropout, GroupNorm, Layer, MaxPool2d, ReLU, Sequential
+from minunet.tape import forgetting
 from minunet.testing import strategies
 
 

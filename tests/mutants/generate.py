@@ -49,6 +49,7 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "minunet/ops.py": (5, ()),
     "minunet/fusions.py": (1, ("adjoint", "jacobian")),
     "minunet/layers.py": (4, ("layer", "row")),
+    "minunet/tape.py": (1, ("layer", "row")),
     "minunet/blocks.py": (5, ("residual", "promise", "right_gradients", "foretold")),
     "minunet/network.py": (6, ("shapes", "parameters")),
     "minunet/flat.py": (3, ("cache_line", "by_their_names")),

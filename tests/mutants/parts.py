@@ -198,7 +198,7 @@ IN_THE_U: list[Row] = [
     ),
     (
         "prediction keeps what a backward would take",
-        LAYERS,
+        "minunet/tape.py",
         "if not _forgetting.get():",
         "if True:",
         ("keeps_nothing",),

@@ -14,6 +14,7 @@ from cuda_on_cpu.door import emulated
 
 import minunet
 from minunet import Network, UNet, layers, losses, ops, optim
+from minunet.tape import Tape
 from minunet.training import diverged, step
 
 SMALL = {
@@ -158,7 +159,7 @@ class Between(layers.Composite):
         super().__init__(conv=self.conv)
 
     def forward(self, x, *, training=False, rng=None):
-        tape = layers.Tape(training, rng, self)
+        tape = Tape(training, rng, self)
         y = tape.run(self.conv, x)
         return tape.keep(y * self.by[0] if training else y, None), tape
 
