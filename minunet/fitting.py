@@ -14,6 +14,7 @@ from . import checkpoint as checkpoints
 from . import devices, kernels, losses, warmstart
 from .checkpoint import Checkpoint
 from .data.prepare import Prepared, prepare
+from .data.rare import places_of_rare
 from .data.sampling import PatchSampler
 from .evaluation.held_out import loss_and_dice
 from .optim import OPTIMIZERS, SGD, Adam, Optimizer
@@ -86,7 +87,10 @@ def _train(
     unet: UNet, fitted: dict[str, Any], data: Prepared, patch_size: int, callbacks: Sequence[Any], kept: Checkpoint | None
 ) -> None:
     network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(unet.loss)
-    sampler = PatchSampler(data.training, patch_size, margin=network.margin, augment=unet.augment, random_state=seed)
+    rare = places_of_rare(data.training, patch_size)
+    sampler = PatchSampler(
+        data.training, patch_size, margin=network.margin, augment=unet.augment, random_state=seed, rare=rare
+    )
     batch_size = int(unet.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
     steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
     schedule = Schedule(unet.learning_rate, steps, int(unet.max_epochs), unet.max_minutes)

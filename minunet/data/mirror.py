@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,3 +19,15 @@ def mirror(indices: NDArray[np.integer], size: int) -> NDArray[np.intp]:
     period = 2 * (size - 1)
     folded = np.asarray(indices, np.intp) % period
     return np.minimum(folded, period - folded)
+
+
+def mirrored(image: Any, rows: NDArray[np.integer], cols: NDArray[np.integer]) -> NDArray:
+    """Return the mirrored image (H, W, ...) at any rows and columns, a copy. Of one that lies on disk, what they span is read."""
+    (rows, first), (cols, second) = (_spanned(mirror(at, size)) for at, size in zip((rows, cols), image.shape, strict=False))
+    return np.asarray(image[first, second][np.ix_(rows, cols)])
+
+
+def _spanned(indices: NDArray[np.intp]) -> tuple[NDArray[np.intp], slice]:
+    """Return what indices span, and where in that they lie."""
+    start = int(indices.min())
+    return indices - start, slice(start, int(indices.max()) + 1)

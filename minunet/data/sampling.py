@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .mirror import mirror
+from .mirror import mirrored
+from .rare import ONE_OF, Places
 from .rng import generator
 
 N_SYMMETRIES = 8  # of a square: quarter turns and flips
@@ -34,14 +35,16 @@ class PatchSampler:
 
     margin is how far the network's input extends beyond its output on each side (valid convolutions): taken from the
     image where there is one, mirrored where there is none. An image shorter than the patch is mirrored up to it; those
-    pixels have weight 0.
+    pixels have weight 0. Where there are rare classes, every third patch lies on a pixel of one of them, each as often.
     """
 
     def __init__(
-        self, examples: Sequence[Example], patch_size: int, *, margin: int = 0, augment: bool = True, random_state: int
-    ) -> None:
+        self, examples: Sequence[Example], patch_size: int, *, margin: int = 0, augment: bool = True, random_state: int,
+        rare: Sequence[Places] = (),
+    ) -> None:  # fmt: skip
+        """rare : as `places_of_rare` finds them in the examples."""
         self.examples, self.patch_size, self.margin = list(examples), patch_size, margin
-        self.augment, self.random_state = augment, random_state
+        self.augment, self.random_state, self.rare = augment, random_state, rare
         areas = np.array([e.label.size for e in self.examples], np.float64)
         self.training_pixels = int(areas.sum())
         self._cumulative = np.cumsum(areas / areas.sum())
@@ -57,28 +60,46 @@ class PatchSampler:
 
     def drawn(self, epoch: int, number: int) -> Example:
         """Return the example that patch `number` of an epoch is of."""
-        return self._example(generator(self.random_state, "patch", epoch, number))
+        return self._place(epoch, number)[1]
 
-    def _example(self, rng: np.random.Generator) -> Example:
-        return self.examples[min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.examples) - 1)]
+    def _place(self, epoch: int, number: int) -> tuple[np.random.Generator, Example, tuple[int, int]]:
+        """Return a patch's example, its first row and column there, and the generator for what else is to be drawn of it."""
+        rng = generator(self.random_state, "patch", epoch, number)
+        if self.rare and number % ONE_OF == ONE_OF - 1:
+            return rng, *self._on_rare(rng)
+        cumulated = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+        example = self.examples[min(cumulated, len(self.examples) - 1)]
+        top, left = (int(rng.integers(most + 1)) for most in self._last(example))
+        return rng, example, (top, left)
+
+    def _on_rare(self, rng: np.random.Generator) -> tuple[Example, tuple[int, int]]:
+        """Draw a rare class, one of its pixels, and where that lies in the patch: in its middle half, if the image allows."""
+        places = self.rare[int(rng.integers(len(self.rare)))]
+        i, *pixel = places[int(rng.integers(len(places)))].tolist()
+        quarter = self.patch_size // 4
+        starts = (at - int(rng.integers(quarter, self.patch_size - quarter)) for at in pixel)
+        top, left = (min(max(start, 0), most) for start, most in zip(starts, self._last(self.examples[i]), strict=True))
+        return self.examples[i], (top, left)
+
+    def _last(self, example: Example) -> tuple[int, int]:
+        """Return the last row and column at which a patch may begin."""
+        h, w = example.label.shape
+        return max(h - self.patch_size, 0), max(w - self.patch_size, 0)
 
     def _patch(self, epoch: int, number: int) -> tuple[NDArray, NDArray, NDArray]:
-        rng = generator(self.random_state, "patch", epoch, number)
-        example = self._example(rng)
-        (rows, wide_rows), (cols, wide_cols) = (self._window(rng, size) for size in example.label.shape)
+        rng, example, starts = self._place(epoch, number)
+        (rows, wide_rows), (cols, wide_cols) = map(self._window, starts)
         h, w = example.label.shape
-        image = example.image[np.ix_(mirror(wide_rows, h), mirror(wide_cols, w))]
-        inside = np.ix_(mirror(rows, h), mirror(cols, w))
-        label = example.label[inside]
+        image = mirrored(example.image, wide_rows, wide_cols)
+        label = mirrored(example.label, rows, cols).astype(np.int32, copy=False)
         weight = (_within(rows, h)[:, None] & _within(cols, w)).astype(np.float32)
         if example.weight is not None:
-            weight *= example.weight[inside]
+            weight *= mirrored(example.weight, rows, cols)
         k = int(rng.integers(N_SYMMETRIES)) if self.augment else 0
         return tuple(symmetry(array, k) for array in (image, label, weight))  # type: ignore[return-value]
 
-    def _window(self, rng: np.random.Generator, size: int) -> tuple[NDArray, NDArray]:
+    def _window(self, start: int) -> tuple[NDArray, NDArray]:
         """Return the patch's indices along one side, and those of the input with its margin."""
-        start = int(rng.integers(max(size - self.patch_size, 0) + 1))
         return np.arange(start, start + self.patch_size), np.arange(start - self.margin, start + self.patch_size + self.margin)
 
 

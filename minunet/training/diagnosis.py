@@ -164,7 +164,7 @@ class Diagnosis:
         return (
             f"no pixel of class {' or '.join(named)} was in any of the {self.n_patches} patches that were drawn, so nothing is "
             "learned of it: a larger patch_size (--patch-size) and more epochs (max_epochs, --max-epochs) see more of the "
-            "images; images cut to where it lies show it for sure"
+            "images; if it lies in what is held out alone, groups= and validation_data (--validation) settle what that is"
         )
 
     def _of_learning(self, last: Sequence[Epoch], before: Sequence[Epoch], over: bool) -> str | None:

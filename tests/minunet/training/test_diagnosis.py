@@ -432,8 +432,7 @@ def test_images_held_out_with_masks_of_others():
 def test_a_class_of_a_few_pixels_in_a_large_image():
     x, y = (np.tile(a, (1, 4, 4)) for a in discs(1))
     y[0, 0, :2] = 7
-    (text,) = fitted(x, y, max_epochs=1)
-    assert "no pixel of class 7 (5.4e-05 of all) was in any of the" in text
+    assert not fitted(x, y, max_epochs=1)  # a third of the patches is drawn to show it
 
 
 def test_shifted_masks_are_told_before():
