@@ -65,7 +65,23 @@ class Loss:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-class CrossEntropy(Loss):
+class _Mean(Loss):
+    """A mean over pixels, by weight, of what each one's probability of its own class costs."""
+
+    def of_pixels(self, q: Array) -> Array:
+        """Return what probabilities q > 0 of a pixel's own class cost; any shape."""
+        raise NotImplementedError
+
+    def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
+        q = np.take_along_axis(probabilities, target.labels[..., None], axis=-1)[..., 0]
+        cost = self.of_pixels(np.maximum(q, np.finfo(np.float32).tiny))
+        return np.array([(target.weights * cost).sum(dtype=np.float64), target.weights.sum(dtype=np.float64)])
+
+    def of_counts(self, counts: NDArray[np.float64]) -> float | None:
+        return float(counts[0] / counts[1])
+
+
+class CrossEntropy(_Mean):
     """Softmax and cross-entropy, the weighted mean over pixels. Ronneberger et al. 2015, equation 1.
 
         loss = sum over n, p, q of  w l / sum of w          l = -log softmax(logits[n, p, q])[labels[n, p, q]]
@@ -87,52 +103,102 @@ class CrossEntropy(Loss):
         loss, dx, dw, db = run(composed.linear_cross_entropy, x, w, b, *target)
         return loss, dx, {"weight": dw, "bias": db}
 
-    def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
-        of_truth = np.take_along_axis(probabilities, target.labels[..., None], axis=-1)[..., 0]
-        pixel_loss = -np.log(np.maximum(of_truth, np.finfo(np.float32).tiny))
-        return np.array([(target.weights * pixel_loss).sum(dtype=np.float64), target.weights.sum(dtype=np.float64)])
-
-    def of_counts(self, counts: NDArray[np.float64]) -> float | None:
-        return float(counts[0] / counts[1])
+    def of_pixels(self, q: Array) -> Array:
+        return -np.log(q)
 
 
-class Dice(Loss):
-    """1 - the soft Dice coefficient, averaged over classes: overlap counts, however small a class is.
+class Focal(_Mean):
+    """Cross-entropy that hardly looks at pixels that are right already. Lin et al. 2017, equation 4, its alpha being the weights.
 
-        D_k = (2 sum of w p_k t_k + smooth) / (sum of w p_k + sum of w t_k + smooth)         loss = 1 - mean over k of D_k
-        dlogits = p (g - sum over k of p_k g_k)         g_k = -w (2 t_k - D_k) / (K (sum of w p_k + sum of w t_k + smooth))
+        loss = sum over n, p, q of  w l / sum of w          l = -(1 - q)^gamma log q,   q = softmax(logits)[label]
+        dlogits[k] = (softmax_k - [k = label]) (1 - q)^gamma (1 - gamma q log q / (1 - q)) w / sum of w
 
-    for p = softmax(logits) and t = [k = label], the sums over the pixels of all images: g is the derivative by p, and softmax's
-    Jacobian is diag(p) - p p^T. Milletari, Navab and Ahmadi 2016, equation 1, without its squares.
+    for dl/dq = gamma (1 - q)^(gamma - 1) log q - (1 - q)^gamma / q, and dq/dz_k = q ([k = label] - softmax_k). log q / (1 - q) is
+    -1 in the limit q = 1. gamma = 0 is CrossEntropy. With all weights 0 it is 0.
     """
 
-    name = "dice"
+    name = "focal"
 
-    def __init__(self, smooth: float = 1.0) -> None:
-        require(is_number(smooth) and smooth >= 0, "smooth", smooth, "a number from 0 up")
-        self.smooth = smooth
+    def __init__(self, gamma: float = 2.0) -> None:
+        require(is_number(gamma) and gamma >= 0, "gamma", gamma, "a number from 0 up")
+        self.gamma = float(gamma)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
+        z, t, w = _of_counted(logits, target)
+        total = w.sum()
+        share = w / (total + (total == 0))
+        others = softmax(z) * (1 - t)
+        r, log_q = others.sum(axis=-1, keepdims=True), (_log_softmax(z) * t).sum(axis=-1, keepdims=True)
+        log_q = np.where(r < 0.5, np.log1p(-np.minimum(r, 0.5)), log_q)  # r = 1 - q: near q = 1 it alone has digits
+        ratio = np.where(r > 0, -log_q / (r + (r == 0)), 1)
+        focus = r**self.gamma
+        return -(share * focus * log_q).sum(), (others - r * t) * focus * (1 + self.gamma * (1 - r) * ratio) * share
+
+    def of_pixels(self, q: Array) -> Array:
+        return -np.log(q) * (1 - q) ** self.gamma
+
+
+class Tversky(Loss):
+    """1 - the Tversky index, averaged over classes: overlap counts, and alpha and beta say what an error of each kind costs.
+
+        T_k = (TP + smooth / 2) / (TP + alpha FP + beta FN + smooth / 2)            loss = 1 - mean over k of T_k
+        dlogits = p (g - sum over k of p_k g_k)         g_k = -w (t_k (1 - (1 - beta) T_k) - (1 - t_k) alpha T_k) / (K below_k)
+
+    for p = softmax(logits) and t = [k = label], TP = sum of w p_k t_k, FP = sum of w p_k (1 - t_k), what is wrongly given the
+    class, and FN = sum of w (1 - p_k) t_k, what is missed of it, over the pixels of all images; below is what T_k is divided by.
+    g is the derivative by p, and softmax's Jacobian is diag(p) - p p^T. Salehi, Erdogmus and Gholipour 2017, equation 3. alpha
+    weighs false positives, beta what is missed: with beta above alpha, a rare class is rather invented. Both 0.5 is Dice.
+    """
+
+    name = "tversky"
+    alpha: float
+    beta: float
+    smooth: float
+
+    def __init__(self, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0) -> None:
+        for name, value in (("alpha", alpha), ("beta", beta), ("smooth", smooth)):
+            require(is_number(value) and value >= 0, name, value, "a number from 0 up")
+        self.alpha, self.beta, self.smooth = float(alpha), float(beta), float(smooth)
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is told by who takes the step, in a sentence
     def value_and_grad(self, logits: Array, target: Target) -> tuple[Array, Array]:
-        logits = activation("logits", logits)
-        given = check_target(logits.shape, logits.dtype, *target)
-        labels, w = (kernels.serving(logits).asarray(a)[..., None] for a in given)
-        t = np.concatenate([labels == k for k in range(logits.shape[-1])], axis=3).astype(logits.dtype)
-        p, w = softmax(logits), w.astype(logits.dtype)
-        p = np.where(w > 0, p, 0)  # what has no weight has no part, be it no number
-        both = (w * (p + t)).sum(axis=(0, 1, 2)) + self.smooth
-        dice = (2 * (w * p * t).sum(axis=(0, 1, 2)) + self.smooth) / both
-        g = -w * (2 * t - dice) / (both * p.shape[-1])
-        return 1 - dice.mean(), p * (g - (p * g).sum(axis=-1, keepdims=True))
+        z, t, w = _of_counted(logits, target)
+        p = softmax(z)
+        index, below = self._index(*((w * a).sum(axis=(0, 1, 2)) for a in (p * t, p, t)))
+        g = -w * (t * (1 - (1 - self.beta) * index) - (1 - t) * self.alpha * index) / (below * p.shape[-1])
+        return 1 - index.mean(), p * (g - (p * g).sum(axis=-1, keepdims=True))
+
+    def _index(self, overlap: Array, given: Array, true: Array) -> tuple[Array, Array]:
+        """Return the index of each class (K,), and what it is divided by: TP, TP + FP and TP + FN tell all."""
+        above = overlap + self.smooth / 2
+        below = above + self.alpha * (given - overlap) + self.beta * (true - overlap)
+        return above / below, below
 
     def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
         t = target.labels[..., None] == np.arange(probabilities.shape[-1])
-        of_pixels = [target.weights[..., None] * a for a in (probabilities * t, probabilities + t)]
+        of_pixels = [target.weights[..., None] * a for a in (probabilities * t, probabilities, t)]
         return np.stack([a.reshape(-1, t.shape[-1]).sum(axis=0, dtype=np.float64) for a in of_pixels]).ravel()
 
     def of_counts(self, counts: NDArray[np.float64]) -> float | None:
-        overlap, both = counts.reshape(2, -1)
-        return float(1 - ((2 * overlap + self.smooth) / (both + self.smooth)).mean())
+        return float(1 - self._index(*counts.reshape(3, -1))[0].mean())
+
+
+class Dice(Tversky):
+    """1 - the soft Dice coefficient, averaged over classes: overlap counts, however small a class is.
+
+        D_k = (2 sum of w p_k t_k + smooth) / (sum of w p_k + sum of w t_k + smooth)         loss = 1 - mean over k of D_k
+
+    for p = softmax(logits) and t = [k = label], the sums over the pixels of all images: Tversky's index with alpha = beta = 0.5,
+    where TP + FP / 2 + FN / 2 is half of both sums. Milletari, Navab and Ahmadi 2016, equation 1, without its squares.
+    """
+
+    name = "dice"
+    alpha = beta = 0.5
+
+    def __init__(self, smooth: float = 1.0) -> None:
+        require(is_number(smooth) and smooth >= 0, "smooth", smooth, "a number from 0 up")
+        self.smooth = float(smooth)
 
 
 class _Sum(Loss):
@@ -158,7 +224,8 @@ class _Sum(Loss):
         return f"{self.first!r} + {self.second!r}"
 
 
-LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), Dice(), CrossEntropy() + Dice())}  # by name
+# By name
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), Dice(), CrossEntropy() + Dice(), Focal(), Tversky())}
 
 
 def _given(loss: Loss, logits: Array, target: Target) -> tuple[Array, Array]:
@@ -192,6 +259,23 @@ def resolve(loss: str | Loss) -> Loss:
     known = isinstance(loss, Loss) or (isinstance(loss, str) and loss in LOSSES)
     require(known, "loss", shown(loss), f"{' or '.join(map(repr, LOSSES))}, or a minunet.losses.Loss")
     return loss if isinstance(loss, Loss) else LOSSES[loss]
+
+
+def _of_counted(logits: Array, target: Target) -> tuple[Array, Array, Array]:
+    """Return logits and truth, 1 for a pixel's own class, (N, P, Q, K), and weights (N, P, Q, 1), all of the logits' dtype.
+
+    What has no weight has no part, be it no number: its logits are 0.
+    """
+    logits = activation("logits", logits)
+    given = check_target(logits.shape, logits.dtype, *target)
+    labels, w = (kernels.serving(logits).asarray(a)[..., None] for a in given)
+    t = np.concatenate([labels == k for k in range(logits.shape[-1])], axis=3).astype(logits.dtype)
+    return np.where(w > 0, logits, 0), t, w.astype(logits.dtype)
+
+
+def _log_softmax(logits: Array) -> Array:
+    z = logits - logits.max(axis=-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
 
 
 def softmax(logits: Array) -> Array:

@@ -45,7 +45,8 @@ class UNet(Estimator):
     padding : "same", or "valid", the paper's unpadded convolutions. The output has the input's size either way.
     dropout : rate after the bottleneck.
     loss : "cross_entropy", softmax and cross-entropy over pixels; "dice", whose classes count alike however small they are;
-        "cross_entropy+dice", their sum; or a minunet.losses.Loss.
+        "cross_entropy+dice", their sum; "tversky", to which missing a class costs more than inventing it; "focal", which looks
+        away from what is right already; or a minunet.losses.Loss.
     block : what each level has: "double_conv", the paper's two convolutions; "residual", the same with a way past them; or a
         function (in_channels, out_channels, **settings) -> minunet.layers.Layer.
     class_weight : None, "balanced" (inverse to frequency), {mask value: weight}, or weights in the order of classes_.

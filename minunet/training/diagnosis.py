@@ -35,7 +35,9 @@ NOTHING, WEAK = 0.95, 0.85  # levels from which on nothing is found: by itself, 
 # with Dice, or of few images, masks of others gave 0.93, and shifted ones 0.9
 ABOVE = 1.1  # a level above: not even the shares are. Of rare classes it falls for long; of noise it is 1.02 in a window at most
 STEADY = 1.1  # between the largest loss of an epoch and the smallest: a rate of 1e-5 gives 1.06 in 500 steps, 1e-4 gives 1.8
-MIXED = (1.0, 0.3, 0.1, 0.03, 0.0)  # parts of the shares in an answer, the rest being all for the most frequent class
+MIXED = (1.0, 0.3, 0.1, 0.03, 0.0)  # parts of the shares in an answer, the rest being all for the most frequent class: of Dice,
+# where patches lack classes, the best answer lies nearer to it
+EVENED = (1.0, 0.85, 0.7, 0.55, 0.4)  # ... the rest being for all classes alike: focal loss asks for less sure answers
 WILD = 3.0  # times what uniform probabilities lose: new weights give up to 2
 SAME = 1e-5  # span of a probability over all pixels; dead units give 0, masks of other images 0.01
 RARE = 0.1  # share of all classes but one, below which their being rare explains that they are not found
@@ -44,7 +46,8 @@ CHANCE = 0.1  # an agreement that is none: other images' masks give 0.05 at most
 ENOUGH = 4096  # pixels held out, of which fewer are by chance what they are
 RISEN, COSTS = 2.0, 0.5  # times the least val_loss, and times the blind one: trainings that worked gave 1.55 of the least
 FALLEN = 0.75  # of the loss at that time
-LITTLE = 10.0  # weight of a step's pixels in all: beside Dice's `smooth`, 1, it counts hardly
+OVERLAP = ("dice", "tversky")  # losses of overlap, whose gradients may vanish together
+LITTLE = 10.0  # weight of a step's pixels in all: beside the `smooth` of these, 1, it counts hardly
 
 SHOWS = "minunet.plot.comparison(image, None, mask) shows a pair, and `minunet check` looks for masks that do not fit"
 
@@ -127,9 +130,9 @@ class Diagnosis:
         shares = np.mean(steps, axis=0) if steps else np.zeros(len(self.classes))
         if not (is_ours(self.loss) and np.count_nonzero(shares) > 1):
             return math.nan
-        most = np.eye(len(shares))[shares.argmax()]
-        parts = MIXED[:1] if self.loss.name == "cross_entropy" else MIXED  # of Dice, where patches lack classes, it lies nearer
-        return min(self._loss_of(part * shares + (1 - part) * most) for part in parts)
+        most, even = np.eye(len(shares))[shares.argmax()], np.full(len(shares), 1 / len(shares))
+        other, parts = {"cross_entropy": (most, MIXED[:1]), "focal": (even, EVENED)}.get(self.loss.name, (most, MIXED))
+        return min(self._loss_of(part * shares + (1 - part) * other) for part in parts)
 
     def _loss_of(self, answer: NDArray[np.float64]) -> float:
         """Return the mean loss of these probabilities (K,) over the steps of this epoch; with all weights 0, a step's is 0."""
@@ -172,7 +175,7 @@ class Diagnosis:
         level, was = (float(np.mean([epoch.level for epoch in epochs])) for epochs in (last, before))
         falls = level < (1 - FALLS) * was
         losses = [epoch.loss for epoch in self.epochs]
-        if self.loss.name == "dice" and last[-1].weight < LITTLE and level >= WEAK:
+        if self.loss.name in OVERLAP and last[-1].weight < LITTLE and level >= WEAK:
             return self._tell_little(last[-1])
         if level > ABOVE and max(losses) < STEADY * min(losses):
             return self._tell_steady(losses)
@@ -219,7 +222,7 @@ class Diagnosis:
 
     def _tell_little(self, epoch: Epoch) -> str:
         return (
-            f"the weights of a step's pixels add up to {epoch.weight:.2g}, so little that Dice hardly sees them: the loss stays "
+            f"the weights of a step's pixels add up to {epoch.weight:.2g}, so little that the loss hardly sees them: it stays "
             f"near {epoch.loss:.2g} whatever is learned. What helps: larger numbers in sample_weight or class_weight "
             "(--class-weight)"
         )
@@ -253,7 +256,7 @@ class Diagnosis:
         if way:
             return f"{figures}: the masks look turned against their images, and fit them as {way}; load both in the same way"
         if np.ptp(p, axis=0).max() < SAME:
-            ways = ['loss="cross_entropy+dice" (--loss cross_entropy+dice)', lower] if self.loss.name == "dice" else [lower]
+            ways = ['loss="cross_entropy+dice" (--loss cross_entropy+dice)', lower] if self.loss.name in OVERLAP else [lower]
             same = "the network gives the same answer at every pixel, whatever the image shows"
             return f"{same}; {figures}. What helps: {_listed(ways)}"
         if one is not None and self._is_rare(one):
@@ -271,7 +274,8 @@ class Diagnosis:
     def _tell_constant(self, one: int, of: str) -> str:
         losses, rate = [epoch.loss for epoch in self.epochs], self.settings["learning_rate"]
         ways = [] if self.settings["class_weight"] is not None else ['class_weight="balanced" (--class-weight balanced)']
-        ways += [] if "dice" in self.loss.name else ['loss="cross_entropy+dice" (--loss cross_entropy+dice)']
+        is_of_overlap = any(name in self.loss.name for name in OVERLAP)
+        ways += [] if is_of_overlap else ['loss="cross_entropy+dice" (--loss cross_entropy+dice)']
         ways += ["more epochs (max_epochs, --max-epochs)"]
         ways += [f"a higher learning_rate than {rate:g} (--learning-rate)"] if max(losses) < STEADY * min(losses) else []
         others = 1 - self.frequencies[one]

@@ -11,7 +11,7 @@ from oracles import seeds
 import minunet
 from minunet import UNet, losses
 from minunet.layers import Conv2d
-from minunet.losses import CrossEntropy, Dice, softmax
+from minunet.losses import CrossEntropy, Dice, Focal, Tversky, softmax
 from minunet.losses import softmax_cross_entropy as cross_entropy
 from minunet.training import step
 
@@ -130,6 +130,67 @@ def test_dice_knows_perfect_and_wrong_and_takes_no_part_where_there_is_no_weight
     assert (dz[0, 0, 3] == 0).all()
 
 
+def test_focal_hardly_looks_at_what_is_right_already(backend):
+    """The classes' probabilities are 0.9 and 0.1 at one pixel: by Lin et al. (2017), its loss falls by (1 - q)^2."""
+    z, weights = np.log([[[[0.9, 0.1]]]]), np.ones((1, 1, 1))
+    for label, q in ((0, 0.9), (1, 0.1)):
+        value, _ = Focal().value_and_grad(z, losses.Target(np.full((1, 1, 1), label), weights))
+        assert value == pytest.approx((1 - q) ** 2 * -np.log(q), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("gamma", [0, 0.5, 1, 2])
+def test_focal_stays_finite_and_keeps_its_digits_at_the_ends(backend, gamma, dtype):
+    """Where 1 - q is 1e-9, the gradient is (1 + gamma) (1 - q)^(1 + gamma); where q is 0, the loss is the logits' distance."""
+    def at(*z):
+        return Focal(gamma).value_and_grad(np.array([[[z]]], dtype), losses.Target(np.zeros((1, 1, 1), int), np.ones((1, 1, 1))))
+
+    assert at(1e30, -1e30)[0] == at(800, 0)[0] == 0
+    np.testing.assert_array_equal(at(1e30, -1e30)[1], 0)
+    value, dz = at(20, 0)
+    r = np.exp(-20.0) / (1 + np.exp(-20.0))
+    np.testing.assert_allclose(dz.ravel(), np.array([-1, 1]) * (1 + gamma) * r ** (1 + gamma), rtol=1e-5)
+    assert value == pytest.approx(r ** (1 + gamma), rel=1e-5)
+    value, dz = at(-500, 500)
+    assert value == pytest.approx(1000)
+    np.testing.assert_allclose(dz.ravel(), [-1, 1], rtol=1e-6)
+
+
+def test_beta_is_what_missing_a_class_costs_and_alpha_what_inventing_it_does(backend):
+    """Of four pixels, two of class 1: one of them missed gives TP 1, FN 1; a third one invented TP 2, FP 1."""
+    labels = np.array([[[1, 1, 0, 0]]])
+
+    def index(given, alpha, beta):
+        z = np.where(np.array(given)[None, None, :, None] == np.arange(2), 50.0, -50.0)
+        return 1 - Tversky(alpha, beta, 0).value_and_grad(z, losses.Target(labels, np.ones(labels.shape)))[0]
+
+    assert index([1, 0, 0, 0], 0.3, 0.7) == pytest.approx(np.mean([1 / (1 + 0.7), 2 / (2 + 0.3)]))  # class 1, class 0
+    assert index([1, 1, 1, 0], 0.3, 0.7) == pytest.approx(np.mean([2 / (2 + 0.3), 1 / (1 + 0.7)]))
+    assert index([1, 1, 1, 1], 0, 1) == pytest.approx(np.mean([1, 0]))
+    assert index([1, 1, 0, 0], 0.3, 0.7) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("loss", [Focal(), Tversky(), CrossEntropy() + Tversky()])
+def test_where_nothing_has_weight_there_is_no_gradient(backend, loss):
+    z = np.random.default_rng(0).normal(size=(*SHAPE, 2))
+    value, dz = loss.value_and_grad(z, losses.Target(np.full(SHAPE, 255), np.zeros(SHAPE)))
+    assert value == 0
+    np.testing.assert_array_equal(dz, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Focal(-1), "gamma is -1; it takes a number from 0 up"), (lambda: Focal("2"), "gamma is 2; it takes a number"),
+        (lambda: Tversky(alpha=-0.1), "alpha is -0.1; it takes"), (lambda: Tversky(beta=float("nan")), "beta is nan; it takes"),
+        (lambda: Tversky(smooth=None), "smooth is None; it takes"), (lambda: Dice(-1), "smooth is -1; it takes"),
+    ],
+)  # fmt: skip
+def test_settings_of_losses_that_cannot_be_meant_are_named(make, says):
+    with pytest.raises(ValueError, match=f"^{says}"):
+        make()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_values_and_gradients_have_the_logits_dtype_and_the_head_is_the_same_one_by_one(backend, name, dtype):
@@ -167,9 +228,10 @@ def test_losses_add_and_have_names():
     assert value == a + b
     np.testing.assert_array_equal(dz, da + db)
     assert (both.name, repr(both)) == ("cross_entropy+dice", "CrossEntropy() + Dice(smooth=2.0)")
-    assert list(losses.LOSSES) == ["cross_entropy", "dice", "cross_entropy+dice"]
-    with pytest.raises(ValueError, match=r"loss is 'focal'; it takes 'cross_entropy' or 'dice' or 'cross_entropy\+dice', or a"):
-        losses.resolve("focal")
+    assert list(losses.LOSSES) == ["cross_entropy", "dice", "cross_entropy+dice", "focal", "tversky"]
+    says = r"loss is 'hinge'; it takes 'cross_entropy' or 'dice' or 'cross_entropy\+dice' or 'focal' or 'tversky', or a"
+    with pytest.raises(ValueError, match=says):
+        losses.resolve("hinge")
 
 
 class Squares(losses.Loss):
@@ -196,13 +258,17 @@ def test_a_loss_of_ones_own_trains_and_reports_what_it_counts():
 
 def test_the_name_of_the_loss_is_kept_in_the_file(tmp_path):
     x, y = minunet.datasets.cells(2, 64)
-    names = [("dice", "dice"), (Dice(1.0), "dice"), (Dice(3.0), "Dice(smooth=3.0)"), (Squares(None), "Squares(wrong=None)")]
+    names = [
+        ("dice", "dice"), (Dice(np.float64(1)), "dice"), (Dice(3), "Dice(smooth=3.0)"), (Squares(None), "Squares(wrong=None)"),
+        (Focal(2), "focal"), (Focal(1), "Focal(gamma=1.0)"), (Tversky(), "tversky"),
+        (Tversky(0.2, 0.8), "Tversky(alpha=0.2, beta=0.8, smooth=1.0)"),
+    ]  # fmt: skip
     for loss, name in names:
         unet = UNet(base_channels=2, depth=0, patch_size=32, max_epochs=1, verbose=0, device="cpu", loss=loss).fit(x, y)
         unet.save(tmp_path / "m")
         loaded = minunet.load(tmp_path / "m")
         assert loaded.loss == name
-        if name != "dice":
+        if name not in losses.LOSSES:
             with pytest.raises(ValueError, match=r"loss is .*; it takes"):
                 loaded.fit(x, y)
 

@@ -1,13 +1,13 @@
-"""Errors planted in what a network is made of, in the catalogue's form: layers, blocks, levels, losses, sizes, counts, files."""
+"""Errors planted in what a network is made of, in the catalogue's form: layers, blocks, levels, sizes, counts, files."""
 
 from __future__ import annotations
 
 from .mutant import Row
 
-BLOCKS, CHECKS, FLAT, LAYERS, LOSSES, MODELFILE, NETWORK, SIZES, STEP, MEMORY = (
+BLOCKS, CHECKS, FLAT, LAYERS, MODELFILE, NETWORK, SIZES, STEP, MEMORY = (
     f"minunet/{name}.py"
     for name in (
-        "blocks", "checks", "flat", "layers", "losses", "modelfile", "network", "sizes", "training/step", "training/memory",
+        "blocks", "checks", "flat", "layers", "modelfile", "network", "sizes", "training/step", "training/memory",
     )
 )  # fmt: skip
 CONTRACT, COMPOSED, REFERENCE, RULES, SHAPES, SIGHT = (
@@ -35,71 +35,6 @@ IN_GROUP_NORM: list[Row] = [
         '{"weight": dgamma, "bias": dbeta}',
         '{"weight": dbeta, "bias": dgamma}',
         ("layers_are_their_ops",),
-    ),
-]
-
-IN_LOSSES: list[Row] = [
-    ("Dice's gradient without its 2", LOSSES, "-w * (2 * t - dice)", "-w * (t - dice)", ("dice",)),
-    (
-        "Dice without its 2, forth and back",
-        LOSSES,
-        "        dice = (2 * (w * p * t).sum(axis=(0, 1, 2)) + self.smooth) / both\n        g = -w * (2 * t - dice)",
-        "        dice = ((w * p * t).sum(axis=(0, 1, 2)) + self.smooth) / both\n        g = -w * (t - dice)",
-        ("dice",),
-    ),
-    (
-        "Dice is smoothed above alone",
-        LOSSES,
-        "both = (w * (p + t)).sum(axis=(0, 1, 2)) + self.smooth",
-        "both = (w * (p + t)).sum(axis=(0, 1, 2))",
-        ("dice",),
-    ),
-    (
-        "Dice's gradient by the probabilities is taken for that by the logits",
-        LOSSES,
-        "p * (g - (p * g).sum(axis=-1, keepdims=True))",
-        "g",
-        ("dice",),
-    ),
-    (
-        "of softmax's Jacobian the diagonal alone",
-        LOSSES,
-        "p * (g - (p * g).sum(axis=-1, keepdims=True))",
-        "p * (g - p * g)",
-        ("dice",),
-    ),
-    ("Dice added up over the classes", LOSSES, "return 1 - dice.mean()", "return 1 - dice.sum()", ("dice",)),
-    ("Dice's truth counts without weights", LOSSES, "both = (w * (p + t))", "both = (w * p + t)", ("dice",)),
-    ("a pixel of weight 0 that is no number has its part in Dice", LOSSES, "np.where(w > 0, p", "np.where(w >= 0, p", ("dice",)),
-    ("Dice of held-out images without its 2", LOSSES, "1 - ((2 * overlap", "1 - ((overlap", ("counts_add_up", "dice")),
-    (
-        "the truth counts without weights in Dice of held-out images",
-        LOSSES,
-        "[target.weights[..., None] * a for a in (probabilities * t, probabilities + t)]",
-        "[target.weights[..., None] * a for a in (probabilities * t, probabilities)]; of_pixels[1] = of_pixels[1] + t",
-        ("counts_add_up", "dice"),
-    ),
-    (
-        "the loss of held-out images divided by the pixels, not by their weights' sum",
-        LOSSES,
-        "target.weights.sum(dtype=np.float64)])",
-        "float(target.weights.size)])",
-        ("counts_add_up",),
-    ),
-    ("of two losses that are added one has no gradient", LOSSES, "return a + b, da + db", "return a + b, da", ("losses_add",)),
-    (
-        "of two losses that are added one is reported",
-        LOSSES,
-        "zip((self.first, self.second), counts, strict=True)",
-        "zip((self.first,), counts)",
-        ("counts_add_up",),
-    ),
-    (
-        "a loss's gradient of another shape or dtype is taken",
-        LOSSES,
-        'require(fits, f"the gradient of',
-        'require(True, f"the gradient of',
-        ("not_the_logits",),
     ),
 ]
 
@@ -442,4 +377,4 @@ IN_COUNTS: list[Row] = [
     ),
 ]
 
-PARTS = IN_GROUP_NORM + IN_LOSSES + IN_BLOCKS + IN_THE_U + IN_SIZES + IN_COUNTS
+PARTS = IN_GROUP_NORM + IN_BLOCKS + IN_THE_U + IN_SIZES + IN_COUNTS

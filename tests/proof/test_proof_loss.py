@@ -1,4 +1,4 @@
-"""The loss against its own formula, differentiated by a complex step; and what its weights and labels mean."""
+"""The losses against their own formulas, differentiated by a complex step; and what their weights and labels mean."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from proof.optable import drawn_dtype, each_backend, over_seeds
 
 from minunet import kernels
 from minunet.kernels import composed
+from minunet.losses import LOSSES, CrossEntropy, Dice, Focal, Target, Tversky
 from minunet.losses import softmax_cross_entropy as cross_entropy
 from minunet.testing.strategies import LAYOUTS
 
@@ -166,3 +167,97 @@ def test_the_loss_of_a_head_and_its_gradients_are_those_of_the_formula(row):
         assert slope == pytest.approx(expected.imag / 1e-100, rel=1e-12, abs=1e-13)
         assert [gradient.shape for gradient in gradients] == [a.shape for a in head]
         count("jacobian", "linear_cross_entropy", row)
+
+
+# ---- The losses made of array code, in loops over pixels and classes, of complex numbers too ----
+
+
+def probabilities(z, pixel):
+    e = np.exp(z[pixel] - z[pixel].real.max())
+    return e / e.sum()
+
+
+def focal(z, labels, w, gamma):
+    """sum(w (1 - q)^gamma (-log q)) / sum(w): Lin et al. 2017, equation 4. 1 - q is what the other classes have."""
+    total = 0
+    for pixel in np.ndindex(*labels.shape):
+        if w[pixel]:
+            p = probabilities(z, pixel)
+            others = sum((p[k] for k in range(len(p)) if k != labels[pixel]), start=0 * p[0])
+            total -= w[pixel] * others**gamma * np.log(p[labels[pixel]])
+    return total / w.sum()
+
+
+def tversky(z, labels, w, alpha, beta, smooth):
+    """1 - the mean over classes of TP / (TP + alpha FP + beta FN), half of `smooth` added above and below: Salehi et al. 2017."""
+    total = 0
+    for k in range(z.shape[-1]):
+        tp = fp = fn = 0
+        for pixel in np.ndindex(*labels.shape):
+            if w[pixel]:
+                p = probabilities(z, pixel)[k]
+                if labels[pixel] == k:
+                    tp, fn = tp + w[pixel] * p, fn + w[pixel] * (1 - p)
+                else:
+                    fp = fp + w[pixel] * p
+        total += (tp + smooth / 2) / (tp + alpha * fp + beta * fn + smooth / 2)
+    return 1 - total / z.shape[-1]
+
+
+def holds(loss, by_formula, row, seed, scale=2):
+    """Hold a loss and the slope along a direction against the formula; pixels of weight 0 have no label, and no numbers."""
+    z, labels, weights, rng = problem(seed, scale=scale)
+    v = rng.standard_normal(z.shape)
+    expected = by_formula(z + 1e-100j * v, labels, weights)
+    z[weights == 0], labels[weights == 0] = np.nan, 255
+    loss, dz = loss.value_and_grad(z, Target(labels, weights))
+    assert float(loss) == pytest.approx(expected.real, rel=1e-12, abs=1e-15)
+    np.testing.assert_allclose((dz * v).sum(), expected.imag / 1e-100, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(dz.sum(axis=-1), 0, atol=1e-15)
+    np.testing.assert_array_equal(dz[weights == 0], 0)
+
+
+@each_backend
+def test_focal_loss_and_its_gradient_are_those_of_the_formula(row):
+    @over_seeds()
+    def prove(seed):
+        gamma = [0, 0.5, 1, 2.0, 5.5][seed % 5]
+        holds(Focal(gamma), lambda *given: focal(*given, gamma), row, seed, scale=[1, 8][seed % 2])
+
+
+@each_backend
+def test_tversky_and_its_gradient_are_those_of_the_formula(row):
+    @over_seeds()
+    def prove(seed):
+        alpha, beta, smooth = np.random.default_rng(seed).uniform(0.1, 2, 3)
+        holds(Tversky(alpha, beta, smooth), lambda *given: tversky(*given, alpha, beta, smooth), row, seed)
+
+
+@each_backend
+def test_focal_of_gamma_0_is_cross_entropy_and_tversky_of_halves_is_dice(row):
+    @over_seeds()
+    def prove(seed):
+        z, labels, weights, rng = problem(seed)
+        smooth = rng.uniform(0, 3)
+        for one, other in ((Focal(0), CrossEntropy()), (Tversky(0.5, 0.5, smooth), Dice(smooth))):
+            (a, da), (b, db) = (loss.value_and_grad(z, Target(labels, weights)) for loss in (one, other))
+            assert float(a) == pytest.approx(float(b), rel=1e-13, abs=1e-15)
+            np.testing.assert_allclose(da, db, rtol=0, atol=1e-15)
+
+
+@each_backend
+@pytest.mark.parametrize("name", LOSSES)
+def test_in_every_loss_a_weight_of_two_is_the_pixel_twice(row, name):
+    @over_seeds(times=0.3)
+    def prove(seed):
+        z, labels, _, rng = problem(seed)
+        weights = rng.integers(0, 3, labels.shape).astype(float)
+        weights[0, 0, 0] = 2
+        loss, dz = LOSSES[name].value_and_grad(z, Target(labels, weights))
+        repeated, k = np.repeat(np.arange(labels.size), weights.ravel().astype(int)), z.shape[3]
+        again = Target(labels.ravel()[repeated][None, None], np.ones((1, 1, len(repeated))))
+        twice, dtwice = LOSSES[name].value_and_grad(z.reshape(-1, k)[repeated][None, None], again)
+        assert float(loss) == pytest.approx(float(twice), rel=1e-12, abs=1e-14)
+        summed = np.zeros((labels.size, k))
+        np.add.at(summed, repeated, dtwice[0, 0])
+        np.testing.assert_allclose(dz.reshape(-1, k), summed, rtol=0, atol=1e-14)

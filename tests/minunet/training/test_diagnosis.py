@@ -12,7 +12,7 @@ import pytest
 from minunet import UNet
 from minunet.data.datasets import cells
 from minunet.data.sampling import Example
-from minunet.losses import LOSSES, CrossEntropy, Dice
+from minunet.losses import LOSSES, CrossEntropy, Dice, Tversky
 from minunet.training.diagnosis import Diagnosis
 
 STEPS = 25  # an epoch
@@ -153,11 +153,14 @@ def test_dead_units_give_one_answer():
     network.__class__ = type("Dead", (Stub,), {"__call__": lambda self, x: np.tile(np.float32([1, 2]), (*x.shape[:3], 1))})
     told = train(diagnosis(network=network), [30.0] + [EVEN] * 29)
     only(told, 24, "the same answer at every pixel", "a lower learning_rate than 0.02 (--learning-rate 0.002)")
-    told = train(diagnosis(network=network, loss=Dice()), [0.5] * 30)
-    assert "--loss cross_entropy+dice" in only(told, 24, "the same answer at every pixel")
+    for loss in (Dice(), Tversky()):
+        told = train(diagnosis(network=network, loss=loss), [0.5] * 30)
+        assert "--loss cross_entropy+dice" in only(told, 24, "the same answer at every pixel")
 
 
 def test_dice_drowns_in_small_weights():
+    told = train(diagnosis(loss=Tversky()), [0.01] * 30, weights=1e-4)
+    only(told, 24, "add up to 0.004, so little", "sample_weight")
     told = train(diagnosis(loss=Dice()), [0.01] * 30, weights=1e-4)
     only(told, 24, "add up to 0.004, so little", "sample_weight")
     assert not train(diagnosis(loss=Dice()), [0.0005] * 30, weights=1e-4, patches=LEARNED)  # far less than nothing known costs
@@ -228,7 +231,7 @@ def test_one_class_everywhere_is_named_with_the_others_share():
 
 
 def test_what_is_set_already_is_not_offered():
-    settings = {"loss": LOSSES["cross_entropy+dice"], "class_weight": "balanced", "frequencies": (0.03, 0.97)}
+    settings = {"loss": CrossEntropy() + Tversky(), "class_weight": "balanced", "frequencies": (0.03, 0.97)}
     told = train(diagnosis(**settings), [0.8, *[0.3] * 30], patches=CONSTANT, held_out=CONSTANT)
     text = only(told, 24, "gives class 7 to every pixel")
     assert "cross_entropy+dice" not in text and "a higher learning_rate" not in text
