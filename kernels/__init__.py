@@ -18,7 +18,7 @@ and `window` are (height, width) pairs. Shapes are those of minunet/ops.py.
   conv2d, and then the dy of conv2d_grads. NumPy in, NumPy out; CuPy in, CuPy out. Activations (N, H, W, C) with unit channel
   stride and dense pixels at a pixel stride >= C (so a channel slice of a wider buffer is legal); weights (R, S, C, K)
   contiguous. `ops` sees to all of this at its door; kernels check nothing.
-* Nothing passed in is written but `out`, and the parameters and moments of the updates. `out=` may be given to `run`: the
+* Nothing passed in is written but `out`, and what is updated or clipped: see updates.py. `out=` may be given to `run`: the
   result lies there then, and a kernel that cannot write it there has it copied. What is returned is fresh: inside
   `buffers.pooled` its memory may have served before, but only arrays that nobody sees any more.
 * Three contexts say how, and no argument does: `algorithm`, in which way convolutions are computed, of those that have

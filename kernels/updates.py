@@ -1,4 +1,7 @@
-"""The definitions of the update rules, in NumPy, which write the parameters and the moments in place; and of a look for NaN."""
+"""The definitions of the update rules, in NumPy, which write the parameters and the moments in place; and of what is done to a
+
+gradient before, and to a mean of the weights after.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,25 @@ def is_finite(a: Array) -> bool:
     return bool(np.isfinite(a).all())
 
 
-def sgd_update(param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float) -> None:
-    """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
+def clip_norm(grad: Array, *, most: float) -> Array:
+    """Scale a gradient, in place, by min(1, most / |g|), where |g| is its L2 norm. Return |g|, 0-d, in float64.
+
+    Not finite where a number is not; as float64 has the square of any float32, that is the only reason there.
+    """
+    norm = np.sqrt(np.square(grad, dtype=np.float64).sum())
+    grad *= np.where(norm > most, most / np.maximum(norm, most), 1.0).astype(grad.dtype)
+    return norm
+
+
+def sgd_update(
+    param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float,
+    nesterov: bool = False,
+) -> None:  # fmt: skip
+    """v = momentum v + g, with g + weight_decay p for g; p = p - learning_rate v, with g + momentum v for v if nesterov."""
+    decayed = grad + weight_decay * param
     velocity *= momentum
-    velocity += grad + weight_decay * param
-    param -= learning_rate * velocity
+    velocity += decayed
+    param -= learning_rate * (decayed + momentum * velocity if nesterov else velocity)
 
 
 def adam_update(
@@ -31,3 +48,8 @@ def adam_update(
     v += (1 - beta2) * grad * grad
     m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
     param -= learning_rate * (m_hat / (np.sqrt(v_hat) + epsilon) + weight_decay * param)
+
+
+def average_update(mean: Array, param: Array, *, keep: float) -> None:
+    """mean = keep mean + (1 - keep) p, written so that what has come to rest stays as it is, without rounding."""
+    mean += (1 - keep) * (param - mean)

@@ -266,6 +266,9 @@ def check_rates(rates: dict[str, float], dtype: Any) -> None:
     """Refuse the numbers of an update rule that no step can be made with, in the parameters' own precision."""
     largest = np.finfo(dtype).max
     for name, value in rates.items():
+        if name == "nesterov":
+            require(isinstance(value, (bool, np.bool_)), name, shown(value), "True or False")
+            continue
         below = 1.0 if name.startswith("beta") else math.inf
         fits = is_number(value) and 0 <= value <= largest and value < below
         positive = name not in ("epsilon", "t") or (fits and dtype.type(value) > 0)  # or 0 / 0 would be

@@ -74,18 +74,21 @@ class Optimizer:
 class SGD(Optimizer):
     """Gradient descent with momentum: v = momentum v + g, p = p - learning_rate v.
 
+    nesterov=True looks ahead to where the momentum alone will have led: p = p - learning_rate (g + momentum v).
     weight_decay adds weight_decay p to g: an L2 penalty. Sutskever et al. 2013, in PyTorch's form (no 1 - momentum).
     """
 
     n_moments = 1
 
-    def __init__(self, learning_rate: float = 1e-2, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, learning_rate: float = 1e-2, momentum: float = 0.9, weight_decay: float = 0.0, nesterov: bool = False
+    ) -> None:
         super().__init__(learning_rate, weight_decay)
-        self.momentum = momentum
+        self.momentum, self.nesterov = momentum, nesterov
 
     def _rule(self) -> tuple[Callable[..., None], Callable[..., None], dict[str, float]]:
-        rates = {"learning_rate": self.learning_rate, "momentum": self.momentum, "weight_decay": self.weight_decay}
-        return updates.sgd_update, composed.guarded_sgd_update, rates
+        names = ("learning_rate", "momentum", "weight_decay", "nesterov")
+        return updates.sgd_update, composed.guarded_sgd_update, {name: getattr(self, name) for name in names}
 
 
 class Adam(Optimizer):
@@ -109,6 +112,16 @@ class Adam(Optimizer):
         names = ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay")
         rates = {name: getattr(self, name) for name in names} | {"t": self.n_updates + 1}
         return updates.adam_update, composed.guarded_adam_update, rates
+
+
+class AdamW(Adam):
+    """Adam with a weight decay of 0.01 by default. There is no other difference: Adam's own is decoupled here, too."""
+
+    def __init__(
+        self, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:  # fmt: skip
+        super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "sgd": SGD}  # by name

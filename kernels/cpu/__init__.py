@@ -35,10 +35,11 @@ from .jit import probe
 from .loss import softmax_cross_entropy
 from .pointwise import bias_grad, dropout, relu, relu_grad
 from .pooling import max_pool2d, max_pool2d_grad, max_pool2d_grad_plus
-from .updates import adam_update, is_finite, sgd_update
+from .updates import adam_update, average_update, clip_norm, is_finite, sgd_update
 
 __all__ = [
-    "adam_update", "asarray", "bias_grad", "col2im", "conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_relu",
-    "conv2d_relu_grads", "conv2d_weight_grad", "conv_transpose2d", "dropout", "empty", "im2col", "is_finite",
-    "max_pool2d", "max_pool2d_grad", "max_pool2d_grad_plus", "probe", "relu", "relu_grad", "sgd_update", "softmax_cross_entropy",
+    "adam_update", "asarray", "average_update", "bias_grad", "clip_norm", "col2im", "conv2d", "conv2d_grads",
+    "conv2d_input_grad", "conv2d_relu", "conv2d_relu_grads", "conv2d_weight_grad", "conv_transpose2d", "dropout", "empty",
+    "im2col", "is_finite", "max_pool2d", "max_pool2d_grad", "max_pool2d_grad_plus", "probe", "relu", "relu_grad",
+    "sgd_update", "softmax_cross_entropy",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The update rules, each one fused pass over flat arrays, in place."""
+"""The update rules and what belongs to them, each one fused pass over flat arrays, in place."""
 
 from __future__ import annotations
 
@@ -25,9 +25,22 @@ def is_finite(a: Array) -> bool:
     return not found[0]
 
 
-def sgd_update(param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float) -> None:
-    """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
-    _by_elements(_sgd, grad, (param, velocity), learning_rate, momentum, weight_decay)
+def clip_norm(grad: Array, *, most: float) -> np.float64:
+    """Scale a gradient by min(1, most / |g|). Return |g|, from a sum of squares in float64 of each job, and of those in order."""
+    dense, parts = np.require(grad, requirements=["C", "ALIGNED"]), np.empty(-(-grad.size // ELEMENTS))
+    launch(_squares, parts.size, 0, grad.dtype.type(0), grad.itemsize, grad.size, address(dense), address(parts))
+    norm = np.sqrt(parts.sum())
+    if norm > most:
+        grad *= grad.dtype.type(most / norm)
+    return norm
+
+
+def sgd_update(
+    param: Array, grad: Array, velocity: Array, *, learning_rate: float, momentum: float, weight_decay: float,
+    nesterov: bool = False,
+) -> None:  # fmt: skip
+    """v = momentum v + g, with g + weight_decay p for g; p = p - learning_rate v, with g + momentum v for v if nesterov."""
+    _by_elements(_sgd, grad, (param, velocity), learning_rate, momentum, weight_decay, nesterov)
 
 
 def adam_update(
@@ -41,8 +54,13 @@ def adam_update(
     )  # fmt: skip
 
 
+def average_update(mean: Array, param: Array, *, keep: float) -> None:
+    """mean = mean + (1 - keep) (p - mean)."""
+    _by_elements(_average, param, (mean,), 1 - keep)
+
+
 def _by_elements(kernel: Any, grad: Array, updated: tuple[Array, ...], *numbers: float) -> None:
-    """Run a kernel over chunks of flat arrays, of which it writes all but the gradient."""
+    """Run a kernel over chunks of flat arrays, of which it writes all but the first."""
     number = grad.dtype.type  # so that float32 stays float32 inside the loop
     grad, *dense = (np.require(a, requirements=["C", "ALIGNED"]) for a in (grad, *updated))  # a copy, where it has gaps
     launch(
@@ -71,13 +89,23 @@ def _find(job: int, base: int, zero: Any, size: int, n: int, array: int, found: 
 
 
 @jobs
+def _squares(job: int, base: int, zero: Any, size: int, n: int, array: int, parts: int) -> None:
+    numbers, total = _run(zero, size, n, job, array), 0.0
+    for i in range(len(numbers)):
+        total += np.float64(numbers[i]) * np.float64(numbers[i])
+    carray(pointer(0.0, parts + 8 * job), (1,))[0] = total
+
+
+@jobs
 def _sgd(job: int, base: int, zero: Any, size: int, n: int, arrays: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
-    learning_rate, momentum, weight_decay = numbers
+    learning_rate, momentum, weight_decay, nesterov = numbers
     grad, param = _run(zero, size, n, job, arrays[0]), _run(zero, size, n, job, arrays[1])
     velocity = _run(zero, size, n, job, arrays[2])
     for i in range(len(param)):
-        velocity[i] = momentum * velocity[i] + (grad[i] + weight_decay * param[i])
-        param[i] -= learning_rate * velocity[i]
+        decayed = grad[i] + weight_decay * param[i]
+        velocity[i] = momentum * velocity[i] + decayed
+        ahead = decayed + momentum * velocity[i]
+        param[i] -= learning_rate * (ahead if nesterov != zero else velocity[i])
 
 
 @jobs
@@ -90,3 +118,10 @@ def _adam(job: int, base: int, zero: Any, size: int, n: int, arrays: tuple[int, 
         v[i] = beta2 * v[i] + rest2 * grad[i] * grad[i]
         step = correct1 * m[i] / (math.sqrt(correct2 * v[i]) + epsilon)
         param[i] -= learning_rate * (step + weight_decay * param[i])
+
+
+@jobs
+def _average(job: int, base: int, zero: Any, size: int, n: int, arrays: tuple[int, ...], numbers: tuple[Any, ...]) -> None:
+    param, mean = _run(zero, size, n, job, arrays[0]), _run(zero, size, n, job, arrays[1])
+    for i in range(len(mean)):
+        mean[i] += numbers[0] * (param[i] - mean[i])

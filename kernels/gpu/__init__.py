@@ -28,12 +28,12 @@ from .dropout import dropout
 from .head import linear_cross_entropy
 from .loss import softmax_cross_entropy
 from .pointwise import bias_grad, cast, relu, relu_grad
-from .updates import adam_update, guarded_adam_update, guarded_sgd_update, sgd_update
+from .updates import adam_update, average_update, clip_norm, guarded_adam_update, guarded_sgd_update, sgd_update
 from .windows import col2im, im2col, max_pool2d, max_pool2d_grad, max_pool2d_grad_plus
 
 __all__ = [
-    "adam_update", "asarray", "bias_grad", "cast", "col2im", "conv2d", "conv2d_grads", "conv2d_input_grad", "conv2d_relu",
-    "conv2d_relu_grads", "conv2d_weight_grad", "conv_transpose2d", "dropout", "empty", "guarded_adam_update",
-    "guarded_sgd_update", "im2col", "linear_cross_entropy", "max_pool2d", "max_pool2d_grad", "max_pool2d_grad_plus", "relu",
-    "relu_grad", "sgd_update", "softmax_cross_entropy",
+    "adam_update", "asarray", "average_update", "bias_grad", "cast", "clip_norm", "col2im", "conv2d", "conv2d_grads",
+    "conv2d_input_grad", "conv2d_relu", "conv2d_relu_grads", "conv2d_weight_grad", "conv_transpose2d", "dropout", "empty",
+    "guarded_adam_update", "guarded_sgd_update", "im2col", "linear_cross_entropy", "max_pool2d", "max_pool2d_grad",
+    "max_pool2d_grad_plus", "relu", "relu_grad", "sgd_update", "softmax_cross_entropy",
 ]  # fmt: skip

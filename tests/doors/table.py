@@ -135,11 +135,14 @@ def of_updates() -> dict[str, Door]:
     flat = {"flat": normal(40), "gradient": normal(40), "velocity": normal(40)}
     return {
         "SGD.update": Door(lambda **arrays: moved(optim.SGD, **arrays), flat, written=("flat", "velocity")),
-        "Adam.update": Door(
-            lambda **arrays: moved(optim.Adam, **arrays),
-            flat | {"square": np.abs(normal(40))},
-            written=("flat", "velocity", "square"),
-        ),
+        **{
+            f"{make.__name__}.update": Door(
+                lambda make=make, **arrays: moved(make, **arrays),
+                flat | {"square": np.abs(normal(40))},
+                written=("flat", "velocity", "square"),
+            )
+            for make in (optim.Adam, optim.AdamW)
+        },
     }
 
 

@@ -1,5 +1,6 @@
 """Every backend keeps the rest of the kernel contract: channel slices, NaNs, threads. (What it computes is proven in proof/.)"""
 
+import math
 import subprocess
 import sys
 
@@ -227,6 +228,41 @@ def test_updates_follow_their_formulas(backend, dtype):
         em, es = 0.9 * em + 0.1 * grad.astype(float), 0.99 * es + 0.01 * grad.astype(float) ** 2
         p = p - 0.1 * (em / (1 - 0.9**t) / (np.sqrt(es / (1 - 0.99**t)) + 1e-8) + 0.05 * p)
     np.testing.assert_allclose(param, p, rtol=1e-4 if dtype is np.float32 else 1e-12, atol=1e-6 if dtype is np.float32 else 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 7, 16_385, 40_000])
+def test_a_gradient_is_scaled_to_the_norm_that_it_may_have_and_a_shorter_one_is_left(backend, dtype, size):
+    grad = np.random.default_rng(size).standard_normal(size).astype(dtype)
+    before, norm = grad.copy(), math.sqrt(math.fsum(float(g) ** 2 for g in grad))
+    for most in (norm * 1.0001, 1e9):
+        assert float(run(updates.clip_norm, grad, most=most)) == pytest.approx(norm, rel=1e-12)
+        assert_same(grad, before)
+    assert float(run(updates.clip_norm, grad, most=norm / 7)) == pytest.approx(norm, rel=1e-12)  # that of before
+    np.testing.assert_allclose(grad * 7, before, rtol=1e-6 if dtype is np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("place", [0, 16_384, 39_999])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_norm_tells_of_one_number_that_is_not_finite_and_no_square_overflows(backend, place, bad):
+    grad = np.full(40_000, -1e30, np.float32)
+    assert float(run(updates.clip_norm, grad, most=1.0)) == pytest.approx(200 * 1e30, rel=1e-6)
+    np.testing.assert_allclose(grad, -1 / 200, rtol=1e-6)
+    assert run(updates.clip_norm, np.zeros(5, np.float32), most=1.0) == 0
+    grad[place] = bad
+    with np.errstate(invalid="ignore"):
+        assert not np.isfinite(run(updates.clip_norm, grad, most=1.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_mean_takes_in_a_share_and_rests_where_nothing_moves(backend, dtype):
+    mean, param = np.random.default_rng(0).standard_normal((2, 40_000)).astype(dtype)
+    expected, held = 0.9 * mean.astype(float) + 0.1 * param, param.copy()
+    run(updates.average_update, mean, param, keep=0.9)
+    np.testing.assert_allclose(mean, expected, rtol=1e-5 if dtype is np.float32 else 1e-12, atol=1e-6)
+    assert_same(param, held)
+    run(updates.average_update, param, held, keep=0.9)
+    assert_same(param, held)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

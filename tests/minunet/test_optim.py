@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet import kernels
-from minunet.optim import SGD, Adam, Optimizer
+from minunet.optim import SGD, Adam, AdamW, Optimizer
 
 RATES = st.sampled_from([0.5, 0.1, 1e-3])
 DECAYS = st.sampled_from([0.0, 0.01, 0.25])
@@ -20,15 +20,18 @@ def problem(seed, size=37, steps=4):
     return rng.standard_normal(size), rng.standard_normal((steps, size))
 
 
-@given(seed=oracles.seeds, rate=RATES, momentum=st.sampled_from([0.0, 0.5, 0.99]), decay=DECAYS)
-def test_sgd_follows_its_formula(backend, seed, rate, momentum, decay):
+@given(
+    seed=oracles.seeds, rate=RATES, momentum=st.sampled_from([0.0, 0.5, 0.99]), decay=DECAYS, nesterov=st.booleans()
+)  # fmt: skip
+def test_sgd_follows_its_formula(backend, seed, rate, momentum, decay, nesterov):
     flat, grads = problem(seed)
     p, v = flat.copy(), 0.0
-    optimizer = SGD(rate, momentum, decay)
+    optimizer = SGD(rate, momentum, decay, nesterov)
     for grad in grads:
         optimizer.update(flat, grad)
-        v = momentum * v + grad + decay * p
-        p = p - rate * v
+        g = grad + decay * p
+        v = momentum * v + g
+        p = p - rate * (g + momentum * v if nesterov else v)
         np.testing.assert_allclose(flat, p, rtol=1e-13, atol=1e-14)
     np.testing.assert_allclose(optimizer.moments[0], v, rtol=1e-13, atol=1e-14)
 
@@ -45,6 +48,35 @@ def test_adam_follows_its_formula(backend, seed, rate, betas, decay):
         p = p - rate * mean / (np.sqrt(square) + 1e-6) - rate * decay * p
         np.testing.assert_allclose(flat, p, rtol=1e-12, atol=1e-13)
     assert optimizer.n_updates == len(grads)
+
+
+def test_nesterov_is_the_gradient_from_where_the_momentum_leads(backend):
+    """Sutskever et al. 2013, equations 3 and 4, of a bowl whose gradient anywhere is known: ours is a step of theirs ahead."""
+    curve, start = np.linspace(0.1, 2.0, 20), np.linspace(-1.0, 1.0, 20)
+    theta, v, rate, momentum = start.copy(), 0.0, 0.1, 0.9
+    flat, optimizer = start.copy(), SGD(rate, momentum, nesterov=True)
+    for _ in range(10):
+        optimizer.update(flat, curve * flat)
+        v = momentum * v - rate * curve * (theta + momentum * v)
+        theta = theta + v
+        np.testing.assert_allclose(flat, theta + momentum * v, rtol=1e-12, atol=1e-14)
+
+
+def test_adamw_is_adam_with_weight_decay(backend):
+    flat, grads = problem(0)
+    others = {kind: flat.copy() for kind in ("adamw", "adam", "plain")}
+    rules = AdamW(0.1), Adam(0.1, weight_decay=0.01), Adam(0.1)
+    for p, rule in zip(others.values(), rules, strict=True):
+        for grad in grads:
+            rule.update(p, grad)
+    np.testing.assert_array_equal(others["adamw"], others["adam"])
+    assert (others["adamw"] != others["plain"]).all()
+
+
+@pytest.mark.parametrize("value", [None, 1, "yes", float("nan")])
+def test_whether_it_is_nesterovs_is_true_or_false(value):
+    with pytest.raises(ValueError, match=r"^nesterov is .*; it takes True or False"):
+        SGD(nesterov=value).update(np.ones(2), np.ones(2))
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
@@ -105,7 +137,7 @@ def test_what_has_no_gradient_stays_zero(backend, make):
     np.testing.assert_array_equal(flat, 0)
 
 
-@pytest.mark.parametrize("make", [lambda: SGD(0.05), lambda: Adam(0.05)])
+@pytest.mark.parametrize("make", [lambda: SGD(0.05), lambda: SGD(0.05, nesterov=True), lambda: Adam(0.05)])
 def test_a_bowl_is_descended(backend, make):
     target, _ = problem(0)
     flat, optimizer = np.zeros_like(target), make()
@@ -114,7 +146,7 @@ def test_a_bowl_is_descended(backend, make):
     np.testing.assert_allclose(flat, target, atol=1e-3)
 
 
-@pytest.mark.parametrize("make", [lambda: SGD(weight_decay=0.01), lambda: Adam(weight_decay=0.01)])
+@pytest.mark.parametrize("make", [lambda: SGD(weight_decay=0.01), lambda: SGD(nesterov=True), lambda: Adam(weight_decay=0.01)])
 def test_the_thread_count_changes_no_bit(backend, make):
     """Far more elements than one thread's job."""
     start, grads = (a.astype(np.float32) for a in problem(0, 200_001, 2))

@@ -106,6 +106,8 @@ def test_the_optimisers_agree(backend):
     start, grads = rng.standard_normal(500), rng.standard_normal((6, 500))
     for ours, make in (
         (optim.SGD(0.1, 0.9, 0.01), lambda p: torch.optim.SGD([p], 0.1, 0.9, weight_decay=0.01)),
+        (optim.SGD(0.1, 0.9, 0.01, True), lambda p: torch.optim.SGD([p], 0.1, 0.9, weight_decay=0.01, nesterov=True)),
+        (optim.AdamW(0.1), lambda p: torch.optim.AdamW([p], 0.1)),
         (optim.Adam(0.1, weight_decay=0.01), lambda p: torch.optim.AdamW([p], 0.1, weight_decay=0.01)),
     ):
         flat, parameter = start.copy(), torch.nn.Parameter(torch.from_numpy(start.copy()))

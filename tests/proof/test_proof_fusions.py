@@ -57,7 +57,7 @@ ARGUMENTS = {
     "guarded_sgd_update": lambda rng, g: updated(rng, g, 3),
     "guarded_adam_update": lambda rng, g: updated(rng, g, 4),
 }  # fmt: skip
-OPTIONS = {"guarded_sgd_update": RATES | {"momentum": 0.9}, "guarded_adam_update": ADAM}
+OPTIONS = {"guarded_sgd_update": RATES | {"momentum": 0.9, "nesterov": True}, "guarded_adam_update": ADAM}
 ROUNDS_LESS = {"linear_cross_entropy"}  # on a GPU, whose logits are never stored
 
 

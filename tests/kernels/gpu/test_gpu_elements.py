@@ -224,10 +224,11 @@ def drawn_update(size, dtype, offset=0):
 
 
 def update(backend, param, grad, m, v, *loss):
-    """Both rules, guarded by a loss if there is one."""
+    """All rules, guarded by a loss if there is one."""
     options = {"learning_rate": 0.1, "weight_decay": 0.01}
     sgd, adam = ((backend.guarded_sgd_update, backend.guarded_adam_update) if loss else (backend.sgd_update, backend.adam_update))
     sgd(param, grad, m, *loss, momentum=0.9, **options)
+    sgd(param, grad, m, *loss, momentum=0.9, nesterov=True, **options)
     adam(param, grad, m, v, *loss, beta1=0.9, beta2=0.99, epsilon=1e-8, t=3, **options)
 
 
@@ -246,13 +247,40 @@ def test_updates_equal_the_specification_and_leave_all_as_it_was_where_the_loss_
         np.testing.assert_allclose(found, new, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-14)])
+@pytest.mark.parametrize(("size", "offset"), [(1, 0), (1024, 1), (2048, 0), (2049, 0), (9000, 0)])
+def test_clipping_and_averaging_equal_the_specification(dtype, tolerance, size, offset):
+    for most in (1e9, 0.25):
+        grad, mean, _, _ = arrays = drawn_update(size, dtype, offset)
+        before, expected = grad.copy(), [a.copy() for a in arrays]
+        norm = gpu.clip_norm(grad, most=most)
+        assert (norm.shape, norm.dtype) == ((), np.float64)
+        assert float(norm) == pytest.approx(float(updates.clip_norm(expected[0], most=most)), rel=1e-12)
+        np.testing.assert_allclose(grad, expected[0], rtol=tolerance)
+        if most == 1e9:
+            assert_same(grad, before)
+        gpu.average_update(mean, grad, keep=0.75)
+        updates.average_update(expected[1], expected[0], keep=0.75)
+        np.testing.assert_allclose(mean, expected[1], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_norm_that_is_not_finite_hides_nothing(bad):
+    grad = gpu.asarray(np.ones(3000, np.float32))
+    grad[2500] = bad
+    assert not np.isfinite(gpu.clip_norm(grad, most=1.0))
+    assert np.isnan(grad[2500])  # of infinity, too: it was scaled by 0
+
+
 def test_no_order_of_threads_changes_a_bit():
     rng = np.random.default_rng(0)
     dy = rng.standard_normal((1, 60, 70, 17)).astype(np.float32)
+    gradient = rng.standard_normal(50_000).astype(np.float32)
 
     def everything(seed):
         with emulated(seed=seed):
-            return [gpu.bias_grad(dy), *gpu.softmax_cross_entropy(*drawn_loss(np.float32, (1, 60, 70), 4))]
+            clipped = gpu.asarray(gradient.copy())
+            return [gpu.clip_norm(clipped, most=1.0), clipped, gpu.bias_grad(dy), *gpu.softmax_cross_entropy(*drawn_loss(np.float32, (1, 60, 70), 4))]
 
     first = everything(0)
     for seed in (1, 2, 3):
@@ -269,11 +297,12 @@ def test_only_labels_and_weights_may_come_from_the_host():
         loss, dx = gpu.softmax_cross_entropy(x, labels, weights)
         again, _ = gpu.softmax_cross_entropy(x, gpu.asarray(labels), gpu.asarray(weights))
         update(gpu, *arrays, loss)
+        gpu.average_update(arrays[2], arrays[0], keep=0.5)
         y, argmax = gpu.max_pool2d(x, (2, 2), (2, 2))
         found = [
             gpu.relu(x), gpu.relu_grad(dx, x), *relu_bias_grad(dx, x), y, gpu.max_pool2d_grad(y, argmax, x.shape, (2, 2), (2, 2)),
             gpu.col2im(gpu.im2col(x, (2, 2), **geometry), x.shape, (2, 2), **geometry), loss, again, *arrays,
-            gpu.dropout(x, 0.5, 3), gpu.dropout(x, 0.5, gpu.asarray(np.array([3]))),
+            gpu.clip_norm(arrays[1], most=1.0), gpu.dropout(x, 0.5, 3), gpu.dropout(x, 0.5, gpu.asarray(np.array([3]))),
         ]  # fmt: skip
         assert {type(a) for a in found} == {type(x)}
         with pytest.raises((TypeError, ValueError)):

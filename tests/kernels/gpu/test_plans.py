@@ -113,6 +113,7 @@ HUGE_CALLS = {
     "dropout": lambda: gpu.dropout(X, 0.5, 3),
     "max_pool_grad": lambda: gpu.max_pool2d_grad(imagined(HALVED, np.float32), imagined(HALVED, np.uint8), HUGE, *WINDOW),
     "sgd": lambda: gpu.sgd_update(X.reshape(-1), X.reshape(-1), X.reshape(-1), momentum=0.9, **RATES),
+    "average": lambda: gpu.average_update(X.reshape(-1), X.reshape(-1), keep=0.9),
     "adam": lambda: gpu.adam_update(*(X.reshape(-1),) * 4, beta1=0.9, beta2=0.99, epsilon=1e-8, t=1, **RATES),
 }
 
@@ -145,6 +146,14 @@ def test_aligned_arrays_take_a_thread_for_16_bytes():
             call()
         ((name, grid),) = launches
         assert grid == (calls[name][1] // BLOCK // 4, 1, 1)
+
+
+def test_a_norm_is_of_few_sums_however_many_numbers_there_are():
+    with noted() as launches:
+        gpu.clip_norm(X.reshape(-1), most=1.0)
+        gpu.clip_norm(np.ones(3, np.float32), most=1.0)
+    assert [name for name, _ in launches] == ["sum_squares", "norm_of_sums", "clip"] * 2
+    assert [grid[0] for _, grid in launches] == [2048, 1, math.prod(HUGE) // BLOCK // 4, 1, 1, 1]
 
 
 def test_nothing_is_launched_for_no_images():
