@@ -24,13 +24,19 @@ RUNS = {
     "accuracy.py": "--layer 3,7 --skip-peers",
     "check.py": "--images 1 --side 32",
     "conv.py": "--config 1,16,2 --depth 1 --repeat 1 --seconds 0 --skip-peers",
+    "few.py": "--side 48 --max-epochs 1",
     "hostile.py": "--only cut",
     "inference.py": "--config 1,16,2 --repeat 1 --skip-peers",
+    "large.py": "--side 300",
     "memory.py": "--config 1,16,2 --settings padding=valid,loss=dice,dropout=0.5 --steps 1 --skip-peers",
+    "nuclei.py": "--side 64 --epochs 1 --skip-plain",
     "precision.py": "--seeds 1 --epochs 1 --side 48 --images 2",
+    "rare.py": "--side 48 --epochs 1 --only default",
+    "recipes.py": "--side 48 --epochs 1 --seeds 1 --only default",
     "safety.py": "--config 1,16,2 --repeat 1 --base 2",
     "scale.py": "--epochs 1",
     "scaling.py": "--config 1,16,2 --side 16 --side 32 --batch 1 --base 1 --base 2 --threads 1 --repeat 1",
+    "seeds.py": "--side 48 --epochs 1 --seeds 1",
     "startup.py": "--config 1,16,2 --repeat 1 --skip-cold --skip-peers",
     "tile.py": "--repeat 1",
     "train_step.py": "--config 1,16,2 --repeat 1 --skip-peers",
@@ -72,7 +78,10 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("out")
 
 
-LONG = ("check.py", "conv.py", "memory.py", "precision.py", "scale.py", "startup.py")
+LONG = (
+    "check.py", "conv.py", "few.py", "large.py", "memory.py", "nuclei.py", "precision.py", "rare.py", "recipes.py", "scale.py",
+    "seeds.py", "startup.py",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("script", [pytest.param(s, marks=[pytest.mark.rare] if s in LONG else []) for s in RUNS])
