@@ -323,6 +323,14 @@ def check_config(config: dict[str, Any]) -> None:
     require(known, "padding", padding, "'same' (size kept) or 'valid' (the paper's)")
     require(is_number(dropout) and 0 <= dropout < 1, "dropout", shown(dropout), "0 <= dropout < 1")
     check_algorithm(config["algorithm"], (3, 3), (1, 1))
+    check_deep_supervision(config["deep_supervision"], padding)
+
+
+def check_deep_supervision(wanted: Any, padding: str) -> None:
+    """Refuse what is no yes or no, and levels whose pixels lie elsewhere than the labels."""
+    require(isinstance(wanted, (bool, np.bool_)), "deep_supervision", shown(wanted), "True or False")
+    takes = "padding='same' (--padding same), for unpadded levels see more than there are labels for; or False"
+    require(not wanted or padding == "same", "deep_supervision", f"True with padding={padding!r}", takes)
 
 
 def check_depth(depth: Any, base_channels: Any) -> None:

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from .unet import UNet
 
 DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))  # those that masks have
-LATER = ("algorithm", "block", "precision", "warm_start")  # parameters that files from before there was a choice lack
-OF_NETWORK = ("base_channels", "depth", "padding", "dropout", "algorithm", "block")  # parameters that its config states, too
+LATER = ("algorithm", "block", "deep_supervision", "precision", "warm_start")  # parameters that older files lack
+OF_NETWORK = (  # parameters that its config states, too
+    "base_channels", "depth", "padding", "dropout", "algorithm", "block", "deep_supervision",
+)  # fmt: skip
 FINITE = ("loss", "learning_rate", "seconds", "steps")  # series without NaN; what is held out may have no Dice, or no loss
 MAX_NUMBERS = 6 * trainingstate.MAX_EPOCHS  # of a history in a file, of six series: many more would not fit a header
 MAX_NAME = 100  # characters of a series' name

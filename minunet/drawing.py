@@ -79,6 +79,8 @@ class U:
             y = copy.y + 0.25 * copy.height
             self._arrow((skips[i].right, y), (copy.left, y), SKIP)
             x = self._block(up, i, f"decoder.{i}", [f"decoder.{i}.up"])
+            if head := self.steps.get(f"decoder.{i}.head"):
+                self._across(x, self._box(x.x + STEP, i, head), HEAD)
         end = self._box(x.x + STEP, 0, self.steps["head"])
         self._across(x, end, HEAD)
         self._legend()
@@ -93,7 +95,8 @@ class U:
 
     def _of(self, block: str) -> list[Step]:
         """Return the steps of a block."""
-        return [step for name, step in self.steps.items() if f"{name}.".startswith(f"{block}.") and not name.endswith(".up")]
+        beside = f"{block}.up", f"{block}.head"
+        return [step for name, step in self.steps.items() if f"{name}.".startswith(f"{block}.") and name not in beside]
 
     def _drawn(self, block: str) -> list[Step]:
         """Return the steps of a block that are a box each: those of a double_conv, one behind the other; of others the output."""

@@ -289,12 +289,14 @@ def _checked_config(config: dict[str, Any]) -> dict[str, Any]:
     kinds: dict[str, tuple[type, ...]] = {
         "in_channels": whole, "out_channels": whole, "base_channels": whole, "depth": whole, "padding": (str,),
         "dropout": (int, float), "random_state": whole, "dtype": (str,), "algorithm": (str,), "block": (str,),
+        "deep_supervision": (bool,),
     }  # fmt: skip
-    config = {"algorithm": "auto", "block": "double_conv"} | config  # files from before there was a choice have none
+    older: dict[str, Any] = {"algorithm": "auto", "block": "double_conv", "deep_supervision": False}  # where there was no choice
+    config = older | config
     check_names("network", config, kinds)
     for name, kind in kinds.items():
         value = config[name]
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
             takes = " or ".join(k.__name__ for k in kind)
             raise RefusedError(f"network.{name} is {short(value)}, of type {type(value).__name__}; it takes {takes}")
         if isinstance(value, str) and len(value) > MAX_NAME:

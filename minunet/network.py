@@ -24,6 +24,7 @@ from .checks import Array, array, beside, check_config, check_halves, float_dtyp
 from .flat import ParameterViews, filled, gathered, require_bound
 from .kernels import shapes
 from .layers import Composite, Conv2d, ConvTranspose2d, Dropout, Grads, Layer, MaxPool2d, Sequential, named
+from .supervision import SideHead
 from .tape import Tape, forgetting, taped
 
 
@@ -83,21 +84,24 @@ class Network(Composite):
     padding "same" keeps the size, which must be a multiple of 2^depth; "valid" is the paper's: 572 gives 388. dropout
     is the rate after the bottleneck, "at the end of the contracting path". random_state seeds the weights, a whole number.
     algorithm computes the blocks' convolutions, as in kernels.algorithm. block is "double_conv", "residual" or a function
-    (in_channels, out_channels, **settings) -> Layer: see blocks.py.
+    (in_channels, out_channels, **settings) -> Layer: see blocks.py. deep_supervision: decoders below the top have side heads,
+    which only training asks: see supervision.py.
     """
 
     def __init__(
         self, in_channels: int = 1, out_channels: int = 2, base_channels: int = 64, depth: int = 4,
         padding: str = "same", dropout: float = 0.0, random_state: int = 0, dtype: DTypeLike = "float32",
-        algorithm: str = "auto", block: str | blocks.Block = "double_conv",
+        algorithm: str = "auto", block: str | blocks.Block = "double_conv", deep_supervision: bool = False,
     ) -> None:  # fmt: skip
         self.in_channels, self.out_channels, self.base_channels, self.depth = in_channels, out_channels, base_channels, depth
         self.padding, self.dropout, self.random_state = padding, dropout, random_state
         self.dtype, self.algorithm, self.block = float_dtype(dtype), algorithm, blocks.by_name(block)
+        self.deep_supervision = deep_supervision
         check_config(self.config)
         for name in _WHOLE:
             setattr(self, name, int(getattr(self, name)))  # NumPy's small whole numbers overflow in what is counted with them
         self.dropout = float(dropout) if isinstance(dropout, np.floating) else dropout
+        self.deep_supervision = bool(deep_supervision)
         self._build(np.random.default_rng(random_state), np)
 
     def _require_free(self, name: str, value: Any) -> None:
@@ -107,7 +111,7 @@ class Network(Composite):
         require(not built or value is vars(self).get(name), name, vars(self).get(name), "no other value now: make a new Network")
 
     def _build(self, rng: Any, backend: Any) -> None:
-        """Make the layers, their weights drawn from rng: encoders, ups, decoders, head."""
+        """Make the layers, their weights drawn from rng: encoders, ups, decoders, head, and the heads beside the decoders."""
         depth, same = self.depth, self.padding == "same"
         settings = {"padding": 1 if same else 0, "algorithm": self.algorithm, "rng": rng, "dtype": self.dtype}
         k = [self.base_channels * 2**i for i in range(depth + 1)]
@@ -116,6 +120,9 @@ class Network(Composite):
         up = [ConvTranspose2d(k[i + 1], k[i], 2, stride=2, rng=rng, dtype=self.dtype) for i in range(depth)]
         decoder = [blocks.made(self.block, f"decoder.{i}", 2 * k[i], k[i], **settings) for i in range(depth)]
         self.head = Conv2d(k[0], self.out_channels, 1, gain=1.0, rng=rng, dtype=self.dtype)
+        for i in range(1, depth if self.deep_supervision else 0):
+            side = SideHead(Conv2d(k[i], self.out_channels, 1, gain=1.0, rng=rng, dtype=self.dtype))
+            decoder[i] = Sequential(**{"": decoder[i], "head": side})
         bottom = {f"encoder.{depth}": encoder[depth]} | ({"dropout": Dropout(self.dropout)} if self.dropout else {})
         self.u: Level | Sequential = Sequential(**bottom)
         for i in reversed(range(depth)):

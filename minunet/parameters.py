@@ -8,7 +8,7 @@ import numpy as np
 
 from . import blocks, losses
 from .blocks import BLOCKS
-from .checks import MOST, check_depth, is_number, is_whole, require, shown
+from .checks import MOST, check_deep_supervision, check_depth, is_number, is_whole, require, shown
 from .data.pixelsize import LEAST
 from .data.pixelsize import MOST as MOST_MICROMETRES
 from .devices import precision_at, resolve
@@ -61,6 +61,7 @@ def check_parameters(unet: UNet) -> None:
     for name, most in _MOST.items():
         _require(given.get(name, 0) <= most, name, given.get(name), f"up to {most if most < 2**63 else '400 digits'}")
     check_depth(given["depth"], given["base_channels"])
+    check_deep_supervision(given["deep_supervision"], given["padding"])
     for name in _POSITIVE:
         if name in given:
             _require(is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")

@@ -14,6 +14,7 @@ from .kernels.sight import Sight
 from .layers import Layer, Sequential
 from .network import Network, outlined
 from .room import size_text
+from .supervision import SideHead
 from .tape import forgetting
 from .training.memory import inference_bytes, training_bytes
 
@@ -126,7 +127,7 @@ def _steps(network: Network, shape: Shape) -> list[Step]:
 
 def _running(layer: Layer, name: str = "") -> Iterator[tuple[str, Layer]]:
     """Give the layers that are not made of others, with their names."""
-    parts = layer.steps if isinstance(layer, Sequential) else {} if isinstance(layer, Foretold) else layer.children
+    parts = layer.steps if isinstance(layer, Sequential) else {} if isinstance(layer, (Foretold, SideHead)) else layer.children
     if not parts:
         yield name, layer
     for key, part in parts.items():
@@ -144,7 +145,8 @@ def _watched(name: str, layer: Layer, steps: list[Step], book: shapes.Book) -> C
         if n_parameters or y.shape[1:3] != x.shape[1:3]:
             n = sum(step.name.startswith(f"{name}.") for step in steps)
             seen = y.sight.field if isinstance(y.sight, Sight) else None  # type: ignore[attr-defined]
-            steps.append(Step(name if n_parameters else f"{name}.{n}", y.shape, n_parameters, book.flops - before, seen))
+            shape = (*y.shape[:3], layer.head.out_channels) if isinstance(layer, SideHead) else y.shape  # what training has there
+            steps.append(Step(name if n_parameters else f"{name}.{n}", shape, n_parameters, book.flops - before, seen))
         return y, cache
 
     return watched

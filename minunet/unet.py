@@ -49,6 +49,8 @@ class UNet(Estimator):
         away from what is right already; or a minunet.losses.Loss.
     block : what each level has: "double_conv", the paper's two convolutions; "residual", the same with a way past them; or a
         function (in_channels, out_channels, **settings) -> minunet.layers.Layer.
+    deep_supervision : in training each level of the decoder has a head of its own, judged at its own size, level i with a weight
+        of 1 / 2^i in the loss that is reported. Predictions take no longer. It needs a depth from 2 up, and padding "same".
     class_weight : None, "balanced" (inverse to frequency), {mask value: weight}, or weights in the order of classes_.
     optimizer : "adam" or "sgd".
     learning_rate : of the first step; it decays to 0 over the training.
@@ -104,7 +106,8 @@ class UNet(Estimator):
 
     def __init__(
         self, *, base_channels: int = 16, depth: int = 4, padding: str = "same", dropout: float = 0.0,
-        loss: str | Loss = "cross_entropy", block: str | Block = "double_conv", class_weight: Any = None,
+        loss: str | Loss = "cross_entropy", block: str | Block = "double_conv", deep_supervision: bool = False,
+        class_weight: Any = None,
         optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0,
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
         augment: bool = True, normalize: str | tuple[float, float] = "image", validation_fraction: float = 0.1,
@@ -118,6 +121,7 @@ class UNet(Estimator):
         self.dropout = dropout
         self.loss = loss
         self.block = block
+        self.deep_supervision = deep_supervision
         self.class_weight = class_weight
         self.optimizer = optimizer
         self.learning_rate = learning_rate

@@ -36,12 +36,13 @@ def take_weights(network: Network, classes: NDArray, older: Network, older_class
 
     A new class starts as the mean of the older ones: the relations of their probabilities stay, and what was most probable
     still is, since no mean exceeds the largest; yet it is likely enough to be learned, with any loss.
+    Side heads begin anew where the older network has none, and end where the new one has none: what is predicted is not theirs.
     """
     places = np.searchsorted(classes, older_classes)
     asarray = kernels.for_array(network.flat).asarray
-    for name, weights in older.parameters.items():
-        values = kernels.to_host(weights)
-        if name.startswith("head."):
+    for name in network.parameters.keys() & older.parameters.keys():
+        values = kernels.to_host(older.parameters[name])
+        if values.shape != network.parameters[name].shape:  # a head's
             columns = np.repeat(values.mean(axis=-1, keepdims=True), len(classes), axis=-1)
             columns[..., places] = values
             values = columns

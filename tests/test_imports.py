@@ -28,7 +28,7 @@ ORDER = (
     "fusions",
     "tape",
     "layers",
-    "flat blocks sizes",
+    "flat blocks sizes supervision",
     "network",
     "training evaluation modelfile summary drawing plot testing datasets",
     "unet fitting checkpoint trainingstate parameters description warmstart",

@@ -25,7 +25,6 @@ from ..data.pixelsize import told_size
 from ..data.splitting import split, stacks
 from ..data.survey import LEVELS, Finding, Survey, survey
 from ..files import taken
-from ..network import Network
 from ..optim import OPTIMIZERS
 from ..room import size_text
 from ..sizes import fitting_patch
@@ -114,9 +113,7 @@ def _plan(unet: UNet, found: Survey) -> tuple[Plan | None, list[Finding]]:
     except ValueError as error:
         return None, [Finding("error", str(error))]
     (n_channels,) = found.channels
-    network = Network(
-        n_channels, len(found.classes), unet.base_channels, unet.depth, unet.padding, unet.dropout, algorithm=unet.algorithm
-    ).to(unet.device)
+    network = unet._network(n_channels, len(found.classes), 0)
     groups = stacks(found.paths)
     parts = split([(h, w) for h, w, _ in found.shapes], unet.validation_fraction, 0, groups=groups)
     sizes = [part.shape for part in parts.training]

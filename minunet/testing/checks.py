@@ -126,9 +126,12 @@ def check_network(
     x (N, H, W, C) float images, y (N, P, Q) labels, both random unless given, go through a float64 copy of the Network (or of a
     fitted UNet's), and softmax_cross_entropy. Each array is checked along `directions` random directions; one that crosses
     a kink of relu or pooling is made shorter, or drawn anew. Biases that are all 0, as in a new network, get random values
-    in the copy: where a window is 0 and the bias too, relu has no derivative. Dropout, if any, keeps one mask.
+    in the copy: where a window is 0 and the bias too, relu has no derivative. Dropout, if any, keeps one mask. With deep
+    supervision it is the loss of all levels.
     """
     from .. import losses
+    from ..supervision import judged
+    from ..training.levels import Levels
 
     generator = _generator(rng)
     network = _double(network_or_unet, generator)
@@ -140,14 +143,19 @@ def check_network(
     labels: Any = generator.integers(0, k, (len(x), p, q)) if y is None else np.asarray(y)
     seed = int(generator.integers(2**32))
 
+    training = network.dropout > 0 or network.deep_supervision
+
     def forward(x: Array) -> tuple[Array, Any]:
-        logits, cache = network.forward(x, training=network.dropout > 0, rng=np.random.default_rng(seed))
+        levels = Levels(losses.CrossEntropy(), losses.target(labels, (*labels.shape, k), x.dtype))
+        with judged(levels.judge):
+            logits, cache = network.forward(x, training=training, rng=np.random.default_rng(seed))
         loss, dlogits = losses.softmax_cross_entropy(logits, labels)
-        return loss, (dlogits, cache)
+        return levels.mean(loss), (dlogits, cache, levels.share)
 
     def backward(dy: Array, cache: Any) -> Any:
-        dlogits, tape = cache
-        return network.backward(dy * dlogits, tape)
+        dlogits, tape, share = cache
+        dx, grads = network.backward(dlogits, tape)
+        return dy * share * dx, {name: dy * share * grad for name, grad in grads.items()}
 
     return _check_parameters(
         "a layer of the network", forward, backward, x, dict(network.parameters), rng=generator, tolerance=tolerance,

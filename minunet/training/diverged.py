@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from .. import devices, kernels, losses
 from ..data.rng import generator
-from ..layers import Grads, Layer, Sequential, named
+from ..layers import Conv2d, Grads, Layer, Sequential
 from ..losses import Loss, Target
 from ..network import Level, Network
 from ..tape import Tape, tapes
+from .step import passes
 
 if TYPE_CHECKING:
     from .loop import Loop
@@ -79,7 +80,7 @@ def first(network: Network, loss: Loss, x: Array, target: Target, rng: np.random
     place = kernels.place(network.flat)
     try:
         with devices.using(place), kernels.within(tapes, _Watching), np.errstate(all="ignore"):
-            _run(network, loss, kernels.for_array(network.flat).asarray(x), target, rng)
+            passes(network, _Watched(loss), kernels.for_array(network.flat).asarray(x), target, rng)
     except _FoundError as found:
         kind, whose = found.args
         name = f"the loss {type(whose).__name__}" if isinstance(whose, Loss) else names.get(id(whose), "the network")
@@ -160,26 +161,28 @@ def _rate(loop: Loop) -> str:
     return f"try a lower learning rate{why}: learning_rate={rate:g} (--learning-rate {rate:g})"
 
 
-def _run(network: Network, loss: Loss, x: Array, target: Target, rng: np.random.Generator | None) -> None:
-    """Do what step.passes does, one after another: fused, the head and the loss would show less."""
-    tape = Tape(True, rng)
-    features = tape.run(network.u, network.stored(x))
-    logits = kernels.serving(features).empty((*features.shape[:3], network.out_channels), network.dtype)
-    logits = tape.run(network.head, features, out=logits)
-    tape.gradient = _of_loss(loss, logits, target)
-    head = tape.back(network.head)
-    inner = tape.back(network.u, input_grad=False)
-    network.gradients(named("head", head) | inner)
+class _Watched(Loss):
+    """A loss that goes through heads one after another: fused, the two would show less."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+
+    def through(self, head: Conv2d, x: Array, target: Target) -> tuple[Array, Array, Grads]:
+        tape, dtype = Tape(), head.parameters["weight"].dtype
+        logits = tape.run(head, x, out=kernels.serving(x).empty((*x.shape[:3], head.out_channels), dtype))
+        value, tape.gradient = _of_loss(self.loss, logits, target)
+        grads = tape.back(head)
+        return value, tape.taken(), grads
 
 
-def _of_loss(loss: Loss, logits: Array, target: Target) -> Array:
-    """Return a loss's gradient; of a sum, find which of its parts it is."""
+def _of_loss(loss: Loss, logits: Array, target: Target) -> tuple[Array, Array]:
+    """Return a loss and its gradient; of a sum, find which of its parts it is."""
     for part in losses.parts(loss):
         _of_loss(part, logits, target)
     value, gradient = loss.value_and_grad(logits, target)
     _look("value", loss, value)
     _look("gradient", loss, gradient)
-    return gradient
+    return value, gradient
 
 
 def _look(kind: str, whose: Layer | Loss | None, *arrays: Any) -> None:

@@ -16,7 +16,9 @@ from ..layers import named
 from ..losses import Loss, Target
 from ..network import Network
 from ..optim import Optimizer
+from ..supervision import judged
 from ..tape import Tape
+from .levels import Levels
 
 Array = NDArray[np.floating]
 
@@ -79,11 +81,16 @@ def passes(
 
     Where the loss is seen not to be finite, there is no gradient: on the CPU, for on a GPU to look would be to wait.
     """
-    tape = Tape(True, rng)
-    features = tape.run(network.u, network.stored(x))
+    tape, levels = Tape(True, rng), Levels(loss, target)
+    with judged(levels.judge):
+        features = tape.run(network.u, network.stored(x))
     value, tape.gradient, head = loss.through(network.head, features, target)
+    value = levels.mean(value)
     if kernels.place(value) == "cpu" and not np.isfinite(value):
         return value, None
     del features
     inner = tape.back(network.u, input_grad=False)
-    return value, network.gradients(named("head", head) | inner).flat
+    gradient = network.gradients(named("head", head) | inner).flat
+    if levels.share != 1:
+        gradient *= levels.share
+    return value, gradient

@@ -208,6 +208,7 @@ POKES = {
         for name, value in {
             "in_channels": 3, "out_channels": 5, "base_channels": 7, "depth": 2, "padding": "valid", "dropout": 0.5,
             "random_state": 1, "dtype": np.dtype("f8"), "algorithm": "im2col", "block": "residual", "outline": None,
+            "deep_supervision": True,
         }.items()
     },
 }  # fmt: skip

@@ -167,6 +167,7 @@ NETWORK = {
     "dropout": (1.0, -0.5, float("nan"), "0"),
     "algorithm": ("fast", "\x1b[31m", None),
     "block": ("os.system", "../x", "residual", {}),
+    "deep_supervision": (True, 1, "yes", None),
     "random_state": (-1, 0.5),
     "\x1b]0;x\x07": (1,),
 }

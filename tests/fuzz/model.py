@@ -165,7 +165,7 @@ def demand_sound(unet: minunet.UNet) -> None:
         demand(
             finite and (normalizer.low <= normalizer.high).all(), "the normalizer's numbers are finite and ordered", normalizer
         )
-    for name in ("base_channels", "depth", "padding", "dropout", "block", "algorithm"):
+    for name in ("base_channels", "depth", "padding", "dropout", "block", "algorithm", "deep_supervision"):
         both = unet.get_params()[name], unet.network_.config[name]
         demand(same(*both), f"estimator and network agree on {name}", both)
 

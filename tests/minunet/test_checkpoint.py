@@ -75,8 +75,9 @@ def stopped(monkeypatch, path, settings, after, data=None, **options):
 
 @pytest.mark.parametrize(
     "other",
-    [{}, {"optimizer": "sgd", "loss": "dice", "padding": "valid", "block": "residual"}, {"max_minutes": 1.0}],
-    ids=["adam", "sgd", "minutes"],
+    [{}, {"optimizer": "sgd", "loss": "dice", "padding": "valid", "block": "residual"}, {"max_minutes": 1.0},
+     {"depth": 2, "deep_supervision": True}],
+    ids=["adam", "sgd", "minutes", "levels"],
 )
 def test_stopped_in_every_step_and_gone_on_with_it_is_the_training_that_was_not(monkeypatch, path, other):
     """Each run makes one step, on another number of threads than the last. The clock of max_minutes counts steps."""
@@ -165,7 +166,7 @@ OTHER = {
     "class_weight": {0: 1, 1: 3}, "optimizer": "sgd", "learning_rate": 1e-2, "momentum": 0.8, "weight_decay": 0.1,
     "batch_size": 3, "patch_size": 8,
     "augment": False, "normalize": "dataset", "validation_fraction": 0.2, "random_state": 6, "algorithm": "direct",
-    "warm_start": True,
+    "warm_start": True, "deep_supervision": True,
 }  # fmt: skip
 FREE = {"max_epochs": 4, "max_minutes": 5.0, "n_threads": 1, "verbose": 1, "device": "cpu", "precision": "float32"}
 

@@ -90,6 +90,23 @@ def test_loss_and_gradients_at_once_are_those_of_forward_loss_and_backward(any_g
     assert np.linalg.norm(found - grads) < tolerance * np.linalg.norm(grads)
 
 
+@pytest.mark.parametrize(
+    ("loss", "precision", "tolerance"),
+    [("cross_entropy", "float32", 1e-5), ("cross_entropy+dice", "float32", 1e-5), ("cross_entropy", "bf16", 0.05)],
+)
+def test_all_levels_are_those_of_the_cpu(any_gpu, loss, precision, tolerance):
+    here = Network(1, 3, 4, 3, random_state=3, deep_supervision=True)
+    there, (x, labels) = here.to("gpu"), batch(here)
+    target = losses.Target(labels, np.random.default_rng(0).random(labels.shape, np.float32))
+    expected, gradient = passes(here, losses.LOSSES[loss], x, target)
+    with kernels.precision(precision):
+        value, found = passes(there, losses.LOSSES[loss], any_gpu.asarray(x), target)
+    assert float(value) == pytest.approx(float(expected), rel=tolerance)
+    found = here.parameters.split(found.get())
+    for name, grad in here.parameters.split(gradient).items():
+        assert np.linalg.norm(found[name] - grad) <= 10 * tolerance * np.linalg.norm(grad), name
+
+
 @pytest.mark.parametrize("make", [optim.Adam, lambda: optim.SGD(0.05, weight_decay=1e-3)])
 def test_twenty_steps_are_those_of_the_cpu(any_gpu, make):
     here = Network(**CONFIG)
@@ -208,6 +225,7 @@ def test_each_precision_has_a_graph_of_its_own(gpu):
 
 @pytest.mark.parametrize("settings", [
     {}, {"out_channels": 100}, {"dropout": 0.3}, {"in_channels": 16, "base_channels": 16}, {"padding": "valid"},
+    {"deep_supervision": True},
 ])  # fmt: skip
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_the_memory_of_a_step_is_what_the_estimate_says_or_little_less(gpu, precision, settings):
@@ -264,7 +282,8 @@ def test_a_step_waits_for_nothing(gpu, dropout):
     assert DeviceArray.waits == before + 3
 
 
-def test_a_graph_repeats_the_launches_on_the_next_batch(gpu, monkeypatch, caplog):
+@pytest.mark.parametrize("deep_supervision", [False, True])  # whose labels are made in the graph
+def test_a_graph_repeats_the_launches_on_the_next_batch(gpu, monkeypatch, caplog, deep_supervision):
     """What a graph must not do: keep a batch, weights or a learning rate from when it was recorded."""
 
     def refuse(run):
@@ -272,7 +291,7 @@ def test_a_graph_repeats_the_launches_on_the_next_batch(gpu, monkeypatch, caplog
 
     runs = []
     for recorded in (True, False):
-        network, optimizer = Network(**CONFIG).to("gpu"), optim.Adam()
+        network, optimizer = Network(**CONFIG, deep_supervision=deep_supervision).to("gpu"), optim.Adam()
         if not recorded:
             monkeypatch.setattr(gpu, "capture", refuse)
         rng = np.random.default_rng(0)

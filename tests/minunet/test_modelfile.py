@@ -102,10 +102,11 @@ def test_the_algorithm_comes_back(tmp_path, algorithm):
     assert loaded.u.encoder.children["conv1"].algorithm == algorithm
 
 
-def test_a_file_from_before_there_was_a_choice_of_algorithm_or_block_loads(network, saved, tmp_path):
-    config = {name: value for name, value in network.config.items() if name not in ("algorithm", "block")}
+def test_a_file_from_before_there_was_a_choice_of_algorithm_block_or_deep_supervision_loads(network, saved, tmp_path):
+    later = "algorithm", "block", "deep_supervision"
+    config = {name: value for name, value in network.config.items() if name not in later}
     loaded, _ = modelfile.load(unsealed(saved, tmp_path / "m", network=config))
-    assert loaded.algorithm == "auto"
+    assert loaded.algorithm == "auto" and loaded.deep_supervision is False
     np.testing.assert_array_equal(loaded.flat, network.flat)
 
 
@@ -199,6 +200,9 @@ def test_a_newer_version(saved, tmp_path):
         ({"algorithm": "fft"}, "network.algorithm is 'fft'; it takes auto or direct or"),
         ({"algorithm": None}, "network.algorithm is None, of type NoneType; it takes str"),
         ({"random_state": -1}, "network.random_state is -1"),
+        ({"deep_supervision": 1}, "network.deep_supervision is 1, of type int; it takes bool"),
+        ({"deep_supervision": True, "padding": "valid"}, "network.deep_supervision is True with padding='valid'; it takes"),
+        ({"deep_supervision": True, "depth": 2}, r"the tensor 'decoder\.1\.conv1\.bias' is missing"),
         ({"extra": 1}, "network.extra is unknown"),
         ({"x" * 10**6: 1}, "network.xxx"),
     ],

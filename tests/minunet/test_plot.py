@@ -40,6 +40,16 @@ def test_an_arrow_for_each_step_and_a_box_for_each_array(depth):
     assert len(ax.patches) == 1 + 2 * (2 * depth + 1) + depth + 2 * depth + 1  # image, convolutions, pools, skip and up, head
 
 
+@pytest.mark.parametrize("block", ["double_conv", "residual"])
+def test_each_side_head_is_an_arrow_of_its_own_beside_its_level(block):
+    plain, deep = (plot.architecture(Network(1, 3, 2, 3, block=block, deep_supervision=on), (64, 64)) for on in (False, True))
+    assert arrows(deep) == arrows(plain) | {"HEAD": 3}
+    assert len(deep.patches) == len(plain.patches) + 2
+    assert [texts(deep).count(f"{side}²") - texts(plain).count(f"{side}²") for side in (64, 32, 16, 8)] == [0, 1, 1, 0]
+    notes, more = ([text for text in texts(ax) if "sees" in text] for ax in (plain, deep))
+    assert more == notes  # a block's are its own
+
+
 def test_channels_sizes_and_totals_are_those_of_the_summary():
     network = Network(3, 5, 8, 2, padding="valid")
     ax = plot.architecture(network, (60, 76))
@@ -72,9 +82,11 @@ def test_nothing_lies_outside_of_the_axes(block):
         assert text.get_text() == "" or (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)), text
 
 
-@pytest.mark.parametrize("block", ["double_conv", "residual"])
-def test_the_writing_does_not_overlap(block):
-    ax = plot.architecture(Network(1, padding="valid", block=block), (572, 572))
+@pytest.mark.parametrize("settings", [
+    {"padding": "valid"}, {"padding": "valid", "block": "residual"}, {"deep_supervision": True},
+])  # fmt: skip
+def test_the_writing_does_not_overlap(settings):
+    ax = plot.architecture(Network(1, **settings), (572, 572) if "padding" in settings else (576, 576))
     ax.figure.canvas.draw()
     boxes = [(text.get_text(), text.get_window_extent()) for text in ax.texts if text.get_text()]
     for i, (one, box) in enumerate(boxes):

@@ -121,6 +121,16 @@ def test_receptive_fields_are_what_an_output_pixel_sees(depth, padding, width, m
         assert step.receptive_field == seen.max(), step.name
 
 
+def test_side_heads_have_their_parameters_and_shapes_in_it_and_no_work():
+    network = Network(1, 5, 4, 3, deep_supervision=True)
+    summary = summarize(network, (32, 16))
+    steps = {step.name: (step.shape, step.n_parameters, step.flops, step.receptive_field) for step in summary.steps}
+    before = [steps[f"decoder.{i}.conv2"][3] for i in (1, 2)]
+    assert steps["decoder.1.head"] == ((1, 16, 8, 5), 8 * 5 + 5, 0, before[0])
+    assert steps["decoder.2.head"] == ((1, 8, 4, 5), 16 * 5 + 5, 0, before[1])
+    assert summary.n_parameters == network.n_parameters
+
+
 def test_flops_count_multiply_adds_twice():
     """conv1 9 C K, conv2 9 K K a pixel and so on, by hand for depth 1 and one channel everywhere."""
     steps = {step.name: step.flops for step in summarize(Network(1, 1, 1, 1), (4, 4)).steps}

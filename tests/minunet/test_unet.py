@@ -138,18 +138,20 @@ def test_the_algorithm_is_that_of_the_network_and_stays_in_the_file(algorithm, t
     assert unet.score(x, y) > 0.7
 
 
-def test_a_file_from_before_there_was_a_choice_of_algorithm_loads(fitted, tmp_path):
+def test_a_file_from_before_there_was_a_choice_of_algorithm_or_deep_supervision_loads(fitted, tmp_path):
     path = tmp_path / "m.safetensors"
     fitted.save(path)
     with safetensors.safe_open(path, "numpy") as file:
         text = file.metadata()
     network, model = (json.loads(text[field]) for field in ("network", "model"))
-    del network["algorithm"], model["estimator"]["algorithm"]
+    for later in ("algorithm", "deep_supervision"):
+        del network[later], model["estimator"][later]
     del text["sha256_description"], text["sha256_weights"], model["sealed"]  # nor were there sums
     text |= {"network": json.dumps(network), "model": json.dumps(model)}
     safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, text)
     loaded = minunet.load(path)
     assert loaded.algorithm == loaded.network_.algorithm == "auto"
+    assert loaded.deep_supervision is loaded.network_.deep_supervision is False
     x, _ = discs()
     np.testing.assert_array_equal(loaded.predict_proba(x), fitted.predict_proba(x))
 
@@ -467,7 +469,7 @@ def test_masks_with_rare_values_between_frequent_ones_are_refused_or_snapped():
         ("max_minutes", 0), ("learning_rate", -1e-3), ("learning_rate", float("nan")),
         ("momentum", 1.0), ("weight_decay", -1), ("dropout", 1.0), ("validation_fraction", 1.5), ("n_threads", 0),
         ("optimizer", "adamw"), ("padding", "full"), ("loss", "mse"), ("normalize", "none"), ("device", "tpu"),
-        ("algorithm", "fft"),
+        ("algorithm", "fft"), ("deep_supervision", 1),
         ("random_state", -1), ("class_weight", "uniform"), ("class_weight", {0: 1.0}), ("class_weight", {0: 1.0, 1: -1.0}),
     ],
 )  # fmt: skip

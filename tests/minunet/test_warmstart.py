@@ -74,6 +74,30 @@ def test_a_new_class_leaves_the_relations_of_the_old_ones_and_what_is_predicted(
     assert all((network.parameters[name] == p).all() for name, p in others.items())
 
 
+@pytest.mark.parametrize("deep", [True, False])
+def test_side_heads_begin_anew_or_end_and_the_probabilities_are_the_old_ones(deep):
+    x, y = squares(4, seed=1)
+    settings = SMALL | {"depth": 2, "max_epochs": 2, "learning_rate": 1e-2}
+    older = UNet(**settings, deep_supervision=not deep).fit(x, y)
+    unet = copied(older, **STILL, deep_supervision=deep).fit(x, y)
+    assert unet.network_.deep_supervision is deep
+    np.testing.assert_allclose(unet.predict_proba(x), older.predict_proba(x), rtol=0, atol=1e-6)
+    fresh = Network(**unet.network_.config)
+    side = [name for name in fresh.parameters if name.startswith("decoder.1.head")]
+    assert len(side) == 2 * deep
+    for name in side:
+        np.testing.assert_allclose(unet.network_.parameters[name], fresh.parameters[name], rtol=0, atol=1e-20)
+
+
+def test_side_heads_take_a_new_class_as_the_head_does():
+    older, network = (Network(1, k, 2, 3, random_state=k, deep_supervision=True) for k in (2, 3))
+    warmstart.take_weights(network, np.array([0, 7, 9]), older, np.array([0, 9]))
+    for name in ("head", "decoder.1.head", "decoder.2.head"):
+        new, old = (net.parameters[f"{name}.weight"] for net in (network, older))
+        np.testing.assert_array_equal(new[..., [0, 2]], old)
+        np.testing.assert_allclose(new[..., 1], old.mean(axis=-1), rtol=1e-6)
+
+
 def test_a_new_class_is_learned_and_saved(fitted, tmp_path):
     x, y = squares()
     y[:, 20:], x[:, 20:] = 9, 0

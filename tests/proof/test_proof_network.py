@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import oracles
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from proof.counting import count
 from proof.optable import each_network, n_examples
 from proof.rows import serving
 
 from minunet import kernels, losses
 from minunet.kernels import composed
+from minunet.supervision import judged
 from minunet.testing import strategies
+from minunet.training.levels import Levels
 
 
 class Watched:
@@ -26,6 +29,11 @@ class Watched:
     def conv2d_relu(self, *args, **options):
         with serving(self.backend):
             y = kernels.run(composed.conv2d_relu, *args, **options)
+        self.decisions.append((y > 0).tobytes())
+        return y
+
+    def relu(self, x):
+        y = self.backend.relu(x)
         self.decisions.append((y > 0).tobytes())
         return y
 
@@ -86,6 +94,46 @@ class Problem:
         return None
 
 
+class Deep(Problem):
+    """The loss of all levels, under deep supervision."""
+
+    def __init__(self, row, case, seed, loss):
+        super().__init__(row, case, seed)
+        self.loss, self.weights[self.rng.random(self.weights.shape) < 0.2] = loss, 0
+
+    def forward(self, x):
+        watched = Watched(self.row)
+        target = losses.Target(self.labels, self.weights)
+        levels = Levels(self.loss, target)
+        with serving(watched):
+            with judged(levels.judge):
+                logits, cache = self.network.forward(x, training=True, rng=np.random.default_rng(self.seed))
+            loss, dlogits = self.loss.value_and_grad(logits, target)
+        self.share = levels.share
+        return levels.mean(loss), dlogits, cache, watched.decisions
+
+    def gradients(self):
+        return {name: self.share * gradient for name, gradient in super().gradients().items()}
+
+
+def agreeing(problem):
+    """Hold each gradient against a slope; tell for each whether there was one."""
+    gradients = problem.gradients()
+    scale = max(np.abs(gradient).max() for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        for _ in range(4):  # other directions meet other kinks
+            direction = problem.rng.standard_normal(gradient.shape)
+            direction /= np.sqrt((direction**2).sum())
+            slope = problem.slope(name, direction)
+            if slope is not None:
+                break
+        yield slope is not None
+        if slope is not None:
+            expected = (gradient * direction).sum()
+            terms = np.abs(gradient * direction).sum()  # which do not cancel
+            assert abs(slope - expected) <= 1e-7 * max(terms, 1e-2 * scale, 1e-9), name
+
+
 @each_network
 def test_every_gradient_of_a_random_unet_agrees_with_finite_differences(row):
     seen = []
@@ -93,25 +141,37 @@ def test_every_gradient_of_a_random_unet_agrees_with_finite_differences(row):
     @settings(max_examples=n_examples(1 / 3))  # each has some 20 gradients
     @given(case=strategies.unets(), seed=oracles.seeds)
     def prove(case, seed):
-        problem = Problem(row, case, seed)
-        gradients = problem.gradients()
-        scale = max(np.abs(gradient).max() for gradient in gradients.values())
-        for name, gradient in gradients.items():
-            for _ in range(4):  # other directions meet other kinks
-                direction = problem.rng.standard_normal(gradient.shape)
-                direction /= np.sqrt((direction**2).sum())
-                slope = problem.slope(name, direction)
-                if slope is not None:
-                    break
-            seen.append(slope is not None)
-            if slope is not None:
-                expected = (gradient * direction).sum()
-                terms = np.abs(gradient * direction).sum()  # which do not cancel
-                assert abs(slope - expected) <= 1e-7 * max(terms, 1e-2 * scale, 1e-9), name
+        seen.extend(agreeing(Problem(row, case, seed)))
         count("jacobian", "Network", row)
 
     prove()
     assert sum(seen) > 0.95 * len(seen)  # the guard gives up on hardly any
+
+
+@st.composite
+def supervised(draw):
+    """Draw a small U-Net with a side head, and an input for it."""
+    config = {
+        "out_channels": draw(st.integers(2, 3)), "base_channels": draw(st.integers(1, 2)), "depth": 2,
+        "dropout": draw(st.sampled_from([0.4, 0.0])), "random_state": draw(st.integers(0, 2**20)),
+        "block": draw(st.sampled_from(["double_conv", "residual"])), "deep_supervision": True,
+    }  # fmt: skip
+    return strategies.UNetCase(config, (1, 8, 4 * draw(st.integers(1, 2)), 1))
+
+
+@each_network
+def test_every_gradient_of_all_levels_agrees_with_finite_differences(row):
+    seen = []
+
+    @settings(max_examples=n_examples(1 / 100))
+    @given(case=supervised(), seed=oracles.seeds)
+    def prove(case, seed):
+        for loss in losses.LOSSES if str(row) == "reference" else ("cross_entropy",):
+            seen.extend(agreeing(Deep(row, case, seed, losses.LOSSES[loss])))
+            count("jacobian", "Network", row)
+
+    prove()
+    assert sum(seen) > 0.95 * len(seen)
 
 
 @each_network

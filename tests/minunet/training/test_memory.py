@@ -26,6 +26,8 @@ CASES = [  # n, side, network; activations weigh most in some, parameters in oth
     (2, 64, {"base_channels": 8, "depth": 1, "out_channels": 9, "loss": "cross_entropy+dice"}),
     (2, 64, {"base_channels": 8, "depth": 0, "out_channels": 3, "loss": "focal"}),
     (1, 32, {"base_channels": 32, "depth": 3, "optimizer": "sgd"}),
+    (2, 64, {"base_channels": 16, "depth": 3, "deep_supervision": True}),
+    (2, 64, {"base_channels": 8, "depth": 2, "out_channels": 9, "deep_supervision": True, "loss": "dice"}),
 ]
 
 
