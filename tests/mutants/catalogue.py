@@ -10,6 +10,7 @@ from cuda_on_cpu.door import compiler
 
 from .cuda import CUDA
 from .goingon import IN_GOING_ON
+from .levels import IN_LEVELS
 from .losses import IN_LOSSES
 from .mutant import Mutant, Row, read
 from .parts import PARTS
@@ -629,7 +630,8 @@ def mutants() -> list[Mutant]:
 
     Those of the CUDA sources are left out where nothing here compiles these for the tests.
     """
-    rows = HISTORY + THOUGHTFUL + TILES + WINOGRAD + PARTS + IN_LOSSES + IN_GOING_ON + IN_ROOM + (CUDA if compiler() else [])
+    rows = HISTORY + THOUGHTFUL + TILES + WINOGRAD + PARTS + IN_LEVELS + IN_LOSSES + IN_GOING_ON + IN_ROOM
+    rows += CUDA if compiler() else []
     return [_mutant(*row) for row in rows]
 
 

@@ -55,7 +55,7 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("minunet/scikit.py", ["tests/minunet/test_scikit_searches.py", "tests/minunet/test_unet.py"]),
     ("minunet/text.py", ["tests/minunet/test_untrusted.py", "tests/minunet/data/test_hostile_images.py"]),
     ("minunet/untrusted.py", ["tests/minunet/test_description.py", "tests/minunet/test_modelfile.py"]),
-    ("minunet/", ["tests/minunet/test_blocks.py", *MATHEMATICS[1:]]),
+    ("minunet/", ["tests/minunet/test_blocks.py", "tests/minunet/test_supervision.py", *MATHEMATICS[1:]]),
 ]
 
 

@@ -7,6 +7,8 @@ import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -250,6 +252,18 @@ def test_words_survive_the_shell(word):
         pytest.skip("needs bash")
     done = subprocess.run([bash, "-c", f"printf %s {quoted}"], capture_output=True, check=True)
     assert done.stdout.decode() == word
+
+
+@pytest.mark.parametrize("settings", [{"block": "residual"}, {"deep_supervision": True}])
+def test_the_network_that_is_foretold_is_the_one_that_would_be_trained(settings):
+    found = SimpleNamespace(
+        classes=np.arange(2), frequencies={0: 0.5, 1: 0.5}, channels={1: 4}, paths=[Path(f"{i}.png") for i in range(4)],
+        shapes=[(64, 64, 1)] * 4,
+    )  # fmt: skip
+    unet = UNet(base_channels=2, depth=2, dropout=0.25, **settings)
+    network = check._plan(unet, found)[0].training.network
+    assert network.config == unet._network(1, 2, 0).config
+    assert {name: network.config[name] for name in settings} == settings
 
 
 def test_every_parameter_can_be_handed_on(data, checked):
