@@ -14,6 +14,7 @@ from . import losses, trainingstate
 from .data.labels import resolve_class_weight
 from .data.normalize import LIMIT, PERCENTILES, Normalizer
 from .data.pixelsize import LEAST, MOST
+from .network import Network
 from .parameters import CHOICES, check_parameters
 from .text import line
 from .untrusted import BOOL, LIST, OBJECT, WHOLE, Field, RefusedError, check_fields, check_names, is_number, one_of, require
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from .unet import UNet
 
 DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))  # those that masks have
-LATER = ("algorithm", "block", "deep_supervision", "precision", "warm_start")  # parameters that older files lack
-OF_NETWORK = (  # parameters that its config states, too
-    "base_channels", "depth", "padding", "dropout", "algorithm", "block", "deep_supervision",
+FIRST = (  # parameters that every file has: files from before there was one of the others lack it
+    "base_channels", "depth", "padding", "dropout", "loss", "class_weight", "optimizer", "learning_rate", "momentum",
+    "weight_decay", "batch_size", "patch_size", "max_epochs", "max_minutes", "augment", "normalize", "validation_fraction",
+    "random_state", "device", "n_threads", "verbose",
 )  # fmt: skip
+OF_NETWORK = tuple(  # parameters that its config states, too
+    name for name in inspect.signature(Network).parameters if name not in ("in_channels", "out_channels", "random_state", "dtype")
+)
 FINITE = ("loss", "learning_rate", "seconds", "steps")  # series without NaN; what is held out may have no Dice, or no loss
 MAX_NUMBERS = 6 * trainingstate.MAX_EPOCHS  # of a history in a file, of six series: many more would not fit a header
 MAX_NAME = 100  # characters of a series' name
@@ -226,8 +231,8 @@ def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[s
     from .unet import UNet  # which is made of modules that import this one
 
     defaults = {name: p.default for name, p in inspect.signature(UNet).parameters.items()}
-    check_names("estimator", given, defaults, optional=LATER)
-    given = {name: defaults[name] for name in LATER} | given
+    check_names("estimator", given, defaults, optional=[name for name in defaults if name not in FIRST])
+    given = defaults | given
     for name in given.keys() - {"class_weight", "loss", "normalize"}:  # before anything large is compared with, or told at length
         value = given[name]
         plain = isinstance(value, (bool, int, float, type(None))) or (isinstance(value, str) and len(value) <= MAX_NAME)

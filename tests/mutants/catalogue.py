@@ -625,14 +625,25 @@ TILES: list[Row] = [
 ]
 
 
+PLANTED = (
+    HISTORY,
+    THOUGHTFUL,
+    TILES,
+    WINOGRAD,
+    PARTS,
+    IN_LEVELS,
+    IN_LOSSES,
+    IN_GOING_ON,
+    IN_ROOM,
+)
+
+
 def mutants() -> list[Mutant]:
     """Return the mutants made by hand. ValueError names one whose text does not occur exactly once.
 
     Those of the CUDA sources are left out where nothing here compiles these for the tests.
     """
-    rows = HISTORY + THOUGHTFUL + TILES + WINOGRAD + PARTS + IN_LEVELS + IN_LOSSES + IN_GOING_ON + IN_ROOM
-    rows += CUDA if compiler() else []
-    return [_mutant(*row) for row in rows]
+    return [_mutant(*row) for part in PLANTED for row in part] + [_mutant(*row) for row in (CUDA if compiler() else [])]
 
 
 def _mutant(name: str, file: str, old: str, new: str, first: tuple[str, ...]) -> Mutant:
