@@ -133,6 +133,36 @@ def confusion_matrix(truth: Any, prediction: Any, classes: Sequence[int] | NDArr
     return ax
 
 
+def calibration(
+    truth: Any, probabilities: Any, bins: int = 10, classes: Sequence[int] | NDArray | None = None, ax: Axes | None = None, *,
+    weights: Any = None,
+) -> Axes:  # fmt: skip
+    """Draw how often the most probable class is right (bars) by how probable it was said to be, beside what it should be (line).
+
+    Wider gaps mean probabilities that say too much, or too little; above the bars stand their shares of the pixels. The title
+    has the expected calibration error. All as `metrics.calibration` counts it, whose arguments these are.
+    """
+    values = None if classes is None else np.asarray(classes).tolist()
+    found = metrics.calibration(truth, probabilities, bins, values, weights)
+    ax = ax or _new_axes(4.2, 3.8)
+    shares = found.counts / max(found.counts.sum(), 1)
+    for i in np.flatnonzero(found.counts):
+        ax.bar(i / bins, found.accuracy[i], 1 / bins, align="edge", color=DICE, edgecolor="white", label="_bar")
+        place = (i + 0.5) / bins, min(found.accuracy[i], 0.94)
+        ax.annotate(f"{shares[i]:.0%}", place, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7, color=DARK)
+    (line,) = ax.plot([0, 1], [0, 1], color=DARK, linestyle="--", linewidth=1, label="as sure as right")
+    (dots,) = ax.plot(found.confidence, found.accuracy, "o", color=LOSS, markersize=4, label="mean of a bin")
+    ax.set(xlim=(0, 1), ylim=(0, 1.04))
+    ax.set_title(f"expected calibration error {found.error:.4f}", color=DARK, fontsize=10)
+    ax.set_xlabel("probability of the predicted class", color=DARK)
+    ax.set_ylabel("share that is right", color=DARK)
+    ax.tick_params(colors=DARK)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.legend(handles=[line, dots], loc="upper left", frameon=False, labelcolor=DARK)
+    return ax
+
+
 def confusion_size(n_classes: int) -> tuple[float, float]:
     """Return the width and height in inches that a confusion matrix takes."""
     side = max(2.4, min(1.1 * n_classes, 8.0))

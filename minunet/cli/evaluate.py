@@ -28,19 +28,21 @@ from .console import complain
 HELP = "score a model on images with masks"
 DESCRIPTION = (
     "Predict images and compare with their masks: pixel error, Dice and IoU of each class from counts pooled over all pixels, "
-    "and the mean adapted Rand error of the objects (4-connected regions of what is not the lowest class)."
+    "the mean adapted Rand error of the objects (4-connected regions of what is not the lowest class), and boundary F: how "
+    "much of the boundaries is met within 2 pixels, the mean over the classes."
 )
 EXAMPLES = "example: minunet evaluate model.safetensors test/images test/masks --csv scores.csv"
 
 
 class Row(NamedTuple):
-    """The scores of an image, or of all: Dice and IoU one a class, NaN where the class is nowhere."""
+    """The scores of an image, or of all: Dice, IoU and boundary F one a class, NaN where the class is nowhere."""
 
     name: str
     pixel_error: float
     dice: NDArray[np.float64]
     iou: NDArray[np.float64]
     adapted_rand: float
+    boundary_f: NDArray[np.float64]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -90,20 +92,20 @@ def score(
         (metrics.segments((t != classes[0]) & here), metrics.segments(p != classes[0]))
         for t, p, here in zip(truths, predictions, counted, strict=True)
     ]
+    boundary = metrics.boundary_f(list(truths), list(predictions), classes=values, weights=list(counted))
     t, p = ([mask[here] for mask, here in zip(masks, counted, strict=True)] for masks in (truths, predictions))
     rand = _mean([metrics.adapted_rand_error(a, b) for a, b in objects if a.any()])
-    return Row(name, metrics.pixel_error(t, p), metrics.dice(t, p, values), metrics.iou(t, p, values), rand)
+    return Row(name, metrics.pixel_error(t, p), metrics.dice(t, p, values), metrics.iou(t, p, values), rand, boundary)
 
 
 def table(rows: Sequence[Row], classes: Sequence[int]) -> str:
     """Return the rows as CSV; an empty cell is a score that is not defined."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["image", "pixel_error", *(f"dice_{c}" for c in classes), *(f"iou_{c}" for c in classes), "adapted_rand_error"]
-    )
+    of_classes = [f"{what}_{c}" for what in ("dice", "iou") for c in classes]
+    writer.writerow(["image", "pixel_error", *of_classes, "adapted_rand_error", "boundary_f"])
     for row in rows:
-        numbers = [row.pixel_error, *row.dice, *row.iou, row.adapted_rand]
+        numbers = [row.pixel_error, *row.dice, *row.iou, row.adapted_rand, _mean(row.boundary_f)]
         writer.writerow([row.name, *("" if np.isnan(number) else f"{number:.6f}" for number in numbers)])
     return out.getvalue()
 
@@ -112,7 +114,8 @@ def text(total: Row, classes: Sequence[int], n_images: int) -> str:
     """Return the scores of all images, for people."""
     width = max(5, *(len(str(c)) for c in classes))
     lines = [f"{n_images} image{'s' if n_images > 1 else ''}", f"pixel error          {total.pixel_error:.4f}"]
-    lines += [f"adapted Rand error   {_number(total.adapted_rand)}", f"{'class':>{width}}    Dice     IoU"]
+    lines += [f"adapted Rand error   {_number(total.adapted_rand)}", f"boundary F           {_number(_mean(total.boundary_f))}"]
+    lines += [f"{'class':>{width}}    Dice     IoU"]
     lines += [f"{c!s:>{width}}  {_number(d)}  {_number(i)}" for c, d, i in zip(classes, total.dice, total.iou, strict=True)]
     return "\n".join([*lines, f"{'mean':>{width}}  {_number(_mean(total.dice))}  {_number(_mean(total.iou))}"])
 

@@ -6,12 +6,13 @@ truth and prediction are arrays of one shape, or lists of arrays (images of diff
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import require
+from ..checks import is_number, is_whole, require
+from .boundary import TOLERANCE, boundary_counts, boundary_f_of
 
 
 def confusion_matrix(truth: Any, prediction: Any, classes: Sequence[int] | None = None, weights: Any = None) -> NDArray:
@@ -45,9 +46,82 @@ def dice_of(counts: NDArray) -> NDArray[np.float64]:
 
 def iou(truth: Any, prediction: Any, classes: Sequence[int] | None = None) -> NDArray[np.float64]:
     """Return |A and B| / |A or B| for each class; NaN where it is in neither."""
-    counts = confusion_matrix(truth, prediction, classes)
+    return iou_of(confusion_matrix(truth, prediction, classes))
+
+
+def iou_of(counts: NDArray) -> NDArray[np.float64]:
+    """Return `iou` of a confusion matrix (K, K)."""
     both = np.diag(counts)
     return _ratio(both, counts.sum(axis=0) + counts.sum(axis=1) - both)
+
+
+def boundary_f(
+    truth: Any, prediction: Any, tolerance: float = TOLERANCE, classes: Sequence[int] | None = None, weights: Any = None
+) -> NDArray[np.float64]:
+    """Return for each class the harmonic mean of the shares of its true and its predicted boundary that the other one meets.
+
+    truth, prediction : masks (H, W), stacks of them (N, H, W), or lists. A pixel is on its class's boundary where one of its 4
+    neighbours is of another class, and met where the other mask has such a pixel of that class within `tolerance`, in pixels
+    (Euclidean). All images are pooled. NaN for a class without boundary in either. weights : in the form of truth; pixels of
+    weight 0 are on no boundary, and make none. Csurka et al. 2013, section 2.2; Martin et al. 2004.
+    """
+    require(is_number(tolerance) and tolerance >= 0, "tolerance", tolerance, "a number of pixels from 0 up")
+    t, p = _pixels(truth, prediction)
+    counted = None if weights is None else _pixels(truth, weights, "weights")[1] > 0
+    values = np.union1d(t[counted], p[counted]) if classes is None else np.asarray(classes)
+    if counted is not None:  # where pixels do not count, any value may stand
+        t, p = (np.where(counted, a, values[0] if len(values) else 0) for a in (t, p))
+    order, start, found = np.argsort(values), 0, np.zeros((4, len(values)), np.int64)
+    for array in truth if isinstance(truth, (list, tuple)) else [truth]:
+        shape = np.shape(array)
+        require(len(shape) > 1, "truth", f"of shape {shape}", "masks of (H, W): a boundary lies between neighbours")
+        for _ in range(int(np.prod(shape[:-2]))):
+            here = slice(start, start := start + shape[-2] * shape[-1])
+            true, predicted = (_places(a[here], values, order).reshape(shape[-2:]) for a in (t, p))
+            where = None if counted is None else counted[here].reshape(shape[-2:])
+            found += boundary_counts(true, predicted, len(values), float(tolerance), where)
+    return boundary_f_of(found)
+
+
+class Calibration(NamedTuple):
+    """Pixels by confidence, in bins of equal width: the means of confidence and of being right in each, NaN where it is empty.
+
+    counts : pixels in each bin, or the sums of their weights. error : the mean distance of the two, weighed by the counts: the
+    expected calibration error. Guo et al. 2017, equations 2 to 5.
+    """
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    error: float
+
+
+def calibration(
+    truth: Any, probabilities: Any, bins: int = 10, classes: Sequence[int] | None = None, weights: Any = None
+) -> Calibration:
+    """Return how often the most probable class is right, by how probable it was said to be.
+
+    truth : masks, or lists of them; probabilities : those of `predict_proba`, with an axis for the K classes behind those of
+    truth. classes : the masks' values in the order of the classes; 0 .. K-1 unless given. weights : of `confusion_matrix`.
+    Bin i of n holds confidences above i / n, up to (i + 1) / n. With two classes none is below a half.
+    """
+    require(is_whole(bins) and bins > 0, "bins", bins, "a whole number from 1 up")
+    arrays = [np.asarray(p) for p in (probabilities if isinstance(probabilities, (list, tuple)) else [probabilities])]
+    k = arrays[0].shape[-1] if arrays and arrays[0].ndim else 0
+    values = np.arange(k) if classes is None else np.asarray(classes)
+    alike = all(p.ndim and p.shape[-1] == len(values) > 0 and p.dtype.kind == "f" for p in arrays)
+    shapes = ", ".join(str(p.shape) for p in arrays[:4])
+    require(alike, "probabilities", f"of shape {shapes}", f"real numbers (..., K) for K = {len(values)} classes")
+    listed = isinstance(truth, (list, tuple))
+    t, found = _pixels(truth, [values[p.argmax(axis=-1)] for p in arrays] if listed else values[arrays[0].argmax(axis=-1)])
+    confidence = np.concatenate([p.max(axis=-1).ravel() for p in arrays]).astype(np.float64)
+    w = np.ones(len(t)) if weights is None else _pixels(truth, weights, "weights")[1].astype(np.float64)
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts, sure, right = (
+        np.bincount(bin_of, w * part, minlength=bins).astype(np.float64) for part in (np.ones(len(t)), confidence, t == found)
+    )
+    error = float(np.abs(right - sure).sum() / counts.sum()) if counts.any() else float("nan")
+    return Calibration(_ratio(sure, counts), _ratio(right, counts), counts, error)
 
 
 def segments(mask: NDArray) -> NDArray[np.int32]:

@@ -307,10 +307,23 @@ def test_the_confusion_matrix_of_many_classes_fits(k):
         assert box.width <= frame.width / k and box.height <= frame.height / k
 
 
+def test_the_calibration_has_a_bar_for_each_bin_that_is_filled():
+    p = np.array([[0.5, 0.5], [0.25, 0.75], [0.0, 1.0], [0.75, 0.25]])
+    ax = plot.calibration(np.array([0, 9, 0, 0]), p, 4, [0, 9])
+    bars = [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in ax.patches]
+    assert bars == [(0.25, 0.25, 1), (0.5, 0.25, 1), (0.75, 0.25, 0)] and texts(ax) == ["25%", "50%", "25%"]
+    dots = ax.get_lines()[1]
+    np.testing.assert_array_equal(dots.get_xdata(), [np.nan, 0.5, 0.75, 1])
+    np.testing.assert_array_equal(dots.get_ydata(), [np.nan, 1, 1, 0])
+    assert ax.get_title() == "expected calibration error 0.5000"
+    assert texts(plot.calibration(np.array([0, 9]), p[:2], 4, [0, 9], weights=[0, 2])) == ["100%"]
+
+
 DRAWINGS = {
     "architecture": lambda ax: plot.architecture(Network(base_channels=2, depth=1), (64, 64), ax=ax),
     "learning_curves": lambda ax: plot.learning_curves(HISTORY, ax),
     "comparison": lambda ax: plot.comparison(MASK, MASK, WRONG, ax=ax),
+    "calibration": lambda ax: plot.calibration(MASK, np.stack([1 - MASK / 255, MASK / 255], -1), classes=[0, 255], ax=ax),
     "confusion_matrix": lambda ax: plot.confusion_matrix(MASK, WRONG, ax=ax),
 }
 

@@ -19,6 +19,7 @@ from minunet import training
 from minunet.cli import flags, main
 from minunet.cli.predict import encode_labels
 from minunet.data.images import read_pages
+from minunet.evaluation import metrics
 
 SMALL = [
     "--base-channels", "4", "--depth", "2", "--patch-size", "32", "--batch-size", "2", "--max-epochs", "1", "--random-state", "0",
@@ -363,6 +364,9 @@ def test_evaluate_gives_the_scores_of_python_and_a_row_an_image(model, tmp_path,
     dice = unet.score(list(x), list(y), average=None)
     assert [float(rows[-1][f"dice_{c}"]) for c in (0, 255)] == pytest.approx(dice.tolist(), abs=1e-6)
     assert f"pixel error          {error:.4f}" in out
+    f = np.mean(metrics.boundary_f(list(y), predicted))
+    assert f"boundary F           {f:.4f}" in out and float(rows[-1]["boundary_f"]) == pytest.approx(f, abs=1e-6)
+    assert float(rows[1]["boundary_f"]) == pytest.approx(np.mean(metrics.boundary_f(y[1], predicted[1])), abs=1e-6)
     assert main(["evaluate", model, images, masks, "--csv", str(tmp_path / "s.csv")]) == 1
     assert "--force" in said(capsys)[1]
 
