@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from .modelfile import ModelFileError
     from .network import Network
     from .scikit import NotFittedError
+    from .training.csvlog import CSVLog
     from .unet import UNet, load
 
 # Public names are imported where they are first used (PEP 562), so that `import minunet` stays light.
 _HOME = {
     "UNet": "unet", "load": "unet", "NotFittedError": "scikit", "Network": "network", "use_backend": "kernels",
     "ModelFileError": "modelfile", "load_folder": "data.folders", "ImageFileError": "data.images",
+    "CSVLog": "training.csvlog",
 }  # fmt: skip
 _MODULES = {
     name: name
@@ -34,7 +36,7 @@ _MODULES = {
 }  # fmt: skip
 
 __all__ = [
-    "ImageFileError", "ModelFileError", "Network", "NotFittedError", "UNet", "__version__", "data", "datasets",
+    "CSVLog", "ImageFileError", "ModelFileError", "Network", "NotFittedError", "UNet", "__version__", "data", "datasets",
     "evaluation", "kernels", "layers", "load", "load_folder", "losses", "modelfile", "network", "ops", "optim",
     "plot", "testing", "training", "use_backend",
 ]  # fmt: skip

@@ -58,7 +58,7 @@ class Checkpoint:
 
         ValueError where the training would be another one by now, by what is not as it was; or where no such training could be.
         """
-        n_bytes = (1 + optimizer.n_moments) * model.network_.flat.nbytes
+        n_bytes = (1 + optimizer.n_moments + model.early_stopping) * model.network_.flat.nbytes
         files.require_writable(self.path, n_bytes)
         modelfile.require_no_code(model.network_, self.path)
         self._prints = fingerprint(data)
@@ -68,22 +68,29 @@ class Checkpoint:
         self._found = None  # the memory of a second network
         self._require_same(said, json.loads(json.dumps(description.described(model))), model.max_epochs)
         try:
-            trainingstate.check_resumed(said["training"], moments, optimizer, steps_per_epoch)
+            apart = model.early_stopping and "val_dice" in said["history"]  # the model is that of the best epoch
+            trainingstate.check_resumed(said["training"], moments, optimizer, steps_per_epoch, int(apart))
         except ValueError as error:
             raise modelfile.ModelFileError(f"{self._name}: the training's description is damaged: {error}") from None
         asarray = kernels.for_array(model.network_.flat).asarray
-        model.network_.flat[...] = asarray(older.flat)
+        model.network_.flat[...] = asarray(moments.pop() if apart else older.flat)
         optimizer.moments = tuple(asarray(moment) for moment in moments)
         optimizer.n_updates, optimizer.learning_rate = said["training"]["n_updates"], said["training"]["learning_rate"]
-        return trainingstate.position(said["training"], said["history"])
+        at = trainingstate.position(said["training"], said["history"])
+        at.best = asarray(older.flat) if apart else None
+        at.threshold = said.get("threshold") if model.threshold == "validation" else model.threshold_
+        return at
 
     def writer(self, model: UNet, optimizer: Optimizer) -> Callable[[Position, bool], None]:
         """Return what writes the file, of a training with this model's settings, which `restore` has seen."""
 
         def write(position: Position, over: bool) -> None:
-            vars(model).update(told(position.history) | {"interrupted_": not over})
+            vars(model).update(told(position.history) | {"interrupted_": not over, "threshold_": position.threshold})
             said = description.described(model) | {"training": trainingstate.described(position, optimizer, self._prints)}
-            modelfile.save(self.path, model.network_, said, description.check, moments=optimizer.moments)
+            trained = () if position.best is None else (model.network_.flat,)
+            modelfile.save(
+                self.path, model.network_, said, description.check, moments=(*optimizer.moments, *trained), weights=position.best
+            )
 
         return write
 

@@ -33,7 +33,7 @@ OF_NETWORK = tuple(  # parameters that its config states, too
     name for name in inspect.signature(Network).parameters if name not in ("in_channels", "out_channels", "random_state", "dtype")
 )
 FINITE = ("loss", "learning_rate", "seconds", "steps")  # series without NaN; what is held out may have no Dice, or no loss
-MAX_NUMBERS = 6 * trainingstate.MAX_EPOCHS  # of a history in a file, of six series: many more would not fit a header
+SHARES = ("val_dice", "val_iou", "val_pixel_error", "val_boundary_f")  # how series begin whose numbers are shares
 MAX_NAME = 100  # characters of a series' name
 MAX_LOSS = 10_000  # characters of what a loss of the user's calls itself
 MAX_IGNORED = 1000  # mask values
@@ -46,9 +46,11 @@ DESCRIPTION: dict[str, Field] = {
         lambda value: value is None or (is_number(value) and LEAST <= value <= MOST),
         f"null or micrometres from {LEAST} to {MOST:.0f}",
     ),
+    "threshold": (lambda value: value is None or (is_number(value) and 0 < value < 1), "null or a number between 0 and 1"),
 }  # fmt: skip
 CHECKPOINT = {"training": OBJECT}  # which a checkpoint has, and a model has not
-SINCE: dict[str, Any] = {"ignore_index": [], "pixel_size": None}  # what files from before there was such a field mean
+# What files from before there was such a field mean.
+SINCE: dict[str, Any] = {"ignore_index": [], "pixel_size": None, "threshold": None}
 CLASSES: dict[str, Field] = {"values": LIST, "dtype": one_of(DTYPES), "joined": LIST}
 JOINED = ("joined",)  # which files of models lack that were trained without
 MAX_JOINED = 1000  # values that are one with a class
@@ -90,6 +92,7 @@ def described(unet: UNet) -> dict[str, Any]:
         "snap": unet.snap_,
         "pixel_size": unet.pixel_size_,
         "ignore_index": unet.ignore_index_,
+        "threshold": unet.threshold_,
     }
 
 
@@ -130,6 +133,7 @@ def restore(unet: UNet, said: dict[str, Any]) -> None:
     unet.channel_axis_, unet.random_state_ = said["channel_axis"], said["random_state"]
     unet.history_, unet.interrupted_ = said["history"], said["interrupted"]
     unet.ignore_index_, unet.pixel_size_ = list(said["ignore_index"]), said["pixel_size"]
+    unet.threshold_ = said["threshold"]
     unet.class_frequencies_, unet.snap_ = np.array(said["class_frequencies"], float), said["snap"]
 
 
@@ -141,12 +145,14 @@ def check(said: dict[str, Any], config: dict[str, Any]) -> None:
     _check_classes(said["classes"], config["out_channels"])
     _check_normalizer(said["normalizer"], config["in_channels"])
     _check_frequencies(said["class_frequencies"], config["out_channels"])
+    two = said["threshold"] is None or config["out_channels"] == 2
+    require(two, "threshold", said["threshold"], f"null: the network has {config['out_channels']} classes, and it divides two")
     _check_history(said["history"])
     seed = config["random_state"]
     require(said["random_state"] == seed, "random_state", said["random_state"], f"the network's, {seed}")
     _check_estimator(said["estimator"], said, config)
     if "training" in said:
-        trainingstate.check(said["training"], said["history"])
+        trainingstate.check(said["training"], said["history"], said["classes"]["values"])
 
 
 def _check_classes(classes: dict[str, Any], k: int) -> None:
@@ -217,7 +223,9 @@ def _check_history(history: dict[str, Any]) -> None:
     for name in ("learning_rate", "seconds", "steps"):
         require(all(value >= 0 for value in history.get(name, ())), f"history.{name}", history.get(name), "numbers from 0 up")
     dice = history.get("val_dice", [])
-    require(all(math.isnan(value) or 0 <= value <= 1 for value in dice), "history.val_dice", dice, "numbers from 0 to 1, or NaN")
+    for name in (name for name in history if name.startswith(SHARES)):
+        shares = all(math.isnan(value) or 0 <= value <= 1 for value in history[name])
+        require(shares, f"history.{name}", history[name], "numbers from 0 to 1, or NaN")
     require(not dice or not all(map(math.isnan, dice)), "history.val_dice", dice, "a number in one epoch at least")
 
 
@@ -267,7 +275,7 @@ def _check_class_weight(weight: Any, said: dict[str, Any]) -> None:
 def _recent(history: dict[str, list[float]]) -> dict[str, list[float]]:
     """Return a history as it goes into a file: of a very long one the last epochs, for the model is worth more than its curve."""
     n_epochs = max(map(len, history.values()), default=0)
-    kept = MAX_NUMBERS // max(len(history), 1)
+    kept = trainingstate.most_epochs(history)
     if n_epochs <= kept:
         return history
     warn(f"the history has {n_epochs} epochs; the model file keeps the last {kept}")

@@ -16,7 +16,7 @@ from .checkpoint import Checkpoint
 from .data.prepare import Prepared, prepare
 from .data.rare import places_of_rare
 from .data.sampling import PatchSampler
-from .evaluation.held_out import loss_and_dice
+from .evaluation.held_out import validate
 from .optim import OPTIMIZERS, SGD, Adam, Optimizer
 from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .sizes import fitting_patch
@@ -26,8 +26,10 @@ from .training.diagnosis import Diagnosis
 from .training.history import History, told
 from .training.keeper import Keeper, Position
 from .training.loop import Loop
+from .training.patience import Patience
 from .training.progress import Progress
 from .training.schedule import Schedule, steps_per_epoch
+from .warn import warn
 
 if TYPE_CHECKING:
     from .unet import UNet
@@ -57,6 +59,7 @@ def _fit(
         x, y, normalize=unet.normalize, class_weight=unet.class_weight, validation_fraction=unet.validation_fraction,
         random_state=seed, known=known, **companions,
     )  # fmt: skip
+    _require_held_out(unet, data)
     network = unet._network(data.n_channels, len(data.classes), seed)
     if older:
         warmstart.take_weights(network, data.classes, older.network_, older.classes_)
@@ -95,18 +98,21 @@ def _train(
     steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
     schedule = Schedule(unet.learning_rate, steps, int(unet.max_epochs), unet.max_minutes)
     was_fitted, optimizer = hasattr(unet, "network_"), _optimizer(unet)
-    at, keeper = Position(), None
+    chosen = unet.threshold == "validation"
+    fixed = None if chosen or unet.threshold is None else float(unet.threshold)  # type: ignore[arg-type]
+    at, keeper = Position(threshold=fixed), None
     if kept:
         model = unet._as_it_is()
-        vars(model).update(fitted | told({}) | {"interrupted_": True})
+        vars(model).update(fitted | told({}) | {"interrupted_": True, "threshold_": at.threshold})
         at = kept.restore(model, data, optimizer, steps)
         keeper = Keeper(kept.writer(model, optimizer), at.seconds)
 
-    def publish(whole: bool, history: History) -> Callable[[], object] | None:
+    def publish(whole: bool, history: History, threshold: float | None) -> Callable[[], object] | None:
         """Let the old model go, for whoever predicts meanwhile at once; but not for a few steps of the first epoch."""
         taken = whole or not was_fitted or len(history["loss"]) > 1
         own = {name: list(values) for name, values in history.items()}  # which a callback may change
-        return partial(vars(unet).update, fitted | told(own) | {"interrupted_": False}) if taken else None
+        new = fitted | told(own) | {"interrupted_": False, "threshold_": threshold}
+        return partial(vars(unet).update, new) if taken else None
 
     for callback in callbacks:
         if hasattr(callback, "set_model"):
@@ -120,8 +126,12 @@ def _train(
         loop = Loop(
             network, optimizer, loss, sampler, schedule, batch_size=batch_size, class_weight=data.class_weight,
             random_state=seed, callbacks=callbacks, publish=publish, at=at, keeper=keeper, diagnosis=diagnosis,
-            validate=lambda: loss_and_dice(network, data.validation, loss, diagnosis.on_held_out),
+            validate=lambda: validate(
+                network, data.validation, loss, classes=data.classes.tolist(), threshold="validation" if chosen else fixed,
+                tell=diagnosis.on_held_out,
+            ),
             progress=Progress(schedule, unet.verbose, at),
+            patience=Patience(int(unet.n_iter_no_change), unet.tol) if unet.early_stopping else None,
         )  # fmt: skip
         finished = False
         try:
@@ -138,6 +148,30 @@ def _train(
         signal.raise_signal(loop.signal)
     if loop.interrupted and unet._stops_a_search:
         raise KeyboardInterrupt("a fit of a search was interrupted")
+
+
+def _require_held_out(unet: UNet, data: Prepared) -> None:
+    """Raise a ValueError where something is to be decided on examples held out that the data does not give."""
+    if unet.threshold is not None and len(data.classes) != 2:
+        raise ValueError(
+            f"threshold (--threshold) is {unet.threshold!r}, and the masks have {len(data.classes)} classes; it divides two: "
+            "threshold=None takes the most probable class"
+        )
+    counts = np.zeros(len(data.classes), np.int64)
+    for e in data.validation:
+        counts += np.bincount(e.label[... if e.weight is None else e.weight > 0].ravel(), minlength=len(counts))
+    way = "give validation_data (--validation), or a larger validation_fraction (--validation-fraction)"
+    if unet.early_stopping and not counts.any():
+        raise ValueError(f"early_stopping is True, and nothing is held out that tells when to stop; {way}")
+    if unet.threshold == "validation" and not counts.all():
+        lacks = f"class {data.classes[counts == 0][0]}" if counts.any() else "a pixel"
+        raise ValueError(f"threshold is 'validation', and nothing that is held out has {lacks}, to choose it on; {way}")
+    lacking = data.classes[(counts == 0) & (data.frequencies > 0)]
+    if counts.any() and len(lacking) and (data.apart or unet.early_stopping):  # else it is a draw that a few images left
+        warn(
+            f"what is held out has no pixel of class {', '.join(map(str, lacking))}: no figure tells how well that is learned, "
+            "and val_dice is the mean over the other classes; give images that show it, too"
+        )
 
 
 def _seed(unet: UNet, older: UNet | None, kept: Checkpoint | None) -> int:

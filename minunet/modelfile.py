@@ -1,6 +1,7 @@
 """One model, one file: safetensors, which holds arrays and text and can hold no code.
 
-weights       under the network's parameter names; of a checkpoint an optimizer's moments, too: moment0.head.bias, ...
+weights       under the network's parameter names; of a checkpoint an optimizer's moments, too: moment0.head.bias, ...; and
+              as the last of these the weights that are trained, where the model's are those of another epoch
 metadata      format "minunet", format_version "1",
               network: the config, as JSON; model: whatever the estimator wants to keep, as JSON,
               sha256_description: of these two texts; sha256_weights: of the weights, each under its name
@@ -38,7 +39,7 @@ MAX_NAME = 100  # characters of a choice
 MAX_DEPTH = 30  # beyond, 2^depth channels alone would be absurd
 TEXTS = ("format", "format_version", "network", "model")
 SUMS = ("sha256_description", "sha256_weights")
-MOST_MOMENTS = 2  # Adam's
+MOST_MOMENTS = 3  # Adam's two, and the weights that are trained
 CODES = {"float32": "F32", "float64": "F64"}  # what safetensors calls a network's dtype
 
 T = TypeVar("T")
@@ -51,20 +52,20 @@ class ModelFileError(ValueError):
 
 def save(
     path: str | os.PathLike[str], network: Network, metadata: dict[str, Any], check: Check | None = None, *,
-    moments: Sequence[Array] = (),
+    moments: Sequence[Array] = (), weights: Array | None = None,
 ) -> None:  # fmt: skip
     """Write network and metadata (anything JSON can hold) to path, whole or not at all; and moments, as many as
 
-    metadata["training"]["moments"] says, of the layout of network.flat.
+    metadata["training"]["moments"] says, of the layout of network.flat. weights : in its place, of that layout, too.
 
     Weights that are not finite are a ValueError, as no file of them could be used; so are blocks of one's own, and what `load`
     with this check would refuse.
     """
     require_no_code(network, path)
-    parts = [network.parameters, *map(network.parameters.split, moments)]
+    parts = [network.parameters.split(network.flat if weights is None else weights), *map(network.parameters.split, moments)]
     tensors = {name: kernels.to_host(values).copy() for name, values in _named(parts).items()}
-    for name, weights in tensors.items():
-        if not np.isfinite(weights).all():
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
             raise ValueError(f"{name} holds values that are not finite: training diverged, and {path} was not written")
     text = {
         "format": "minunet",

@@ -30,12 +30,14 @@ CHOICES = {
 }
 _WHOLE = {
     "base_channels": 1, "depth": 0, "batch_size": 1, "patch_size": 1, "max_epochs": 1, "n_threads": 1, "random_state": 0,
-    "verbose": 0,
+    "verbose": 0, "n_iter_no_change": 1,
 }  # fmt: skip
 _MOST = dict.fromkeys(("base_channels", "batch_size", "patch_size"), MOST)
-_MOST |= dict.fromkeys(("max_epochs", "n_threads", "random_state", "verbose"), 10**400 - 1)  # what a model file can hold
+_UNBOUNDED = ("max_epochs", "n_iter_no_change", "n_threads", "random_state", "verbose")
+_MOST |= dict.fromkeys(_UNBOUNDED, 10**400 - 1)  # what a model file can hold
 _POSITIVE = ("learning_rate", "max_minutes")
 _SHARES = ("dropout", "momentum", "validation_fraction")
+_FROM_ZERO = ("weight_decay", "tol")
 _MAY_BE_NONE = ("n_threads", "random_state", "max_minutes")
 
 
@@ -67,10 +69,14 @@ def check_parameters(unet: UNet) -> None:
             _require(is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")
     for name in _SHARES:
         _require(is_number(given[name]) and 0 <= given[name] < 1, name, given[name], "a number from 0 to below 1")
-    for name in ("augment", "warm_start"):
+    for name in ("augment", "early_stopping", "warm_start"):
         _require(isinstance(given[name], (bool, np.bool_)), name, given[name], "True or False")
-    decay = given["weight_decay"]
-    _require(is_number(decay) and decay >= 0, "weight_decay", decay, "a number from 0 up")
+    for name in _FROM_ZERO:
+        _require(is_number(given[name]) and given[name] >= 0, name, given[name], "a number from 0 up")
+    threshold = given["threshold"]
+    known = threshold is None or (isinstance(threshold, str) and threshold == "validation")
+    fits = known or (is_number(threshold) and 0 < threshold < 1)
+    _require(fits, "threshold", threshold, "None, 'validation' or a number between 0 and 1")
 
 
 def _check_percentiles(given: Any) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 from ._version import __version__
 from .checks import Array, check_moments
 from .data.fingerprint import LETTERS, Fingerprint
+from .evaluation.held_out import names
 from .optim import Optimizer
 from .training.keeper import Position
 from .untrusted import LIST, OBJECT, WHOLE, Field, check_fields, is_number, require
 
 MAX_VERSION = 100  # characters
-MAX_EPOCHS = 100_000  # of a history in a file, at least: of a longer one it has the last
+MAX_NUMBERS = 600_000  # of a history in a file: many more would not fit a header, and of a longer one it has the last epochs
 MAX_SECONDS = 1e10  # some centuries
 NUMBER: Field = (lambda value: is_number(value) and 0 <= value < math.inf, "a finite number from 0 up")
 SECONDS: Field = (lambda value: is_number(value) and 0 <= value <= MAX_SECONDS, f"a number from 0 to {MAX_SECONDS:.0e}")
@@ -28,14 +29,13 @@ _LETTERS: Field = (
     f"hexadecimal digits, {LETTERS} for each array",
 )
 _ALWAYS = {"loss", "learning_rate", "seconds", "steps"}
-LOGGED: tuple[set[str], ...] = (set(), _ALWAYS, _ALWAYS | {"val_dice"}, _ALWAYS | {"val_dice", "val_loss"})  # of an epoch
 DATA = dict.fromkeys(("images", "masks", "weights", "validation", "held_out"), _LETTERS)
 
 
 def described(position: Position, optimizer: Optimizer, data: Fingerprint) -> dict[str, Any]:
     """Return what JSON can hold of a training, but for the optimizer's moments."""
     return {
-        "minunet": __version__, "moments": len(optimizer.moments), "n_updates": optimizer.n_updates,
+        "minunet": __version__, "moments": len(optimizer.moments) + (position.best is not None), "n_updates": optimizer.n_updates,
         "learning_rate": optimizer.learning_rate, "epoch": position.epoch, "index": position.index, "n_steps": position.n_steps,
         "seconds": position.seconds, "losses": position.losses, "data": data,
     }  # fmt: skip
@@ -46,25 +46,38 @@ def position(said: dict[str, Any], history: dict[str, list[float]]) -> Position:
     return Position(said["epoch"], said["index"], said["n_steps"], said["seconds"], list(said["losses"]), dict(history))
 
 
-def check(said: Any, history: dict[str, Any]) -> None:
-    """Refuse what contradicts itself, or its model's history, by the name of the field."""
+def check(said: Any, history: dict[str, Any], classes: Sequence[int]) -> None:
+    """Refuse what contradicts itself, or its model's history and classes, by the name of the field."""
     check_fields("training", said, TRAINING)
     check_fields("training.data", said["data"], DATA)
     losses, index, epoch, n_steps = (said[name] for name in ("losses", "index", "epoch", "n_steps"))
     numbers = len(losses) == index and all(type(v) is float for v in losses) and math.isfinite(sum(losses))
     require(numbers, "training.losses", losses, f"{index} finite numbers, one for each step of the epoch")
-    require(set(history) in LOGGED, "history", sorted(history), "the series that a training logs")
+    held_out = history.keys() - _ALWAYS
+    known = held_out <= names(classes) and (not held_out or "val_dice" in held_out)
+    require(not history or (known and history.keys() >= _ALWAYS), "history", sorted(history), "the series that a training logs")
     epochs = len(history.get("loss", ()))
-    all_of_them = epoch == epochs or MAX_EPOCHS <= epochs < epoch
+    all_of_them = epoch == epochs or most_epochs(history) <= epochs < epoch
     require(all_of_them, "training.epoch", epoch, f"{epochs}, as many as the history has")
     steps = index + (history["steps"][-1] if epochs else 0)
     require(n_steps == steps, "training.n_steps", n_steps, f"{steps}: those of the history, and of this epoch")
     require(said["n_updates"] == n_steps, "training.n_updates", said["n_updates"], f"{n_steps}, one for each step")
 
 
-def check_resumed(said: dict[str, Any], moments: Sequence[Array], optimizer: Optimizer, steps_per_epoch: int) -> None:
-    """Refuse what no training with this optimizer, and so many steps an epoch, can have left."""
+def most_epochs(history: dict[str, Any]) -> int:
+    """Return of how many epochs a file holds a history of so many series."""
+    return MAX_NUMBERS // max(len(history), 1)
+
+
+def check_resumed(
+    said: dict[str, Any], moments: Sequence[Array], optimizer: Optimizer, steps_per_epoch: int, n_besides: int = 0
+) -> None:
+    """Refuse what no training with this optimizer, and so many steps an epoch, can have left.
+
+    n_besides : of the last of the moments, how many are something else: the weights that are trained.
+    """
     require(said["index"] <= steps_per_epoch, "training.index", said["index"], f"{steps_per_epoch} at most, an epoch's steps")
     has = optimizer.n_moments if said["n_steps"] else 0
-    require(len(moments) == has, "training.moments", len(moments), f"{has}, as {type(optimizer).__name__} has")
-    check_moments(tuple(moments), optimizer._squares)
+    words = f"{has}, as {type(optimizer).__name__} has" + (", and one more: the model is another epoch's" if n_besides else "")
+    require(len(moments) == has + n_besides, "training.moments", len(moments), words)
+    check_moments(tuple(moments[:has]), optimizer._squares)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import description, devices, fitting, kernels, modelfile
 from .blocks import Block
-from .checks import is_whole, require, shown
+from .checks import is_number, is_whole, require, shown
 from .data import labels as label_codes
 from .data.inputs import Images, read_images
 from .data.normalize import Normalizer
@@ -21,6 +21,7 @@ from .data.prepare import scaled
 from .data.splitting import Part
 from .data.weights import ignored_values, read_examples
 from .evaluation import metrics
+from .evaluation.threshold import decide
 from .evaluation.tiles import predict_proba
 from .kernels.buffers import Pool, pooled
 from .log import tell
@@ -68,6 +69,13 @@ class UNet(Estimator):
         those of the training set, always.
     validation_fraction : share of the images, with fewer than 10 of each image, held out to report loss and Dice; never all
         that there is of a class.
+    early_stopping : end the training when val_dice, the mean Dice on what is held out, has not risen by tol for n_iter_no_change
+        epochs. The model is that of the epoch where it was highest, however the training ends.
+    n_iter_no_change : epochs that early_stopping waits.
+    tol : what counts as a rise.
+    threshold : None gives each pixel its most probable class. Of two classes, a number between 0 and 1 gives the second one
+        wherever its probability is that or more; "validation" takes the number, of 0.01 to 0.99, with the highest Dice of the
+        second class on what is held out, and keeps it as threshold_.
     warm_start : go on from the present weights, scale and classes when `fit` is called again, instead of from new ones. A new
         value in the masks is one more class. Optimizer, learning rate and history start anew.
     random_state : a whole number gives the same model each time, at any number of threads (for max_epochs; where
@@ -82,7 +90,8 @@ class UNet(Estimator):
 
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
     best_score_ and best_epoch_ (validation Dice), held_out_ (parts of x: index, rows and columns of each; not in a model file),
-    class_frequencies_ (shares of all pixels), interrupted_, random_state_, pixel_size_ (micrometres, or None).
+    class_frequencies_ (shares of all pixels), interrupted_, random_state_, pixel_size_ (micrometres, or None), threshold_ (of
+    the second class's probability, or None).
     """
 
     classes_: NDArray
@@ -100,6 +109,7 @@ class UNet(Estimator):
     best_score_: float | None
     best_epoch_: int | None
     class_frequencies_: NDArray[np.float64]
+    threshold_: float | None = None  # of models from before there was one
     held_out_: list[Part]
     interrupted_: bool
     random_state_: int
@@ -111,6 +121,7 @@ class UNet(Estimator):
         optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0,
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
         augment: bool = True, normalize: str | tuple[float, float] = "image", validation_fraction: float = 0.1,
+        early_stopping: bool = False, n_iter_no_change: int = 10, tol: float = 1e-4, threshold: float | str | None = None,
         warm_start: bool = False,
         random_state: int | None = None, device: str = "auto", n_threads: int | None = None, algorithm: str = "auto",
         precision: str = "auto", verbose: int = 1,
@@ -134,6 +145,10 @@ class UNet(Estimator):
         self.augment = augment
         self.normalize = normalize
         self.validation_fraction = validation_fraction
+        self.early_stopping = early_stopping
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.threshold = threshold
         self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
@@ -202,13 +217,13 @@ class UNet(Estimator):
 
     @kernels.contained
     def predict(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
-        """Return the most probable class of each pixel, as the masks' values, in the form in which x came, less channels.
+        """Return the class of each pixel, the most probable one or that of threshold_, as the masks' values, in the form of x.
 
         What is masked in x is masked in the labels. UserWarning where an image is not scaled by its own range.
         """
         fitted = self._ready()
         images = fitted._read(x)
-        return images.restore([label_codes.decode(p.argmax(axis=-1), fitted.classes_) for p in fitted._probabilities(images)])
+        return images.restore([fitted._labels(p) for p in fitted._probabilities(images)])
 
     @kernels.contained
     def predict_proba(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
@@ -240,7 +255,7 @@ class UNet(Estimator):
         else:
             label_codes.require_known(given.of_counted(given.masks), fitted.classes_)
         truth = given.of_counted([label_codes.encode(mask, fitted.classes_, fitted.joined_) for mask in given.masks])
-        predicted = given.of_counted([p.argmax(axis=-1) for p in fitted._probabilities(given.images)])
+        predicted = given.of_counted([decide(p, fitted.threshold_) for p in fitted._probabilities(given.images)])
         weights = None if sample_weight is None else given.of_counted([w for w in given.weights if w is not None])
         dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)), weights=weights)
         return float(np.nanmean(dice)) if average == "macro" else dice
@@ -311,6 +326,10 @@ class UNet(Estimator):
                 probabilities = predict_proba(self.network_, image)
             yield probabilities
 
+    def _labels(self, probabilities: NDArray[np.floating]) -> NDArray:
+        """Return the masks' values of probabilities (..., K)."""
+        return label_codes.decode(decide(probabilities, self.threshold_), self.classes_)
+
     def _computing(self, network: Network) -> AbstractContextManager[None]:
         """Return a context that computes where the network lies, with this estimator's threads and precision."""
         place = kernels.place(network.flat)
@@ -327,6 +346,9 @@ class UNet(Estimator):
         takes = f"the masks' values, {k} different ones in rising order, as network_ has outputs"
         require(rising, "classes_", shown(classes), takes)
         require(is_whole(channels) and channels == c, "n_channels_in_", channels, f"{c}, as network_ takes")
+        threshold = self.threshold_
+        divides = threshold is None or (k == 2 and is_number(threshold) and 0 < threshold < 1)
+        require(divides, "threshold_", shown(threshold), "None, or of two classes a number between 0 and 1")
         normalizes = isinstance(self.normalizer_, Normalizer)
         require(normalizes, "normalizer_", f"of type {type(self.normalizer_).__name__}", "the Normalizer that fit has made")
 

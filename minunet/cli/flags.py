@@ -80,6 +80,8 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
             options["action"] = argparse.BooleanOptionalAction
         elif name == "normalize":
             options |= {"type": _normalize, "metavar": "SCALE"}
+        elif name == "threshold":
+            options |= {"type": _number_or_text, "metavar": "N"}
         elif name == "class_weight":
             options |= {"type": _class_weight, "metavar": "WEIGHTS", "help": "balanced, or VALUE=WEIGHT,VALUE=WEIGHT,..."}
         else:
@@ -178,6 +180,14 @@ def _class_weight(text: str) -> Any:
     except ValueError:
         form = "'balanced', or a weight for each mask value, as in 0=1,255=0.2"
         raise argparse.ArgumentTypeError(f"{json.dumps(text)} is no class weight; it takes {form}") from None
+
+
+def _number_or_text(text: str) -> float | str:
+    """Return the number that it is, or the text, for UNet to look at."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _normalize(text: str) -> Any:

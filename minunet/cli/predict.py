@@ -85,7 +85,7 @@ def _predict(unet: UNet, path: Path, folder: Folder, arguments: argparse.Namespa
     pages, size = [page.pixels for page in found], found[0].size
     with flags.about(shown(path), pages=len(pages)):
         probabilities = [np.ma.filled(p, 0) for p in unet.predict_proba(pages)]  # what is masked is of the first class
-    labels = [unet.classes_[p.argmax(axis=-1)] for p in probabilities]
+    labels = [unet._labels(p) for p in probabilities]
     _warn(path, pages, labels)
     if told := pixelsize.mismatch(size, unet.pixel_size_):
         complain(f"warning: {shown(path)}: {told}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .. import __version__, files, plot
 from ..evaluation import metrics
 from ..signals import held
-from ..training.history import last_known
+from ..training.history import of_model
 from ..unet import UNet
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _training(unet: UNet) -> str:
     history = unet.history_
     n_epochs = len(history.get("loss", ()))
     dice = history.get("val_dice", [])
-    known = last_known(dice)
+    known = of_model(unet)
     facts = [
         ("parameters", f"{unet.n_parameters_:,}"),
         ("epochs", str(n_epochs)),
@@ -150,10 +150,14 @@ def _training(unet: UNet) -> str:
     told = [f"A U-Net of depth {unet.depth} for images of {channels} and the mask values {classes}."]
     if unet.interrupted_:
         told.append("The training was interrupted before its end.")
+    if unet.threshold_ is not None:
+        told.append(f"Class {unet.classes_[1]} is predicted where its probability is {unet.threshold_:g} or more.")
     if n_epochs and not dice:
         told.append("Nothing was held out of the training to validate on.")
     if known:
-        of = "the last epoch" if known[0] == n_epochs else f"epoch {known[0]}, for the validation of the last one was cut short"
+        cut = "for the validation of the last one was cut short"
+        why = "whose weights the model has (early_stopping)" if unet.early_stopping else cut
+        of = "the last epoch" if known[0] == n_epochs else f"epoch {known[0]}, {why}"
         if (best := _number(np.nanmax(dice))) != _number(known[1]):
             of += f"; in epoch {int(np.nanargmax(dice)) + 1} it was highest, {best}"
         if of != "the last epoch":
@@ -176,21 +180,33 @@ def _scores(judged: Sequence[Judged], classes: NDArray, note: str) -> str:
     truths, predictions = (list(of) for of in zip(*(j.scored for j in judged), strict=True))
     values = classes.tolist()
     dice, iou = metrics.dice(truths, predictions, values), metrics.iou(truths, predictions, values)
+    masks, given = [j.truth for j in judged], [j.prediction for j in judged]
+    counted = [np.ones(j.truth.shape, bool) if j.counted is None else j.counted for j in judged]
+    boundary = metrics.boundary_f(masks, given, classes=values, weights=counted)
+    probabilities = [j.probability for j in judged]
     pixels = metrics.confusion_matrix(truths, predictions, values).sum(axis=1)
     what = f"{len(judged)} image{'s' * (len(judged) > 1)}" + (f" ({note})" if note else "")
     rows = [
-        _row((str(value), _number(d), _number(i), f"{n / pixels.sum():.1%}"))
-        for value, d, i, n in zip(values, dice, iou, pixels, strict=True)
+        _row((str(value), *map(_number, scores), f"{n / pixels.sum():.1%}"))
+        for value, *scores, n in zip(values, dice, iou, boundary, pixels, strict=True)
     ]
-    rows.append(_row(("mean", _number(float(np.nanmean(dice))), _number(float(np.nanmean(iou))), ""), "total"))
+    means = [_number(float(np.mean(of[~np.isnan(of)]))) if not np.isnan(of).all() else "-" for of in (dice, iou, boundary)]
+    rows.append(_row(("mean", *means, ""), "total"))
     return _section(
         title,
         _paragraph(f"Judged by {what}. {metrics.pixel_error(truths, predictions):.2%} of the pixels are wrong."),
-        _table(rows, ("class", "Dice", "IoU", "share of the pixels")),
+        _table(rows, ("class", "Dice", "IoU", "boundary F", "share of the pixels")),
+        _paragraph("Boundary F tells how much of a class's boundary is met within 2 pixels."),
         _figure(
             lambda ax: plot.confusion_matrix(truths, predictions, values, ax), plot.confusion_size(len(values)),
             "The confusion matrix: how the pixels of each true class were predicted",
             "Pixels by true class (rows) and predicted class (columns), and their share of the row.",
+        ),
+        _figure(
+            lambda ax: plot.calibration(masks, probabilities, classes=values, ax=ax, weights=counted), (4.6, 4.2),
+            "The calibration: how often the predicted class is right, by its probability",
+            "How often the most probable class is right, by how probable it was said to be. Where bars end at the line, the "
+            "probabilities can be believed.",
         ),
     )  # fmt: skip
 

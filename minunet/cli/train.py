@@ -24,7 +24,8 @@ from ..data.splitting import stacks
 from ..data.weights import read_examples
 from ..plot import require_matplotlib
 from ..text import printable, shown
-from ..training.history import last_known
+from ..training.csvlog import CSVLog
+from ..training.history import of_model
 from ..unet import UNet
 from . import flags, outputs
 from .console import complain
@@ -57,6 +58,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help=kept)
     resume = "go on with the training in --checkpoint, if there is one: to the same bits as if it had never stopped"
     parser.add_argument("--resume", action="store_true", help=resume)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line an epoch there: all figures, as a table")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html there (needs matplotlib)")
     flags.add_output_flags(parser, verbose="tell each file that is read")
     flags.add_estimator_flags(parser)
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     x, y = _xy(pairs)
     pixel_size = pixelsize.common(pair.pixel_size for pair in pairs)
     target = outputs.named(arguments.output.absolute(), arguments.force)  # the current folder may vanish
-    checkpoint = arguments.checkpoint and arguments.checkpoint.absolute()
+    checkpoint, table = (path and path.absolute() for path in (arguments.checkpoint, arguments.csv))
     older = getattr(unet, "network_", None)  # of --init
     try:
         try:
@@ -86,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
                 unet.fit(
                     x, y, validation_data=validation, classes=arguments.classes, ignore_index=arguments.ignore,
                     groups=stacks([pair.path for pair in pairs]), pixel_size=pixel_size, checkpoint=checkpoint,
-                    resume=arguments.resume,
+                    resume=arguments.resume, callbacks=[CSVLog(table, replace=arguments.force)] if table else [],
                 )  # fmt: skip
         finally:
             unet.warm_start = False  # of what is fitted to the model in the file, nobody said so
@@ -185,15 +187,15 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
     judged = []
     for example, p in zip(examples, (np.ma.filled(p, 0) for p in probabilities), strict=True):
         truth = label_codes.decode(label_codes.encode(example.label, unet.classes_, unet.joined_), unet.classes_)
-        predicted = label_codes.decode(p.argmax(axis=-1), unet.classes_)
+        predicted = unet._labels(p)
         counted = None if example.weight is None else example.weight > 0
         judged.append(Judged(example.name, np.atleast_3d(np.asarray(example.image)), truth, predicted, p, counted))
     return judged, note
 
 
 def _score(unet: UNet) -> str:
-    """Return the last validation's, in brackets; of which epoch, where that of the last one was cut short."""
-    known = last_known(unet.history_.get("val_dice", ()))
+    """Return the model's, in brackets; of which epoch, where it is not the last, or the validation of that was cut short."""
+    known = of_model(unet)
     if known is None:
         return ""
     epoch, dice = known
@@ -215,6 +217,7 @@ def _require_outputs(arguments: argparse.Namespace, unet: UNet) -> None:
     outputs.require_free(filter(None, (model, page)), arguments.force)
     files.require_writable(outputs.named(model, arguments.force), flags.model_bytes(unet))
     _require_checkpoint(arguments)
+    _require_table(arguments)
     if page:
         outputs.make_folder(arguments.report)
         files.require_writable(files.Output(page, arguments.force))
@@ -238,6 +241,21 @@ def _require_checkpoint(arguments: argparse.Namespace) -> None:
             "delete it"
         )
     files.require_writable(path)
+
+
+def _require_table(arguments: argparse.Namespace) -> None:
+    """Refuse a table that could not be written, or would stand where something else does. A training that goes on has its own."""
+    path = arguments.csv
+    if path is None:
+        return
+    report = arguments.report
+    for other in filter(None, (arguments.output, arguments.init, arguments.checkpoint, report, report and report / PAGE)):
+        if outputs.is_same(path, other):
+            arguments.parser.error(f"--csv {path} is {other}, another file of this training; give it a name of its own")
+    read = filter(None, (arguments.images, arguments.masks, *(arguments.validation or ())))
+    outputs.require_unread(arguments.parser, "--csv", path, read)
+    outputs.require_free([path], arguments.force or arguments.resume)
+    CSVLog(path, replace=arguments.force)
 
 
 def _require_apart(arguments: argparse.Namespace, page: Path) -> None:

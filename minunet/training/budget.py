@@ -27,7 +27,7 @@ from .memory import training_bytes
 MAKING = 1.5  # times a network's weights are taken while they are made
 SLACK = 1.1  # a training takes up to a tenth more than is estimated, as was measured (bench/memory.py)
 AMPLE = 1.2  # how much of it there is to be where that is advised: who follows an advice is not to be warned again
-HELD_OUT = 12  # bytes of a pixel that was predicted: its class (8) and its truth (4) wait until all are compared
+HELD_OUT = 32  # bytes of a pixel that was predicted: its class (8), and what compares it with the truth and counts it
 
 
 class Change(NamedTuple):
@@ -80,7 +80,7 @@ class Training:
         if not self.held_out:
             return None
         h, w = max(self.held_out, key=lambda size: size[0] * size[1])
-        arrays = HELD_OUT * sum(a * b for a, b in self.held_out) + h * w * (4 * self.network.out_channels + 8)
+        arrays = h * w * (4 * self.network.out_channels + HELD_OUT)
         return *least_input(self.network, h, w), arrays if self._place == "cpu" else 0
 
     @property

@@ -108,6 +108,7 @@ def told(loop: Loop, what: str, n: int, rate: float) -> FloatingPointError:
     kept = f"keeps the weights from the end of epoch {at.epoch}" if at.epoch else "is what it was before"
     if at.epoch and (at.epoch, 0) < loop.began:  # it went on in the midst of this epoch
         kept = "keeps the weights of the checkpoint"
+    kept = loop.told_best() or kept
     return FloatingPointError(
         f"{what} at step {n} (epoch {at.epoch + 1}, learning rate {rate:g}){where}: training diverged. The model {kept}; "
         f"{_older(loop) or _image(loop, x, index) or _own(loop, place) or _rate(loop)}"
@@ -117,10 +118,11 @@ def told(loop: Loop, what: str, n: int, rate: float) -> FloatingPointError:
 def told_of(callback: Any, loop: Loop) -> FloatingPointError:
     """Return the error that tells of a callback which left weights that are not finite."""
     epoch, weight = loop.at.epoch + 1, weight_of(loop.network.parameters)
+    kept = loop.told_best() or f"keeps those from before, of the end of epoch {epoch}"
     return FloatingPointError(
         f"the callback {type(callback).__name__} left weights that are not finite, first in {weight}, at step {loop.at.n_steps} "
-        f"(the end of epoch {epoch}, learning rate {loop.optimizer.learning_rate:g}). The model keeps those from before, of the "
-        f"end of epoch {epoch}; mend the callback, or train without it"
+        f"(the end of epoch {epoch}, learning rate {loop.optimizer.learning_rate:g}). The model {kept}; mend the "
+        "callback, or train without it"
     )
 
 

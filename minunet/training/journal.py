@@ -14,10 +14,12 @@ from .schedule import Schedule
 if TYPE_CHECKING:
     from .loop import Loop
 
+TOLD = ("loss", "val_loss", "val_dice", "learning_rate", "seconds", "steps")
 ENDS = {
     "epochs": (logging.INFO, "max_epochs are spent"),
     "minutes": (logging.INFO, "max_minutes are spent"),
     "callback": (logging.INFO, "a callback asked for it"),
+    "early_stopping": (logging.INFO, "val_dice does not rise any more"),
     "interrupted": (logging.WARNING, "it was interrupted"),
     "failed": (logging.WARNING, "it failed"),
     "diverged": (logging.ERROR, "it diverged"),
@@ -43,8 +45,8 @@ def begins(network: Network, schedule: Schedule, data: Prepared, done: int) -> N
 
 
 def epoch_ends(epoch: int, epochs: int, logs: dict[str, float]) -> None:
-    """Tell an epoch's figures; `epoch` counts from 1."""
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in logs.items())
+    """Tell an epoch's figures; `epoch` counts from 1. Not all in words: the attributes have each class's."""
+    figures = ", ".join(f"{name} {logs[name]:.4g}" for name in TOLD if name in logs)
     tell("training", logging.INFO, f"epoch {epoch}/{epochs}: {figures}", event="epoch", epoch=epoch, epochs=epochs, **logs)
 
 
@@ -71,4 +73,6 @@ def _reason(loop: Loop, error: BaseException | None) -> str:
         return "diverged" if isinstance(error, FloatingPointError) else "failed"
     if loop.stopped:
         return "callback"
+    if loop.stale:
+        return "early_stopping"
     return "epochs" if loop.at.epoch == loop.schedule.max_epochs else "minutes"

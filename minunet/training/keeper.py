@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..warn import warn
 from . import journal
@@ -24,6 +25,8 @@ class Position:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)  # of the steps of this epoch
     history: History = field(default_factory=dict)  # of the epochs before
+    threshold: float | None = None  # of the model
+    best: Any = None  # the model's weights (network.flat), where that is another epoch's: early_stopping
 
 
 class Keeper:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
-from ..checks import NotFiniteError
+from ..checks import Array, NotFiniteError
 from ..data.rng import generator
 from ..data.sampling import PatchSampler
+from ..evaluation.held_out import Validation
 from ..kernels.buffers import pooled
 from ..losses import Loss
 from ..network import Network
@@ -24,6 +25,7 @@ from .diagnosis import Diagnosis
 from .history import History
 from .interrupt import Cut, StopOnInterrupt
 from .keeper import Keeper, Position
+from .patience import Patience, is_best, told_best
 from .progress import Progress
 from .schedule import Schedule
 from .step import forget_graphs, step
@@ -37,22 +39,24 @@ class Loop:
 
     def __init__(
         self, network: Network, optimizer: Optimizer, loss: Loss, sampler: PatchSampler, schedule: Schedule, *, batch_size: int,
-        class_weight: NDArray | None, random_state: int, validate: Callable[[], dict[str, float]],
+        class_weight: NDArray | None, random_state: int, validate: Callable[[], Validation],
         callbacks: Sequence[Any], progress: Progress,
-        publish: Callable[[bool, History], Callable[[], object] | None],
-        diagnosis: Diagnosis, at: Position | None = None, keeper: Keeper | None = None,
+        publish: Callable[[bool, History, float | None], Callable[[], object] | None],
+        diagnosis: Diagnosis, at: Position | None = None, keeper: Keeper | None = None, patience: Patience | None = None,
     ) -> None:  # fmt: skip
-        """publish(whole, history) is called when an epoch has ended, or was cut short, and returns what makes this the model,
+        """publish(whole, history, threshold) is called when an epoch has ended, or was cut short, and returns what makes this
 
-        or None. That is a function in C: nothing arrives between it and what stands before it.
+        the model, or None. That is a function in C: nothing arrives between it and what stands before it.
         at : where to go on from, if not at the beginning; the network and the optimizer are as they were there.
         keeper : writes down, between steps, where that is.
+        patience : ends the training where nothing comes any more, and leaves the weights of the best epoch.
         """
         self.network, self.optimizer, self.loss, self.sampler, self.schedule = network, optimizer, loss, sampler, schedule
         self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
         self.validate, self.callbacks, self.progress, self.publish = validate, callbacks, progress, publish
-        self.at, self.keeper, self.diagnosis = at or Position(), keeper, diagnosis
+        self.at, self.keeper, self.diagnosis, self.patience = at or Position(), keeper, diagnosis, patience
         self.began = self.at.epoch, self.at.index
+        self._committed: History = {}
         self._kept: tuple[int, int] | None = None  # the epoch and the step that were written down last
         self.interrupted = self.stopped = self.published = False
         self.signal: int | None = None  # that asked the program to end, if one did
@@ -61,20 +65,25 @@ class Loop:
         self._watch = Stopwatch(self.at.seconds)
 
     def run(self) -> None:
-        """Train until the schedule is spent, a callback asks to stop, or Ctrl-C.
+        """Train until the schedule is spent, patience is at its end, a callback asks to stop, or Ctrl-C.
 
         Where anything is raised, the network has the weights of the last epoch. FloatingPointError where the training diverges.
+        With patience it has those of the best epoch, however it ends.
         """
         flat, good = self.network.flat, self.network.flat.copy()
+        if self.at.best is not None:
+            good[...], self.at.best = self.at.best, None  # a third copy is not kept
         self._flat, self.good = flat, good
         try:
             with StopOnInterrupt(ending=self.keeper is not None) as interrupt, pooled():
                 if self.at.history:  # the model of a checkpoint is one already
-                    self._commit(True, self.at.history)
+                    self._commit(True, self.at.history, good, self.at.threshold)
                 while not (interrupt.requested or self._is_over()):
                     self._epoch(interrupt)
                 if self._kept != (self.at.epoch, self.at.index):
                     self._keep(now=True, over=self._is_over())
+            if self.patience:
+                flat[...] = good
         except BaseException as error:
             flat[...] = good  # what a second Ctrl-C cut into, or a step made infinite. Without a call, as a third may come
             self.interrupted = isinstance(error, KeyboardInterrupt)
@@ -84,12 +93,23 @@ class Loop:
             forget_graphs(self.network)
         self.interrupted, self.signal = interrupt.requested, interrupt.signal
         if self.interrupted:
-            model = "the model is usable as it is" if self.published else "the model is what it was before"
-            warn(f"interrupted after {self.at.n_steps} steps; {model}")
+            model = self.told_best() or "is usable as it is" if self.published else "is what it was before"
+            warn(f"interrupted after {self.at.n_steps} steps; the model {model}")
+        elif best := self.told_best():
+            self.progress.tell(f"{self.patience if self.stale else 'the training is over'}: the model {best}")
+
+    def told_best(self) -> str:
+        """Return which epoch's the model is, for a sentence, where that need not be the last one; "" else."""
+        return told_best(self._committed) if self.patience else ""
+
+    @property
+    def stale(self) -> bool:
+        """Whether patience is at its end."""
+        return self.patience is not None and self.patience.is_over(self.at.history)
 
     def _is_over(self) -> bool:
         at = self.at
-        if self.stopped or at.epoch >= self.schedule.max_epochs:
+        if self.stopped or at.epoch >= self.schedule.max_epochs or self.stale:
             return True
         return at.index == 0 and at.n_steps > 0 and self._spent() >= 1
 
@@ -105,11 +125,13 @@ class Loop:
         held_out = self._held_out(interrupt)
         if held_out is None:
             self._keep(now=True)
-        logs = {"loss": float(np.mean(at.losses)), **self._unknown(), **(held_out or {})}
+        logs = {"loss": float(np.mean(at.losses)), **self._unknown(), **(held_out.figures if held_out else {})}
         logs |= {"learning_rate": self.optimizer.learning_rate, "seconds": self._seconds(), "steps": at.n_steps}
         before = [math.nan] * len(at.history.get("loss", ()))  # a loss of one's own may tell by now what it did not
         history = at.history | {name: [*at.history.get(name, before), value] for name, value in logs.items()}
-        self._commit(whole, history)
+        new = not self.patience or is_best(history)
+        threshold = held_out.threshold if new and held_out else at.threshold
+        self._commit(whole, history, self._flat if new else self.good, threshold)
         self.progress.on_epoch_end(at.epoch + 1, at.n_steps, self._seconds(), logs)
         with self._watch.paused():  # a callback's time is not the training's
             journal.epoch_ends(at.epoch + 1, self.schedule.max_epochs, logs)
@@ -118,22 +140,24 @@ class Loop:
                 self.stopped |= isinstance(told, bool | np.bool_) and bool(told)  # and not whatever else it may return
                 if not self._is_finite():
                     raise diverged.told_of(callback, self)
-                self.good[...] = self._flat  # it may have changed them
+                if new:
+                    self.good[...] = self._flat  # it may have changed them
         if held_out is not None:  # else whoever goes on from here ends the epoch as it should
-            self.at = Position(at.epoch + 1, 0, at.n_steps, self._seconds(), [], history)
+            self.at = Position(at.epoch + 1, 0, at.n_steps, self._seconds(), [], history, threshold)
             if not (over := self._is_over()):
                 self._keep()
             self.diagnosis.on_epoch_end(history, over=over)
 
-    def _commit(self, whole: bool, history: History) -> None:
+    def _commit(self, whole: bool, history: History, weights: Array, threshold: float | None) -> None:
         """Make this the model: an epoch's figures with its weights, or neither, as no exception arrives in between."""
-        commit = self.publish(whole, history)
-        flat, good, told = self._flat, self.good, commit or _nothing
-        good[...] = flat
+        commit = self.publish(whole, history, threshold)
+        self._committed = history
+        good, told = self.good, commit or _nothing
+        good[...] = weights
         told()
         self.published = self.published or commit is not None
 
-    def _held_out(self, interrupt: StopOnInterrupt) -> dict[str, float] | None:
+    def _held_out(self, interrupt: StopOnInterrupt) -> Validation | None:
         """Return the figures on what is held out; None where Ctrl-C came before, or cut it short: it would take too long."""
         if interrupt.requested:
             return None
@@ -149,7 +173,7 @@ class Loop:
 
     def _unknown(self) -> dict[str, float]:
         """Return an epoch's figures on what is held out as unknown, where other epochs have them."""
-        return {name: math.nan for name in ("val_loss", "val_dice") if name in self.at.history}
+        return {name: math.nan for name in self.at.history if name.startswith("val_")}
 
     def _keep(self, *, now: bool = False, over: bool = False) -> None:
         """Write down where this is, if it is time to; over : whether that is the training's end."""
@@ -157,6 +181,7 @@ class Loop:
         if self.keeper is not None and (now or self.keeper.is_due(self._seconds(), at.index == 0)):
             self._read(0)  # a GPU's, too: what is written down is whole
             at.seconds = self._seconds()
+            at.best = self.good if self.told_best() else None
             self.keeper.write(at, over)
             self._kept = at.epoch, at.index
 

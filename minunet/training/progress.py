@@ -56,6 +56,11 @@ class Progress:
             line = f"epoch {epoch}/{self.schedule.max_epochs}  {listed}  {_duration(seconds)} of about {expected}"
             self._say(f"{line}  {time.strftime(STAMP)}")
 
+    def tell(self, text: str) -> None:
+        """Say how it ended."""
+        if self.verbose > 0:
+            self._say(text)
+
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self.bar is not None:

@@ -35,7 +35,7 @@ class Callback:
 
 STAGES: dict[str, tuple[Any, str]] = {
     "reading": (train, "_read"), "preparing": (fitting, "prepare"), "step": (loop, "step"),
-    "validation": (fitting, "loss_and_dice"), "end of an epoch": (loop.Loop, "_commit"), "callback": (Callback, "on_epoch_end"),
+    "validation": (fitting, "validate"), "end of an epoch": (loop.Loop, "_commit"), "callback": (Callback, "on_epoch_end"),
     "checkpoint": (keeper.Keeper, "write"), "saving": (train, "keep"), "judging": (train, "judge"),
     "report": (train, "write_report"),
 }  # fmt: skip

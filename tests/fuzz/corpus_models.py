@@ -252,6 +252,7 @@ DESCRIPTION = {
     f"{NORMALIZER}/narrowest": ([-1], [float("inf")], 3, [1, 2]),
     f"{NORMALIZER}/limit": (0, -1, float("nan"), "x", 1e300),
     "model/interrupted": ("", []),
+    "model/threshold": ("validation", 0, 1, 1.0, -0.5, float("nan"), True, []),
     "model/pixel_size": ("x", -1, 0, float("nan"), True, []),
     "model/random_state": ("x", None, 1.5, True, -1),
     "model/history": ([], None, {"loss": "x"}, {"val_dice": [None]}, {"\x1b": [1]}, {"loss": [[1]]}),

@@ -125,7 +125,7 @@ def demand_loaded_as_written(unet: minunet.UNet, file: bytes) -> None:
     normalizers = unet.normalizer_.to_dict(), model["normalizer"]
     demand(same_numbers(*normalizers), "the normalizer is the one described", normalizers)
     model = description.SINCE | model
-    for name in ("channel_axis", "interrupted", "snap", "random_state", "ignore_index"):
+    for name in ("channel_axis", "interrupted", "snap", "random_state", "ignore_index", "threshold"):
         found = getattr(unet, f"{name}_")
         demand(same(found, model[name]), f"{name} is what is described", (found, model[name]))
 

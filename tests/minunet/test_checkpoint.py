@@ -101,14 +101,14 @@ def test_stopped_in_every_step_and_gone_on_with_it_is_the_training_that_was_not(
 def test_stopped_in_a_validation_it_is_made_up_for(monkeypatch, path):
     whole, calls = UNet(**SMALL).fit(*images()), []
 
-    def validate(*arguments):
+    def validate(*arguments, **options):
         calls.append(1)
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return real(*arguments)
+        return real(*arguments, **options)
 
-    real = fitting.loss_and_dice
-    monkeypatch.setattr(fitting, "loss_and_dice", validate)
+    real = fitting.validate
+    monkeypatch.setattr(fitting, "validate", validate)
     with pytest.warns(UserWarning, match="interrupted after 8 steps"):
         cut = UNet(**SMALL).fit(*images(), checkpoint=path)
     assert cut.n_iter_ == 2 and np.isnan(cut.history_["val_dice"]).tolist() == [False, True]
@@ -166,7 +166,7 @@ OTHER = {
     "class_weight": {0: 1, 1: 3}, "optimizer": "sgd", "learning_rate": 1e-2, "momentum": 0.8, "weight_decay": 0.1,
     "batch_size": 3, "patch_size": 8,
     "augment": False, "normalize": "dataset", "validation_fraction": 0.2, "random_state": 6, "algorithm": "direct",
-    "warm_start": True, "deep_supervision": True,
+    "warm_start": True, "deep_supervision": True, "early_stopping": True, "n_iter_no_change": 11, "tol": 1e-3, "threshold": 0.4,
 }  # fmt: skip
 FREE = {"max_epochs": 4, "max_minutes": 5.0, "n_threads": 1, "verbose": 1, "device": "cpu", "precision": "float32"}
 

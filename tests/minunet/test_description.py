@@ -364,7 +364,7 @@ def test_what_a_hundred_thousand_epochs_were_is_loaded(saved, probabilities, tmp
 
 
 def test_of_a_longer_history_the_last_epochs_are_kept(fitted, saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(description, "MAX_NUMBERS", 12)
+    monkeypatch.setattr("minunet.trainingstate.MAX_NUMBERS", 12)
     unet = minunet.load(saved)
     unet.history_ = {name: [value / 8 for value in range(5)] for name in ("loss", "val_dice", "mine", "steps")}
     with pytest.warns(UserWarning, match="the history has 5 epochs; the model file keeps the last 3"):

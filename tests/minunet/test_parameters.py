@@ -19,12 +19,15 @@ def images():
 
 # ---- Numbers of every kind, and what fit has left, changed by hand ----
 
-WHOLE = ["base_channels", "depth", "batch_size", "patch_size", "max_epochs", "random_state", "n_threads", "verbose"]
-REAL = ["learning_rate", "max_minutes", "dropout", "momentum", "validation_fraction", "weight_decay"]
+WHOLE = [
+    "base_channels", "depth", "batch_size", "patch_size", "max_epochs", "random_state", "n_threads", "verbose",
+    "n_iter_no_change",
+]  # fmt: skip
+REAL = ["learning_rate", "max_minutes", "dropout", "momentum", "validation_fraction", "weight_decay", "tol", "threshold"]
 NAMED = ["padding", "loss", "optimizer", "normalize", "device", "algorithm", "precision"]
 
 
-@pytest.mark.parametrize("name", [*WHOLE, *REAL, *NAMED, "augment", "deep_supervision", "class_weight"])
+@pytest.mark.parametrize("name", [*WHOLE, *REAL, *NAMED, "augment", "deep_supervision", "early_stopping", "class_weight"])
 @pytest.mark.parametrize(
     "value",
     [-(10**5000), 1j, np.timedelta64(3), np.datetime64("2020"), np.array([1, 2, 3]), float("nan"),
@@ -51,6 +54,12 @@ def test_what_no_two_percentiles_can_be_is_refused(images, value):
         UNet(**(TINY | {"normalize": value})).fit(*images)
 
 
+@pytest.mark.parametrize("value", [0, 1, 1.5, -0.1, "half", "", True, float("inf")])
+def test_what_no_threshold_can_be_is_refused(images, value):
+    with pytest.raises(ValueError, match=r"^threshold is .*; it takes None, 'validation' or a number between 0 and 1$"):
+        UNet(**(TINY | {"threshold": value})).fit(*images)
+
+
 def test_a_step_that_no_memory_holds_is_refused_before_it_begins(images):
     with pytest.raises(ValueError, match=r"training on 1000000000 patches of 16 x 16 a step takes .* leaves .*: batch_size=\d+ "):
         UNet(**(TINY | {"batch_size": 10**9})).fit(*images)
@@ -74,6 +83,7 @@ def test_numpys_small_numbers_serve_as_pythons_do(images, tmp_path):
     [
         ("network_", None), ("network_", 3), ("network_", Network(3, 2, 2, 1)), ("network_", Network(1, 5, 2, 1)),
         ("classes_", None), ("classes_", [0, 1]), ("classes_", np.array([5])), ("classes_", np.array([0, 1, 2])),
+        ("threshold_", 0), ("threshold_", 1.0), ("threshold_", "validation"), ("threshold_", float("nan")),
         ("classes_", np.array([1, 0])), ("classes_", np.array(["a", "b"])), ("n_channels_in_", 3), ("normalizer_", None),
     ],
 )  # fmt: skip
@@ -81,7 +91,7 @@ def test_what_fit_has_left_must_still_belong_together(images, tmp_path, name, va
     """Of other classes than the network's, or of classes in another order, predictions and scores would be others, silently."""
     unet = UNet(**TINY).fit(*images)
     setattr(unet, name, value)
-    says = r"^(network_|classes_|n_channels_in_|normalizer_) is .*; it takes "
+    says = r"^(network_|threshold_|classes_|n_channels_in_|normalizer_) is .*; it takes "
     for use in (
         lambda: unet.predict(images[0]), lambda: unet.predict_proba(images[0]), lambda: unet.score(*images),
         lambda: unet.save(tmp_path / "model.safetensors"),

@@ -15,6 +15,7 @@ from .losses import IN_LOSSES
 from .mutant import Mutant, Row, read
 from .parts import PARTS
 from .room import IN_ROOM
+from .validation import IN_VALIDATION
 from .winograd import WINOGRAD
 
 COLUMNS, PACKING, PLANS, POOLING = (f"kernels/cpu/{name}.py" for name in ("columns", "packing", "plans", "pooling"))
@@ -635,6 +636,7 @@ PLANTED = (
     IN_LOSSES,
     IN_GOING_ON,
     IN_ROOM,
+    IN_VALIDATION,
 )
 
 

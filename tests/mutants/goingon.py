@@ -11,7 +11,8 @@ CHECKPOINT, STATE, PRINTS, KEEPER, LOOP, FITTING = (
 SAME = ("gone_on_with",)
 
 IN_GOING_ON: list[Row] = [
-    ("the moments are forgotten", CHECKPOINT, "moments=optimizer.moments)", "moments=[0 * m for m in optimizer.moments])", SAME),
+    ("the moments are forgotten", CHECKPOINT, "(*optimizer.moments, *trained)",
+     "(*(0 * m for m in optimizer.moments), *trained)", SAME),
     (
         "the optimizer counts anew",
         CHECKPOINT,
@@ -47,7 +48,7 @@ IN_GOING_ON: list[Row] = [
     ("other masks are taken", PRINTS, '"masks": _digests(e.label', '"masks": _digests(e.weight', ("other_data",)),
     ("an image is known by its shape", PRINTS, "    found.update(np", "    np.asarray(np", ("other_data",)),
     ("fewer epochs than are done end a training", CHECKPOINT, "if done > max_epochs:", "if done > max_epochs + 1:", ("fewer",)),
-    ("a finished training was cut short", CHECKPOINT, '"interrupted_": not over}', '"interrupted_": True}', SAME),
+    ("a finished training was cut short", CHECKPOINT, '"interrupted_": not over,', '"interrupted_": True,', SAME),
     ("a checkpoint is written after each step", KEEPER, "(epoch_ended or passed >= EVERY)", "True", ("due",)),
     ("a checkpoint takes half of the time", KEEPER, "SHARE = 0.01", "SHARE = 0.5", ("due",)),
     (

@@ -136,8 +136,9 @@ def test_the_scores_are_those_of_all_pixels(tmp_path, unet):
     source = write(tmp_path, unet, examples)
     truths, predictions = [e.truth for e in examples], [e.prediction for e in examples]
     dice, iou = minunet.evaluation.metrics.dice(truths, predictions), minunet.evaluation.metrics.iou(truths, predictions)
-    assert row(source, "10")[:2] == [f"{dice[1]:.3f}", f"{iou[1]:.3f}"]
-    assert row(source, "mean")[:2] == [f"{dice.mean():.3f}", f"{iou.mean():.3f}"]
+    boundary = minunet.evaluation.metrics.boundary_f(truths, predictions)
+    assert row(source, "10")[:3] == [f"{dice[1]:.3f}", f"{iou[1]:.3f}", f"{boundary[1]:.3f}"]
+    assert row(source, "mean")[:3] == [f"{dice.mean():.3f}", f"{iou.mean():.3f}", f"{boundary.mean():.3f}"]
     assert f"{6 / 64:.2%} of the pixels" in source
 
 
@@ -161,7 +162,7 @@ def test_the_page_needs_nothing_else(tmp_path, unet):
     assert not re.search(r"https?://|@import|url\(|<script", source)
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert {key for _, attributes in page.elements for key in attributes} & {"src", "href", "srcset"} == {"src"}
-    assert len(page.all("img")) == 4
+    assert len(page.all("img")) == 5
     for attributes in page.all("img"):
         kind, _, data = attributes["src"].partition(",")
         assert kind == "data:image/png;base64" and attributes["alt"]
@@ -214,7 +215,7 @@ def test_many_classes_colours_and_a_class_that_is_nowhere(tmp_path):
     judged = [Judged(str(i), x[i], y[i], y[i], p[i]) for i in range(2)]
     source = write(tmp_path, unet, judged)
     assert row(source, "40")[:2] == ["1.000", "1.000"]
-    assert row(source, "110") == ["-", "-", "0.0%"]
+    assert row(source, "110") == ["-", "-", "-", "0.0%"]
     assert row(source, "mean")[:2] == ["1.000", "1.000"]
 
 
@@ -230,7 +231,7 @@ def test_what_does_not_count_is_in_no_table(tmp_path, unet):
 def test_images_of_different_sizes(tmp_path, unet):
     x, y = pictures(2)
     judged = judge(unet, x[:1], y[:1], ["large"]) + judge(unet, x[1:, :5, :3], y[1:, :5, :3], ["small"])
-    assert len(Page(write(tmp_path, unet, judged)).all("img")) == 4
+    assert len(Page(write(tmp_path, unet, judged)).all("img")) == 5
 
 
 def test_a_loaded_model_an_interrupted_one_and_one_without_an_epoch(tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 import minunet
 from minunet import UNet
 from minunet.cli import demo, main, rescue, train
+from minunet.evaluation.held_out import Validation
 from minunet.training import step
 
 TINY = ["--base-channels", "2", "--depth", "1", "--patch-size", "16", "--max-epochs", "1", "--random-state", "0"]
@@ -163,14 +164,14 @@ def test_a_demo_keeps_its_model_too(here, trained, monkeypatch, capsys, acts):
 
 
 def test_a_validation_that_ctrl_c_cut_short_is_told_by_the_one_before(here, monkeypatch, capsys):
-    known = iter([{"val_loss": 0.5, "val_dice": 0.25}])
+    known = iter([Validation({"val_loss": 0.5, "val_dice": 0.25})])
 
-    def validate(*_):
+    def validate(*_, **options):
         if found := next(known, None):
             return found
         signal.raise_signal(signal.SIGINT)  # which cuts it short
 
-    monkeypatch.setattr("minunet.fitting.loss_and_dice", validate)
+    monkeypatch.setattr("minunet.fitting.validate", validate)
     assert main(["train", "images", "masks", "-o", "m", *TINY, "--max-epochs", "3"]) == 130
     out, err = capsys.readouterr()
     assert "Wrote m (validation Dice 0.250, of epoch 1)." in out and "nan" not in out + err

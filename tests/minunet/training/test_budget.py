@@ -272,7 +272,7 @@ STEP = importlib.import_module("minunet.training.step")
         (PatchSampler, "batch", 2, MemoryError("Unable to allocate 1.00 GiB")),
         (optim.Adam, "_rule", 3, MemoryError()),
         (fitting, "PatchSampler", 1, MemoryError()),
-        (fitting, "loss_and_dice", 1, OutOfMemoryError(2**30, 2**20)),
+        (fitting, "validate", 1, OutOfMemoryError(2**30, 2**20)),
     ],
 )
 def test_after_a_memory_error_all_is_as_before_and_a_smaller_batch_learns(monkeypatch, fitted, owner, name, n, error):
