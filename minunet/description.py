@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import losses, trainingstate
+from .data.border import setting as border_setting
 from .data.labels import resolve_class_weight
 from .data.normalize import LIMIT, PERCENTILES, Normalizer
 from .data.pixelsize import LEAST, MOST
@@ -67,6 +68,10 @@ ESTIMATOR: dict[str, Field] = {  # of the estimator's parameters, what fit does 
         lambda value: value is None or (type(value) is int and 1 <= value <= MAX_THREADS),
         f"null or a whole number from 1 to {MAX_THREADS}",
     ),
+    "border_weight": (
+        lambda value: value in (None, True) or (isinstance(value, list) and len(value) == 2 and all(map(is_number, value))),
+        "null, true or two numbers",
+    ),
     "loss": (
         lambda value: isinstance(value, str) and len(value) <= MAX_LOSS and value.replace("\n", "").isprintable(),
         f"a loss's name, up to {MAX_LOSS} printable characters",
@@ -109,7 +114,11 @@ def _parameters(unet: UNet) -> dict[str, Any]:
     if not isinstance(loss, str):
         loss = loss.name if repr(losses.LOSSES.get(loss.name)) == repr(loss) else repr(loss)
     seed, config = None if unet.random_state is None else unet.random_state_, unet.network_.config
-    own = {"class_weight": weight, "loss": loss, "normalize": unet.normalizer_.setting, "random_state": seed}
+    border: Any = unet.border_weight
+    if isinstance(border, (tuple, list, np.ndarray)):
+        border = list(border_setting(border) or ())
+    own = {"border_weight": border, "class_weight": weight, "loss": loss, "random_state": seed}
+    own |= {"normalize": unet.normalizer_.setting}
     own |= {name: config[name] for name in config if name in params and name not in own}
     params |= own | {"device": "auto", "precision": "auto"}  # these are a machine's
     return {name: _plain(value) for name, value in params.items()}
@@ -130,6 +139,7 @@ def restore(unet: UNet, said: dict[str, Any]) -> None:
     unet.joined_ = dict(said["classes"].get("joined", ()))
     unet.normalizer_ = Normalizer.from_dict(said["normalizer"])
     unet.normalize = unet.normalizer_.setting
+    unet.border_weight = tuple(unet.border_weight) if isinstance(unet.border_weight, list) else unet.border_weight
     unet.channel_axis_, unet.random_state_ = said["channel_axis"], said["random_state"]
     unet.history_, unet.interrupted_ = said["history"], said["interrupted"]
     unet.ignore_index_, unet.pixel_size_ = list(said["ignore_index"]), said["pixel_size"]
@@ -241,7 +251,8 @@ def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[s
     defaults = {name: p.default for name, p in inspect.signature(UNet).parameters.items()}
     check_names("estimator", given, defaults, optional=[name for name in defaults if name not in FIRST])
     given = defaults | given
-    for name in given.keys() - {"class_weight", "loss", "normalize"}:  # before anything large is compared with, or told at length
+    longer = {"border_weight", "class_weight", "loss", "normalize"}
+    for name in given.keys() - longer:  # before anything large is compared with, or told at length
         value = given[name]
         plain = isinstance(value, (bool, int, float, type(None))) or (isinstance(value, str) and len(value) <= MAX_NAME)
         require(plain, f"estimator.{name}", value, "a number, true, false, null or a short text")

@@ -57,7 +57,7 @@ def _fit(
     seed = _seed(unet, older, kept)
     data = prepare(
         x, y, normalize=unet.normalize, class_weight=unet.class_weight, validation_fraction=unet.validation_fraction,
-        random_state=seed, known=known, **companions,
+        random_state=seed, border_weight=unet.border_weight, known=known, **companions,
     )  # fmt: skip
     _require_held_out(unet, data)
     network = unet._network(data.n_channels, len(data.classes), seed)
@@ -127,8 +127,8 @@ def _train(
             network, optimizer, loss, sampler, schedule, batch_size=batch_size, class_weight=data.class_weight,
             random_state=seed, callbacks=callbacks, publish=publish, at=at, keeper=keeper, diagnosis=diagnosis,
             validate=lambda: validate(
-                network, data.validation, loss, classes=data.classes.tolist(), threshold="validation" if chosen else fixed,
-                tell=diagnosis.on_held_out,
+                network, data.validation, loss, classes=data.classes.tolist(), class_weight=data.class_weight,
+                threshold="validation" if chosen else fixed, tell=diagnosis.on_held_out,
             ),
             progress=Progress(schedule, unet.verbose, at),
             patience=Patience(int(unet.n_iter_no_change), unet.tol) if unet.early_stopping else None,

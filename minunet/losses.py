@@ -78,7 +78,7 @@ class _Mean(Loss):
         return np.array([(target.weights * cost).sum(dtype=np.float64), target.weights.sum(dtype=np.float64)])
 
     def of_counts(self, counts: NDArray[np.float64]) -> float | None:
-        return float(counts[0] / counts[1])
+        return float(counts[0] / counts[1]) if counts[1] else None
 
 
 class CrossEntropy(_Mean):

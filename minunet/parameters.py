@@ -9,6 +9,7 @@ import numpy as np
 from . import blocks, losses
 from .blocks import BLOCKS
 from .checks import MOST, check_deep_supervision, check_depth, is_number, is_whole, require, shown
+from .data import border
 from .data.pixelsize import LEAST
 from .data.pixelsize import MOST as MOST_MICROMETRES
 from .devices import precision_at, resolve
@@ -45,6 +46,7 @@ def check_parameters(unet: UNet) -> None:
     """Raise a ValueError that names the first parameter that cannot be meant."""
     given = {name: value for name, value in unet._settings().items() if not (value is None and name in _MAY_BE_NONE)}
     losses.resolve(given["loss"])
+    border.setting(given["border_weight"])
     blocks.resolve(given["block"])
     for name, choices in CHOICES.items():
         if name in ("loss", "block", "normalize") and not isinstance(given[name], str):

@@ -53,6 +53,9 @@ class UNet(Estimator):
     deep_supervision : in training each level of the decoder has a head of its own, judged at its own size, level i with a weight
         of 1 / 2^i in the loss that is reported. Predictions take no longer. It needs a depth from 2 up, and padding "same".
     class_weight : None, "balanced" (inverse to frequency), {mask value: weight}, or weights in the order of classes_.
+    border_weight : None, or a pair (w0, sigma): to a background pixel's class weight w0 exp(-(d1 + d2)^2 / (2 sigma^2)) is added,
+        d1 and d2 its distances in pixels to the two nearest objects, so that narrow gaps are learned. The background is the
+        lowest class, an object what is connected of another. True is the paper's (10, 5).
     optimizer : "adam" or "sgd".
     learning_rate : of the first step; it decays to 0 over the training.
     momentum : SGD's.
@@ -117,7 +120,7 @@ class UNet(Estimator):
     def __init__(
         self, *, base_channels: int = 16, depth: int = 4, padding: str = "same", dropout: float = 0.0,
         loss: str | Loss = "cross_entropy", block: str | Block = "double_conv", deep_supervision: bool = False,
-        class_weight: Any = None,
+        class_weight: Any = None, border_weight: bool | tuple[float, float] | None = None,
         optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0,
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
         augment: bool = True, normalize: str | tuple[float, float] = "image", validation_fraction: float = 0.1,
@@ -134,6 +137,7 @@ class UNet(Estimator):
         self.block = block
         self.deep_supervision = deep_supervision
         self.class_weight = class_weight
+        self.border_weight = border_weight
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -162,11 +166,12 @@ class UNet(Estimator):
         """Return a UNet with the settings of the 2015 paper; keyword arguments override them.
 
         64 channels, valid convolutions with mirrored borders (572 in, 388 out), one patch a step, SGD with momentum
-        0.99, dropout at the end of the contracting path. The paper leaves the learning rate and the dropout rate open.
+        0.99, dropout at the end of the contracting path, weights that balance the classes and learn the borders. The paper
+        leaves the learning rate and the dropout rate open.
         """
         paper: dict[str, Any] = {
             "base_channels": 64, "padding": "valid", "dropout": 0.5, "optimizer": "sgd", "momentum": 0.99,
-            "learning_rate": 1e-3, "batch_size": 1, "patch_size": 388,
+            "learning_rate": 1e-3, "batch_size": 1, "patch_size": 388, "class_weight": "balanced", "border_weight": True,
         }  # fmt: skip
         return cls(**(paper | overrides))
 
@@ -183,8 +188,8 @@ class UNet(Estimator):
 
         x : H x W, H x W x C, N x H x W, N x H x W x C, or a list of images of different sizes; any numbers.
         y : a mask for each image, of its size, with any whole numbers for the classes.
-        sample_weight : a weight >= 0 for each pixel; 0 leaves a pixel out (unlabelled parts of a sparse mask), and it may be NaN.
-            So does a masked array (numpy.ma), as x or y.
+        sample_weight : a weight >= 0 for each image, N numbers, or for each pixel, in the form of y; 0 leaves a pixel out
+            (unlabelled parts of a sparse mask), and it may be NaN. So does a masked array (numpy.ma), as x or y.
         validation_data : (x, y) to report on, instead of a share of the training images.
         classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too). A tuple is a
             class that has several, and is called by the first: [0, (255, 1)] for masks of 0 and 255 beside masks of 0 and 1.
@@ -241,7 +246,7 @@ class UNet(Estimator):
 
         average="macro" is the mean over the classes present; None returns each, in the order of classes_. ignore_index is
         that of `fit` unless given; what is masked in x or y does not count either. With sample_weight, a weight >= 0 for each
-        pixel, a pixel counts as often as its weight says.
+        image or pixel, a pixel counts as often as its weight says.
         """
         if average not in ("macro", None):
             raise ValueError(f"average is {average!r}; it takes 'macro' (the mean) or None (one Dice a class)")

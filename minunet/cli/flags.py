@@ -82,6 +82,8 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
             options |= {"type": _normalize, "metavar": "SCALE"}
         elif name == "threshold":
             options |= {"type": _number_or_text, "metavar": "N"}
+        elif name == "border_weight":
+            options |= {"type": _border_weight, "metavar": "W0,SIGMA"}
         elif name == "class_weight":
             options |= {"type": _class_weight, "metavar": "WEIGHTS", "help": "balanced, or VALUE=WEIGHT,VALUE=WEIGHT,..."}
         else:
@@ -188,6 +190,15 @@ def _number_or_text(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def _border_weight(text: str) -> Any:
+    try:
+        w0, sigma = map(float, text.split(","))
+    except ValueError:
+        form = "two numbers, w0 and sigma, as in 10,5"
+        raise argparse.ArgumentTypeError(f"{json.dumps(text)} is no border weight; it takes {form}") from None
+    return w0, sigma
 
 
 def _normalize(text: str) -> Any:

@@ -134,9 +134,13 @@ def read_masks(y: Any, images: Images, name: str = "y", *, may_be_exchanged: boo
 
 
 def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32] | None]:
-    """Return for each image a weight for each pixel, or None where none are given."""
+    """Return for each image a weight for each pixel, or None where none are given. A number is that of all its pixels."""
     if sample_weight is None:
         return [None] * len(images.arrays)
+    given = mistakes.arrays_in(sample_weight, "sample_weight")
+    numbers = isinstance(given, list) and len(given) > 0 and all(isinstance(v, (int, float, np.number, np.bool_)) for v in given)
+    if numbers or (isinstance(given, np.ndarray) and given.ndim == 1):
+        return _of_whole_images(_numbers(np.asanyarray(given), "sample_weight"), images)
     given = per_image(sample_weight, images, "sample_weight")
     if len(given) != len(images.arrays):
         raise ValueError(f"{len(images.arrays)} images but sample_weight has {len(given)}; each image takes one array")
@@ -146,11 +150,29 @@ def read_weights(sample_weight: Any, images: Images) -> list[NDArray[np.float32]
         if array.shape != image.shape[:2]:
             each = ": np.full(mask.shape, weight) is that of a whole image" if array.ndim == 0 else ""
             raise ValueError(f"{name} has shape {array.shape}; it takes the image's, {image.shape[:2]}{each}")
-        with np.errstate(over="ignore"):  # what exceeds float32 is infinite, and refused as such
-            array = array.astype(np.float32)
-        if not (np.isfinite(array).all() and (array >= 0).all()):
-            raise ValueError(f"{name} holds negative or non-finite values; it takes numbers from 0 up")
-        weights.append(array)
+        weights.append(_weights(array, name))
+    return _some(weights)
+
+
+def _of_whole_images(numbers: NDArray, images: Images) -> list[NDArray[np.float32] | None]:
+    n = len(images.arrays)
+    if len(numbers) != n:
+        more = f", {images.arrays[0].shape[:2]}" if n == 1 else ""
+        takes = f"it takes one for each image, or an array for each, of a weight for each pixel{more}"
+        raise ValueError(f"{n} image{'s' if n > 1 else ''} but sample_weight has {len(numbers)} numbers; {takes}")
+    checked = _weights(numbers, "sample_weight")
+    return _some([np.broadcast_to(weight, image.shape[:2]) for weight, image in zip(checked, images.arrays, strict=True)])
+
+
+def _weights(array: NDArray, name: str) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what exceeds float32 is infinite, and refused as such
+        array = array.astype(np.float32)
+    if not (np.isfinite(array).all() and (array >= 0).all()):
+        raise ValueError(f"{name} holds negative or non-finite values; it takes numbers from 0 up")
+    return array
+
+
+def _some(weights: list[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
     if not any(weight.any() for weight in weights):
         raise ValueError("sample_weight is zero everywhere: there is nothing to learn from")
     return list(weights)

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from ..warn import warn
 from . import labels as label_codes
 from . import mistakes
+from .border import setting as border_setting
+from .border import weighed
 from .codes import Codes, total
 from .inputs import Images
 from .normalize import BLANK, NARROWER, Normalizer, View, on_blanks, on_narrow, trained_blank
 from .sampling import Example
 from .splitting import Part, Split, read_groups, split
-from .weights import Examples, ignored_values, read_examples
+from .weights import Examples, ignored_values, read_examples, require_no_class
 
 NAMED = 5  # images in a warning
 
@@ -61,13 +63,14 @@ class Prepared:
 def prepare(
     x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: label_codes.Classes | None, ignore_index: Any,
     normalize: Any, class_weight: Any, validation_fraction: float, random_state: int, groups: Any = None,
-    known: Known | None = None,
+    border_weight: Any = None, known: Known | None = None,
 ) -> Prepared:  # fmt: skip
     """Return what `fit` trains on; a ValueError says what is wrong with x, y or their companions. Nothing given is changed.
 
     known : of a model to go on with; None learns everything anew.
     """
     ignore = known.ignore if known and ignore_index is None else ignored_values(ignore_index)
+    require_no_class(ignore, classes, class_weight)
     n_channels = known.n_channels if known else None
     given = read_examples(x, y, sample_weight=sample_weight, ignore=ignore, n_channels=n_channels)
     images, masks, weights = given
@@ -93,6 +96,8 @@ def prepare(
     frequencies = label_codes.class_frequencies(labels, len(values), weights)
     resolved = label_codes.resolve_class_weight(class_weight, values, frequencies)
     given_apart = _to_validate(apart, normalizer, values, joined)
+    if border := border_setting(border_weight):  # of whole images, before any is cut: what is beyond a cut is an object, too
+        examples, given_apart = ([weighed(e, border, resolved) for e in side] for side in (examples, given_apart))
     training, validation, held_out = examples, given_apart, list[Part]()
     if validation_data is None:
         parts = _split(examples, values, group_of, validation_fraction, random_state)

@@ -22,6 +22,7 @@ from .labels import Classes, ClassesError, classes_of, doubts, encode, given_cla
 from .look import Given, Look, look_at
 from .normalize import BLANK, NARROWER, Normalizer, on_blanks, on_narrow
 from .splitting import FEW
+from .weights import require_no_class
 
 THREADS = 2  # that look at pairs while the next is read
 SATURATED = 0.1  # share of pixels at the highest value
@@ -83,6 +84,7 @@ def survey(pairs: Iterable[Pair], classes: Classes | None = None, ignore: Sequen
     if looks:
         findings += _channels(looks) + _palettes(looks)
         try:
+            require_no_class(ignore, classes, None)
             learned = classes_of([look.codes for look in looks], classes)
         except ValueError as error:
             likely = error.likely if isinstance(error, ClassesError) and not any(look.is_swapped for look in looks) else []

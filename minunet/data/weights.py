@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..checks import shown
 from .codes import Codes, codes_of
 from .inputs import Images, masked_pixels, per_image, read_images, read_masks, read_weights, without_gaps
+from .labels import Classes, given_classes
 
 
 class Examples(NamedTuple):
@@ -66,6 +67,18 @@ def read_examples(
 def ignored(mask: NDArray, ignore: Sequence[int]) -> NDArray[np.bool_] | None:
     """Return which pixels of a mask hold values to ignore; None where there are no such values."""
     return np.isin(mask, list(ignore)) if ignore else None
+
+
+def require_no_class(ignore: Sequence[int], classes: Classes | None, class_weight: Any) -> None:
+    """Refuse values that are to say nothing, and are classes (`fit`'s) or have a weight as one, too."""
+    own, joined = given_classes(classes) if classes is not None else ((), {})
+    weighed = class_weight if isinstance(class_weight, Mapping) else {}
+    for among, name in (({*own, *joined}, "classes (--classes)"), (set(weighed), "class_weight (--class-weight)")):
+        for value in among.intersection(ignore):
+            raise ValueError(
+                f"ignore_index (--ignore) is {value}, which is among {name}, too; a value is a class or says nothing: leave it "
+                "out of one of them"
+            )
 
 
 def ignored_values(ignore_index: Any) -> list[int]:

@@ -34,12 +34,13 @@ def names(classes: Sequence[int]) -> set[str]:
 
 def validate(
     network: Network, examples: Sequence[Example], loss: Loss | None = None, *, classes: Sequence[int] | None = None,
-    threshold: float | str | None = None, tell: Callable[[NDArray[np.int64]], object] | None = None,
+    class_weight: NDArray[np.float64] | None = None, threshold: float | str | None = None,
+    tell: Callable[[NDArray[np.int64]], object] | None = None,
 ) -> Validation:  # fmt: skip
-    """Return the figures over all pixels of weight; none where there is no such pixel, and no val_loss of a loss that does not
+    """Return the figures over all pixels of weight; none where there is no such pixel. No val_loss of a loss that does not count,
 
-    count. A class that no mask has there has Dice and IoU NaN, and the means are over the others: val_dice of Dice,
-    val_boundary_f of `metrics.boundary_f`.
+    or where no class has weight. A class that no mask has there has Dice and IoU NaN, and the means are over the others: val_dice
+    of Dice, val_boundary_f of `metrics.boundary_f`.
     classes : the masks' values, of which up to 20 have val_dice_{value} and val_iou_{value}; 0 .. K-1 unless given.
     threshold : from which on a pixel is of the second class of two (`decide`); "validation" chooses it, for later: the figures
         are those of the most probable class, as what is chosen on pixels must not be reported on them.
@@ -52,7 +53,8 @@ def validate(
     for example in examples:
         probabilities = predict_proba(network, example.image)
         weights = np.ones(example.label.shape) if example.weight is None else example.weight
-        counts = counts + loss.counts(probabilities, Target(example.label, weights))
+        of_loss = weights if class_weight is None else weights * class_weight[example.label]  # as in training
+        counts = counts + loss.counts(probabilities, Target(example.label, of_loss))
         here = None if example.weight is None else example.weight > 0
         where = ... if here is None else here
         predicted, truth = decide(probabilities, given), example.label[where]

@@ -64,7 +64,7 @@ WORDS = (
 )
 FLAGS = (
     "--base-channels", "--depth", "--padding", "--dropout", "--loss", "--block", "--class-weight", "--optimizer",
-    "--learning-rate", "--momentum",
+    "--learning-rate", "--momentum", "--border-weight",
     "--weight-decay", "--batch-size", "--patch-size", "--augment", "--no-augment", "--normalize", "--validation-fraction",
     "--random-state",
     "--device", "--n-threads", "--algorithm", "--precision", "--image-pattern", "--mask-pattern", "--skip-unpaired", "--classes",

@@ -265,6 +265,7 @@ DESCRIPTION = {
     f"{ESTIMATOR}/loss": ("\x1b[31m", 3, None),
     f"{ESTIMATOR}/max_epochs": (-1, "x"),
     f"{ESTIMATOR}/class_weight": ("x", [1], {"0": -1}),
+    f"{ESTIMATOR}/border_weight": ("x", [1], [10, 0], False),
     f"{ESTIMATOR}/patch_size": (0, -8),
     f"{ESTIMATOR}/x" + "y" * 2000: (1,),
 }

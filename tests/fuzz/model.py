@@ -117,7 +117,7 @@ def demand_loaded_as_written(unet: minunet.UNet, file: bytes) -> None:
     for name, value in network.items():
         demand(same(config[name], value), f"the network's {name} is what is described", (config[name], value))
     for name, value in model["estimator"].items():
-        found = list(parameters[name]) if name == "normalize" and isinstance(value, list) else parameters[name]
+        found = list(parameters[name]) if name in ("normalize", "border_weight") and isinstance(value, list) else parameters[name]
         demand(same(found, value), f"the parameter {name} is what is described", (parameters[name], value))
     described = model["classes"], unet.classes_
     demand(same(unet.classes_.tolist(), model["classes"]["values"]), "classes_ are those described", described)

@@ -163,8 +163,8 @@ def test_more_epochs_go_on_and_fewer_than_are_done_are_refused(path):
 
 OTHER = {
     "base_channels": 3, "depth": 2, "padding": "valid", "dropout": 0.5, "loss": "dice", "block": "residual",
-    "class_weight": {0: 1, 1: 3}, "optimizer": "sgd", "learning_rate": 1e-2, "momentum": 0.8, "weight_decay": 0.1,
-    "batch_size": 3, "patch_size": 8,
+    "class_weight": {0: 1, 1: 3}, "border_weight": (4, 3), "optimizer": "sgd", "learning_rate": 1e-2, "momentum": 0.8,
+    "weight_decay": 0.1, "batch_size": 3, "patch_size": 8,
     "augment": False, "normalize": "dataset", "validation_fraction": 0.2, "random_state": 6, "algorithm": "direct",
     "warm_start": True, "deep_supervision": True, "early_stopping": True, "n_iter_no_change": 11, "tol": 1e-3, "threshold": 0.4,
 }  # fmt: skip

@@ -27,7 +27,9 @@ REAL = ["learning_rate", "max_minutes", "dropout", "momentum", "validation_fract
 NAMED = ["padding", "loss", "optimizer", "normalize", "device", "algorithm", "precision"]
 
 
-@pytest.mark.parametrize("name", [*WHOLE, *REAL, *NAMED, "augment", "deep_supervision", "early_stopping", "class_weight"])
+@pytest.mark.parametrize(
+    "name", [*WHOLE, *REAL, *NAMED, "augment", "deep_supervision", "early_stopping", "class_weight", "border_weight"]
+)
 @pytest.mark.parametrize(
     "value",
     [-(10**5000), 1j, np.timedelta64(3), np.datetime64("2020"), np.array([1, 2, 3]), float("nan"),

@@ -45,8 +45,7 @@ class Rows(UNet):
     """A UNet for tables: a row (C,) is an image of 1 x 1 pixel, and its label a mask of 1 x 1."""
 
     def fit(self, X, y, sample_weight=None):
-        weight = None if sample_weight is None else np.asarray(sample_weight)[:, None, None]
-        return super().fit(images(X), masks(y), sample_weight=weight)
+        return super().fit(images(X), masks(y), sample_weight=sample_weight)
 
     def predict(self, X):
         return super().predict(images(X))[:, 0, 0]

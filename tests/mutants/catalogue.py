@@ -11,7 +11,7 @@ from cuda_on_cpu.door import compiler
 from .cuda import CUDA
 from .goingon import IN_GOING_ON
 from .levels import IN_LEVELS
-from .losses import IN_LOSSES
+from .losses import OF_LOSSES
 from .mutant import Mutant, Row, read
 from .parts import PARTS
 from .room import IN_ROOM
@@ -633,7 +633,7 @@ PLANTED = (
     WINOGRAD,
     PARTS,
     IN_LEVELS,
-    IN_LOSSES,
+    OF_LOSSES,
     IN_GOING_ON,
     IN_ROOM,
     IN_VALIDATION,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .mutant import Row
 
-LOSSES = "minunet/losses.py"
+LOSSES, HELD_OUT = "minunet/losses.py", "minunet/evaluation/held_out.py"
+BORDER, INPUTS, PREPARE, WEIGHTS = (f"minunet/data/{name}.py" for name in ("border", "inputs", "prepare", "weights"))
 OVERLAP = ("tversky", "dice")
 GIVEN = "self.alpha * (given - overlap) + self.beta * (true - overlap)"
 
@@ -70,3 +71,33 @@ IN_LOSSES: list[Row] = [
         ("not_the_logits",),
     ),
 ]  # fmt: skip
+
+MAP, IN_TRAINING = ("border_map_is_the_formulas",), ("class_weight_and_the_border_term", "beyond_the_cut")
+
+IN_WEIGHTS: list[Row] = [
+    ("the second nearest object is the nearest", BORDER, "d2[:, there], d1[:, there])", "d1[:, there], d1[:, there])", MAP),
+    ("the second nearest of a column may be the nearest object", BORDER, "np.where(same, d2, ", "np.where(same, d, ", MAP),
+    ("objects above count, and none below", BORDER, "    for d, n in (below[:2], below[2:]):", "    for d, n in ():", MAP),
+    ("objects to the right count, and none to the left", BORDER, "range(-min(int(reach), w - 1), ", "range(0, ", MAP),
+    ("distances are added as squares", BORDER, "both = first + second", "both = np.sqrt(first**2 + second**2)", MAP),
+    ("objects have a border term", BORDER, "np.where((objects == 0) & (both", "np.where((both", ("papers_weight",)),
+    ("objects are connected by corners, too", BORDER, "ndimage.label(here)", "ndimage.label(here, np.ones((3, 3)))",
+     ("connected_by_sides",)),
+    ("two pieces of a class have one number", BORDER, "            n += more", "            n += 1", ("connected_by_sides",)),
+    ("each mask has a background of its own", BORDER, "maps = [_term(_numbered(m, ground) if instances else _pieces(m, ground)",
+     "maps = [_term(_numbered(m, ground) if instances else _pieces(m, int(m.min()))", ("one_background",)),
+    ("the border term is multiplied by the class weight", BORDER, "np.divide(term, of_class, out", "np.divide(term, 1, out",
+     IN_TRAINING),
+    ("what does not count is an object", BORDER, "np.where(example.weight > 0, example.label, 0)", "example.label",
+     ("no_object",)),
+    ("what is held out has no border weights", PREPARE, "for side in (examples, given_apart))",
+     "for side in (examples, []))\n        given_apart = _to_validate(apart, normalizer, values, joined)",
+     ("borders_of_its_own",)),
+    ("a loss of held-out images has no class weights", HELD_OUT, "weights if class_weight is None else weights * ",
+     "weights if True else ", ("has_the_classes_weights",)),
+    ("an image's weight is the first one's", INPUTS, "np.broadcast_to(weight, image", "np.broadcast_to(checked[0], image",
+     ("weight_of_all_its_pixels", "images_weight")),
+    ("a value that is ignored may be a class", WEIGHTS, "({*own, *joined}, ", "({*joined}, ", ("a_class_or_is_ignored",)),
+]  # fmt: skip
+
+OF_LOSSES = IN_LOSSES + IN_WEIGHTS

@@ -120,11 +120,11 @@ def test_quiet_says_nothing(data, tmp_path, capsys):
 def test_every_parameter_is_a_flag(data, tmp_path):
     path = tmp_path / "m"
     flags = ["--padding", "valid", "--patch-size", "44", "--class-weight", "0=1,255=2.5", "--no-augment"]
-    flags += ["--normalize", "dataset", "--optimizer", "sgd"]
+    flags += ["--normalize", "dataset", "--optimizer", "sgd", "--border-weight", "8,2.5"]
     assert main(["train", *data, "-o", str(path), "-q", *SMALL, *flags]) == 0
     unet = minunet.load(path)
     assert (unet.padding, unet.augment, unet.normalize, unet.optimizer) == ("valid", False, "dataset", "sgd")
-    assert unet.class_weight == [1, 2.5]
+    assert unet.class_weight == [1, 2.5] and unet.border_weight == (8, 2.5)
 
 
 def test_help_names_every_parameter_and_shows_examples(capsys):

@@ -196,12 +196,36 @@ def test_weights_are_read_for_each_pixel():
         (np.ones((2, 5, 4)), r"sample_weight\[0\] has shape .5, 4.*.4, 5."),
         (np.ones((3, 4, 5)), "2 images but sample_weight has 3"),
         (1.0, "2 images but sample_weight has 1"),
+        (np.zeros(2), "^sample_weight is zero everywhere"),
+        ([1, -1], "^sample_weight holds negative or non-finite values; it takes numbers from 0 up"),
+        (np.array([1, np.nan]), "^sample_weight holds negative or non-finite"),
+        (np.ones(3), "^2 images but sample_weight has 3 numbers; it takes one for each image, or an array for each, of a weight"),
+        ([1.0], "^2 images but sample_weight has 1 numbers"),
+        (np.ones(0), "^2 images but sample_weight has 0 numbers"),
+        ([1, np.ones((4, 5))], r"^sample_weight\[0\] has shape \(\); .*np.full\(mask.shape, weight\)"),
         (np.full((2, 4, 5), "a"), "dtype"),
     ],
 )
 def test_weights_that_cannot_be_used_are_refused(weights, says):
     with pytest.raises(ValueError, match=says):
         read_weights(weights, read_images(np.zeros((2, 4, 5))))
+
+
+@pytest.mark.parametrize("given_weights", [[2, 0.5], np.array([2, 0.5]), np.float32([2, 0.5]), (np.float64(2), 0.5)])
+def test_one_number_an_image_is_the_weight_of_all_its_pixels(given_weights):
+    for x in (np.zeros((2, 4, 5)), np.zeros((2, 4, 5, 3)), [np.zeros((4, 5)), np.zeros((2, 2))], np.zeros((2, 2, 2))):
+        images = read_images(x)
+        for weight, image, expected in zip(read_weights(given_weights, images), images.arrays, (2, 0.5), strict=True):
+            assert weight.dtype == np.float32
+            np.testing.assert_array_equal(weight, np.full(image.shape[:2], expected))
+
+
+def test_of_one_image_a_row_of_numbers_is_no_weight_for_each_pixel():
+    """Of an image as high as there are numbers, too: an image alone has one number, or a weight a pixel."""
+    image = read_images(np.zeros((4, 5)))
+    np.testing.assert_array_equal(read_weights([3], image)[0], np.full((4, 5), 3))
+    with pytest.raises(ValueError, match=r"^1 image but sample_weight has 4 numbers; .* for each pixel, \(4, 5\)$"):
+        read_weights(np.ones(4), image)
 
 
 @pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="a long double is a double here")

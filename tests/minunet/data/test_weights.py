@@ -119,6 +119,35 @@ def test_a_score_counts_each_pixel_as_often_as_its_weight_says(data):
         unet.score(list(x), list(y), sample_weight=[times[0], 1, times[2]])
 
 
+def test_an_images_weight_is_that_of_its_pixels_in_fit_and_in_score(data):
+    x, y, _ = data
+    of_images = np.array([2, 0.25, 1])
+    of_pixels = np.broadcast_to(of_images[:, None, None], y.shape)
+    unet, usual = UNet(**TINY).fit(x, y, sample_weight=of_images), UNet(**TINY).fit(x, y, sample_weight=of_pixels)
+    assert all_of(unet) == all_of(usual)
+    assert all_of(UNet(**TINY).fit(list(x), list(y), sample_weight=of_images.tolist())) == all_of(usual)
+    assert all_of(UNet(**TINY).fit(x, y, sample_weight=np.ones(3))) == all_of(UNet(**TINY).fit(x, y)) != all_of(usual)
+    assert unet.score(x, y, sample_weight=of_images) == unet.score(x, y, sample_weight=of_pixels) != unet.score(x, y)
+    assert unet.score(x, y, sample_weight=[0, 1, 0]) == unet.score(x[1], y[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "among"),
+    [
+        ({"classes": [0, 1, VOID]}, r"classes \(--classes\)"), ({"classes": [0, (1, VOID)]}, r"classes \(--classes\)"),
+        ({"class_weight": {0: 1, 1: 2, VOID: 0}}, r"class_weight \(--class-weight\)"),
+    ],
+)  # fmt: skip
+def test_a_value_is_a_class_or_is_ignored(data, given, among):
+    x, y, here = data
+    weight = {"class_weight": given.pop("class_weight")} if "class_weight" in given else {}
+    says = rf"^ignore_index \(--ignore\) is 255, which is among {among}, too; a value is a class or says nothing: leave it out"
+    with pytest.raises(ValueError, match=says):
+        UNet(**TINY, **weight).fit(x, np.where(here, y, VOID), ignore_index=[7, VOID], **given)
+    given.pop("classes", None)
+    UNet(**TINY, class_weight={0: 1, 1: 2}).fit(x, np.where(here, y, VOID), ignore_index=VOID, classes=[0, 1])
+
+
 @given(st.sampled_from(["x", "y", "ignored"]), st.integers(0, 2))
 def test_an_image_of_which_nothing_is_left_is_refused_by_its_name(way, i):
     x, y = np.zeros((3, 4, 5)), np.zeros((3, 4, 5), int)
