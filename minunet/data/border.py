@@ -14,6 +14,7 @@ from .mistakes import arrays_in, as_array
 from .sampling import Example
 
 W0, SIGMA = 10.0, 5.0  # the paper's; pixels
+ROWS = 512  # whose distances are in memory at a time: 50 bytes a pixel
 REACH = 4.0  # sigmas: where d1 + d2 is more, the term is below w0 exp(-8), a 3000th of w0, and taken for 0
 FORMS = "H x W, N x H x W or a list of masks H x W, from 1 x 1 up"
 PAIR = "a pair of numbers (w0, sigma), w0 from 0 up and sigma above 0"
@@ -105,9 +106,17 @@ def _pieces(mask: NDArray, ground: int) -> NDArray[np.int32]:
 
 
 def _term(objects: NDArray[np.int32], w0: float, sigma: float) -> NDArray[np.float32]:
-    """Return the term for objects numbered from 1, 0 inside them."""
-    if objects.max() < 2:
-        return np.zeros(objects.shape, np.float32)
+    """Return the term for objects numbered from 1, 0 inside them: of some rows at a time, and of those that they can see."""
+    found, see = np.zeros(objects.shape, np.float32), int(min(REACH * sigma, len(objects))) + 1
+    for top in range(0, len(objects), ROWS):
+        before = min(top, see)
+        around = objects[top - before : top + ROWS + see]
+        if (around > around[around > 0].min(initial=0x7FFFFFFF)).any():  # two objects, at least
+            found[top : top + ROWS] = _term_of(around, w0, sigma)[before : before + ROWS]
+    return found
+
+
+def _term_of(objects: NDArray[np.int32], w0: float, sigma: float) -> NDArray[np.float32]:
     first, second = _two_distances(objects, REACH * sigma)
     both = first + second
     term = np.float32(w0) * np.exp(-(both**2) / np.float32(2 * sigma**2))

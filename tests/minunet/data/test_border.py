@@ -11,6 +11,7 @@ from scipy import ndimage
 
 import minunet
 from minunet import UNet, border_weight_map, losses
+from minunet.data import border
 from minunet.data.border import weighed
 from minunet.data.sampling import Example
 
@@ -38,7 +39,14 @@ def drawn(rng):
 
 @given(seed=seeds)
 def test_the_border_map_is_the_formulas(seed):
+    """However many rows are looked at at a time."""
     rng = np.random.default_rng(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(border, "ROWS", int(rng.choice([1, 3, 10, 512])))
+        compare(rng)
+
+
+def compare(rng):
     objects, w0, sigma = drawn(rng), rng.uniform(0.1, 12), rng.uniform(0.3, 8)
     found, expected = border_weight_map(objects, w0=w0, sigma=sigma, instances=True), by_formula(objects, w0, sigma)
     assert (found.dtype, found.shape) == (np.float32, objects.shape)

@@ -317,6 +317,13 @@ def test_missing_data_and_empty_fields_are_told(tissue):
     assert any(text.startswith("2.png (") and "percentiles span less" in text for text in texts(found, "note"))
 
 
+def test_a_value_that_is_a_class_and_ignored_is_an_error(tissue):
+    x, y = tissue
+    found = survey(pairs_of(x, y), classes=[0, 255], ignore=[255])
+    assert found.classes is None
+    assert texts(found, "error")[0].startswith("ignore_index (--ignore) is 255, which is among classes")
+
+
 def test_what_is_ignored_is_in_no_finding(tissue):
     x, y = tissue
     void = y.astype(np.int64)
