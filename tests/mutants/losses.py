@@ -79,6 +79,7 @@ IN_WEIGHTS: list[Row] = [
     ("the second nearest of a column may be the nearest object", BORDER, "np.where(same, d2, ", "np.where(same, d, ", MAP),
     ("objects above count, and none below", BORDER, "    for d, n in (below[:2], below[2:]):", "    for d, n in ():", MAP),
     ("objects to the right count, and none to the left", BORDER, "range(-min(int(reach), w - 1), ", "range(0, ", MAP),
+    ("rows see no others", BORDER, "before = min(top, see)", "before = 0", MAP),
     ("distances are added as squares", BORDER, "both = first + second", "both = np.sqrt(first**2 + second**2)", MAP),
     ("objects have a border term", BORDER, "np.where((objects == 0) & (both", "np.where((both", ("papers_weight",)),
     ("objects are connected by corners, too", BORDER, "ndimage.label(here)", "ndimage.label(here, np.ones((3, 3)))",

@@ -75,6 +75,8 @@ def test_objects_are_what_is_connected_by_sides_of_one_class_unless_values_are_o
     numbered = np.array([[1, 0, 2], [0, 3, 0]])
     np.testing.assert_allclose(border_weight_map(mask), by_formula(numbered, 10, 5), rtol=1e-6)
     np.testing.assert_array_equal(border_weight_map(mask, instances=True), 0)
+    four = np.array([[4, 0, 4, 0, 9, 0, 9]])
+    np.testing.assert_allclose(border_weight_map(four), by_formula(np.array([[1, 0, 2, 0, 3, 0, 4]]), 10, 5), rtol=1e-6)
     two = np.array([[7, 7, 9, 9, 5, 5]])
     np.testing.assert_allclose(border_weight_map(two), by_formula(np.array([[1, 1, 2, 2, 0, 0]]), 10, 5), rtol=1e-6)
     assert border_weight_map(two)[0, 4] == pytest.approx(10 * np.exp(-((1 + 3) ** 2) / 50))
@@ -95,7 +97,8 @@ def test_the_gap_between_two_cells_has_the_papers_weight():
 def test_the_border_map_has_the_form_of_the_mask_and_one_background_for_all():
     masks = np.zeros((2, 6, 8), np.uint8)
     masks[:, :, 3:5] = 255
-    masks[1] = 255  # an image without background has no gaps
+    masks[1] = 100  # an image without background has no gaps
+    masks[1, :, [0, 2]] = 255
     masks[0, :, 0] = 255
     before = masks.copy()
     found = border_weight_map(masks)
