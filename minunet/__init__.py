@@ -38,9 +38,9 @@ _MODULES = {
 }  # fmt: skip
 
 __all__ = [
-    "CSVLog", "ImageFileError", "ModelFileError", "Network", "NotFittedError", "UNet", "__version__", "border_weight_map",
-    "data", "datasets", "evaluation", "kernels", "layers", "load", "load_folder", "losses", "modelfile", "network", "ops", "optim",
-    "plot", "testing", "training", "use_backend",
+    "CSVLog", "ImageFileError", "ModelFileError", "Network", "NotFittedError", "UNet", "__version__",
+    "border_weight_map", "data", "datasets", "evaluation", "kernels", "layers", "load", "load_folder", "losses",
+    "modelfile", "network", "ops", "optim", "plot", "testing", "training", "use_backend",
 ]  # fmt: skip
 
 
