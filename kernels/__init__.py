@@ -31,6 +31,7 @@ and `window` are (height, width) pairs. Shapes are those of minunet/ops.py.
   counter i // 4, its key the `seed`: a whole number from 0 to 2^63 - 1, or for a GPU an int64 array there of one element,
   which a recorded launch reads anew. So nothing is drawn in order, and no mask is kept. A NaN stays, dropped or not, and an
   infinity that is dropped is NaN. (A float32 below 2^-126 is 0 to a GPU: so CuPy has its sources compiled.)
+* `moments` have a number for each group, (rows, 1, groups, 1): a row for each image, or one for all, and its groups are channels.
 * Of a guarded update whose `loss` is not finite nothing is changed: so a GPU need not be asked before.
 * Every output element has one owner and reductions are cut by shape alone: no result depends on the thread count.
 * relu'(0) = 0; a tie in a pooling window belongs to its first element in row-major order; a NaN in a window or in a

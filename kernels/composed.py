@@ -42,6 +42,19 @@ def conv2d_relu_grads(x: Array, dy: Array, w: Array, y: Array, *, input_grad: bo
     return run(reference.conv2d_grads, x, run(reference.relu_grad, dy, y), w, input_grad=input_grad, **geometry)
 
 
+def normalize_relu(x: Array, mean: Array, scale: Array, gamma: Array, beta: Array) -> Array:
+    """normalize, relu."""
+    return run(reference.relu, run(reference.normalize, x, mean, scale, gamma, beta))
+
+
+def normalize_relu_grads(
+    x: Array, dy: Array, mean: Array, scale: Array, gamma: Array, beta: Array, own: bool = True
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """relu_grad, normalize_grads: y, which relu_grad takes, is computed anew."""
+    y = run(reference.normalize, x, mean, scale, gamma, beta)
+    return run(reference.normalize_grads, x, run(reference.relu_grad, dy, y), mean, scale, gamma, own)
+
+
 def max_pool2d_grad_plus(dy: Array, argmax: Array, x_shape: Shape, window: Pair, stride: Pair, dskip: Array) -> Array:
     """dskip + max_pool2d_grad: of an x that went two ways."""
     return dskip + run(reference.max_pool2d_grad, dy, argmax, x_shape, window, stride)

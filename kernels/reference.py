@@ -108,26 +108,41 @@ def max_pool2d_grad(dy: Array, argmax: Places, x_shape: Shape, window: Pair, str
     return dx
 
 
-def group_norm(x: Array, gamma: Array, beta: Array, groups: int, epsilon: float) -> tuple[Array, Array, Array]:
-    """y, and z and scale, which its gradient takes: z = (x - mean) scale, with scale = 1 / sqrt(variance + epsilon)."""
-    g = _grouped(x, groups)
-    centred = g - g.mean(axis=(1, 3), keepdims=True)
-    scale = 1 / np.sqrt((centred * centred).mean(axis=(1, 3), keepdims=True) + epsilon)
-    z = (centred * scale).reshape(x.shape)
-    return z * gamma + beta, z, scale
+def moments(x: Array, groups: int) -> tuple[Array, Array]:
+    """The mean and the variance of each group of channels of an image, (N, 1, groups, 1).
+
+    For 0 groups those of each channel of all images, (1, 1, C, 1).
+    """
+    g = _grouped(x, *((x.shape[0], groups) if groups else (1, x.shape[3])))
+    wide = np.result_type(x.dtype, np.float64)
+    mean = g.mean(axis=(1, 3), keepdims=True, dtype=wide).astype(x.dtype)
+    centred = g - mean
+    return mean, (centred * centred).mean(axis=(1, 3), keepdims=True, dtype=wide).astype(x.dtype)
 
 
-def group_norm_grad(dy: Array, z: Array, scale: Array, gamma: Array) -> tuple[Array, Array, Array]:
-    """dx, dgamma, dbeta."""
-    dz, z_of_group = _grouped(dy * gamma, scale.shape[2]), _grouped(z, scale.shape[2])
-    along = z_of_group * (dz * z_of_group).mean(axis=(1, 3), keepdims=True)
-    dx = scale * (dz - dz.mean(axis=(1, 3), keepdims=True) - along)
-    return dx.reshape(dy.shape), (dy * z).sum(axis=(0, 1, 2)), dy.sum(axis=(0, 1, 2))
+def normalize(x: Array, mean: Array, scale: Array, gamma: Array, beta: Array) -> Array:
+    """z gamma + beta, with z = (x - mean) scale."""
+    z = (_grouped(x, mean.shape[0], mean.shape[2]) - mean) * scale
+    return z.reshape(x.shape) * gamma + beta
 
 
-def _grouped(x: Array, groups: int) -> Array:
-    """(N, H, W, C) -> (N, H*W, groups, C / groups)."""
-    return x.reshape(x.shape[0], x.shape[1] * x.shape[2], groups, x.shape[3] // groups)
+def normalize_grads(
+    x: Array, dy: Array, mean: Array, scale: Array, gamma: Array, own: bool = True
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """dx, dgamma, dbeta. own: mean and scale are those of x, and move with it; if not, they are constants."""
+    rows, _, groups, _ = mean.shape
+    z, dz = (_grouped(x, rows, groups) - mean) * scale, _grouped(dy * gamma, rows, groups)
+    if own:
+        along = z * (dz * z).mean(axis=(1, 3), keepdims=True)
+        dz = dz - dz.mean(axis=(1, 3), keepdims=True) - along
+    dx, z = (dz * scale).reshape(x.shape), z.reshape(x.shape)
+    return dx, (dy * z).sum(axis=(0, 1, 2)), dy.sum(axis=(0, 1, 2))
+
+
+def _grouped(x: Array, rows: int, groups: int) -> Array:
+    """(N, H, W, C) -> (N, H*W, groups, C / groups), or (1, N*H*W, groups, C / groups) for one row."""
+    n, h, w, c = x.shape
+    return x.reshape(rows, h * w if rows == n else n * h * w, groups, c // groups)
 
 
 def concat(left: Array, right: Array) -> Array:

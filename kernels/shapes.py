@@ -277,6 +277,10 @@ def _note(name: str, y: Any, x: Outline, *args: Any, **options: Any) -> None:
         sight = sight and _moved(sight, Sight.windows, args[0], args[1], (0, 0))
     elif name in ("concat", "concat_channels"):
         sight = _union((x, args[0]))
+    elif name == "moments":
+        sight = sight and ALL
+    elif name in ("normalize", "normalize_relu"):
+        sight = _union((x, *args))
     if isinstance(y, Outline):
         y.sight = sight
 
@@ -309,6 +313,7 @@ ROUGH: dict[str, Callable[..., Any]] = {
     "max_pool2d": _rough_pooling,
     "max_pool2d_grad": lambda dy, argmax, x_shape, window, stride: empty(x_shape, dy.dtype),
     "concat": lambda left, right: np.concatenate((left, right), axis=3),
+    "normalize": lambda x, *moments: empty(x.shape, x.dtype),
     "softmax_cross_entropy": lambda logits, labels, weights: (empty((), logits.dtype), empty(logits.shape, logits.dtype)),
 }  # fmt: skip
 

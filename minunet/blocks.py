@@ -2,11 +2,13 @@
 
 A block is made by a function (in_channels, out_channels, **settings) -> Layer, and keeps the size of an image, or with
 padding=0 takes as many pixels off on each side, whatever the size. The settings are those that Conv2d takes: padding, algorithm,
-rng and dtype.
+rng and dtype; and norm, a name of NORMS or None, if the function has a parameter of that name.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,18 +17,32 @@ import numpy as np
 from . import kernels, ops
 from .checks import Array, activation, require, shown
 from .kernels import shapes
-from .layers import Composite, Conv2d, Grads, Layer, ReLU, Sequential, named
+from .layers import BatchNorm, Composite, Conv2d, Grads, GroupNorm, Layer, ReLU, Sequential, named
 from .tape import Tape, taped
 
 Block = Callable[..., Layer]
 
 
-def double_conv(in_channels: int, out_channels: int, **settings: Any) -> Layer:
-    """conv 3x3, relu, conv 3x3, relu. Ronneberger et al. 2015, section 2."""
+NORMS: dict[str, Callable[..., Layer]] = {
+    "batch": BatchNorm,
+    "group": lambda channels, **dtype: GroupNorm(channels, math.gcd(channels, 8), **dtype),  # 8, where they divide evenly
+    "instance": lambda channels, **dtype: GroupNorm(channels, channels, **dtype),
+}
+
+
+def convolution(name: str, in_channels: int, out_channels: int, norm: str | None, **settings: Any) -> dict[str, Layer]:
+    """Return conv 3x3 and the norm behind it, if there is one, by their names with this number."""
+    conv: Layer = Conv2d(in_channels, out_channels, 3, bias=norm is None, **settings)
+    behind = {} if norm is None else {f"norm{name}": NORMS[norm](out_channels, dtype=settings.get("dtype", "float32"))}
+    return {f"conv{name}": conv} | behind
+
+
+def double_conv(in_channels: int, out_channels: int, *, norm: str | None = None, **settings: Any) -> Layer:
+    """conv 3x3, norm, relu, conv 3x3, norm, relu. Ronneberger et al. 2015, section 2, which has no norm."""
     return Sequential(
-        conv1=Conv2d(in_channels, out_channels, 3, **settings),
+        **convolution("1", in_channels, out_channels, norm, **settings),
         relu1=ReLU(),
-        conv2=Conv2d(out_channels, out_channels, 3, **settings),
+        **convolution("2", out_channels, out_channels, norm, **settings),
         relu2=ReLU(),
     )
 
@@ -34,18 +50,20 @@ def double_conv(in_channels: int, out_channels: int, **settings: Any) -> Layer:
 class Residual(Composite):
     """relu(path(x) + shortcut(x)), whose gradient has a way back past the path.
 
-    The path is conv 3x3, relu, conv 3x3; the shortcut a convolution of 1 x 1, as the channels change. Where the path takes
-    pixels off the edges, so does the shortcut. He et al. 2016, equation 2; in a U-Net: Zhang, Liu and Wang 2018.
+    The path is conv 3x3, relu, conv 3x3, each with a norm behind it, if there is one; the shortcut a convolution of 1 x 1, as
+    the channels change. Where the path takes pixels off the edges, so does the shortcut. He et al. 2016, equation 2; in a
+    U-Net: Zhang, Liu and Wang 2018.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, padding: int = 1, algorithm: str = "auto", **settings: Any
-    ) -> None:
+        self, in_channels: int, out_channels: int, *, padding: int = 1, algorithm: str = "auto", norm: str | None = None,
+        **settings: Any,
+    ) -> None:  # fmt: skip
         of_path = settings | {"padding": padding, "algorithm": algorithm}
         self.path = Sequential(
-            conv1=Conv2d(in_channels, out_channels, 3, **of_path),
+            **convolution("1", in_channels, out_channels, norm, **of_path),
             relu1=ReLU(),
-            conv2=Conv2d(out_channels, out_channels, 3, **of_path),
+            **convolution("2", out_channels, out_channels, norm, **of_path),
         )
         self.shortcut = Conv2d(in_channels, out_channels, 1, gain=1.0, **settings)
         self.edge = 2 * (1 - padding)  # pixels that the path takes off on each side
@@ -81,6 +99,16 @@ def resolve(block: str | Block) -> Block:
 def by_name(block: str | Block) -> str | Block:
     """Return the name of a block that has one."""
     return next((name for name, make in BLOCKS.items() if make is block), block)
+
+
+def of_norm(block: str | Block, norm: str | None) -> dict[str, Any]:
+    """Return the setting that a block's function takes of its norm; ValueError where it takes none, and there is one."""
+    known = norm is None or (isinstance(norm, str) and norm in NORMS)
+    require(known, "norm", shown(norm), f"None or {' or '.join(map(repr, NORMS))}")
+    if "norm" in inspect.signature(resolve(block)).parameters:
+        return {"norm": norm}
+    require(norm is None, "norm", repr(norm), f"None with the block {shown(block)}, a function without a parameter norm")
+    return {}
 
 
 PROBES = 16, 20  # sides of images on which blocks of the user's are tried

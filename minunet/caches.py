@@ -63,13 +63,15 @@ def dropout(cache: Any) -> Any:
     return cache
 
 
-def group_norm(cache: Any) -> Any:
-    z, scale, gamma, dtype = of("group_norm", 4, cache)
-    _require(_is_activation(z) and _is_array(scale) and _is_array(gamma) and _is_float(dtype))
-    _require(scale.flags.c_contiguous and gamma.flags.c_contiguous)
-    _require(parameter_dtype(dtype) == z.dtype == scale.dtype == gamma.dtype and gamma.shape == z.shape[3:])
-    groups = scale.shape[2] if scale.ndim == 4 else 0
-    _require(scale.shape == (z.shape[0], 1, groups, 1) and groups > 0 and z.shape[3] % groups == 0)
+def norm(cache: Any) -> Any:
+    x, *arrays, own = of("a norm", 6, cache)
+    _require(_is_activation(x) and all(map(_is_array, arrays)) and isinstance(own, (bool, np.bool_)))
+    _require(all(a.flags.c_contiguous and is_aligned(a) and a.dtype == parameter_dtype(x.dtype) for a in arrays))
+    mean, scale, gamma, beta = arrays
+    _require(gamma.shape == beta.shape == x.shape[3:] and mean.shape == scale.shape and mean.ndim == 4)
+    groups = mean.shape[2]
+    of_images = mean.shape == (x.shape[0], 1, groups, 1) and groups > 0 and x.shape[3] % groups == 0
+    _require(of_images or mean.shape == (1, 1, x.shape[3], 1))
     return cache
 
 

@@ -15,7 +15,7 @@ from ._version import __version__
 from .checks import shown
 from .data.fingerprint import difference, fingerprint
 from .data.prepare import Prepared
-from .network import Network
+from .flat import Weights
 from .optim import Optimizer
 from .training.history import told
 from .training.keeper import Position
@@ -32,7 +32,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self.path, self._name = path, text.shown(path, whole=True)
-        self._found: tuple[Network, dict[str, Any], list[Any]] | None = None
+        self._found: modelfile.Loaded | None = None
         if not files.taken(path):
             return
         if not resume:
@@ -40,18 +40,18 @@ class Checkpoint:
                 f"the checkpoint {self._name} is there already: resume=True (--resume) goes on with its training; "
                 "give another path for a new one, or delete it"
             )
-        network, said, moments = modelfile.load_checkpoint(path, description.check)
-        if "training" not in said:
+        found = modelfile.load_checkpoint(path, description.check)
+        if "training" not in found.metadata:
             raise ValueError(
                 f"checkpoint: {self._name} is a model, and has no training to go on with; warm_start=True "
                 "(--init) begins another one with its weights"
             )
-        self._found = network, said, moments
+        self._found = found
 
     @property
     def seed(self) -> int | None:
         """What the training that is gone on with was drawn from."""
-        return None if self._found is None else int(self._found[1]["random_state"])
+        return None if self._found is None else int(self._found.metadata["random_state"])
 
     def restore(self, model: UNet, data: Prepared, optimizer: Optimizer, steps_per_epoch: int) -> Position:
         """Give a model's network, and the optimizer, what they had. Return where that was; at the beginning of a new training.
@@ -64,20 +64,21 @@ class Checkpoint:
         self._prints = fingerprint(data)
         if self._found is None:
             return Position()
-        older, said, moments = self._found
+        older, said, moments, trained = self._found
         self._found = None  # the memory of a second network
         self._require_same(said, json.loads(json.dumps(description.described(model))), model.max_epochs)
         try:
             apart = model.early_stopping and "val_dice" in said["history"]  # the model is that of the best epoch
-            trainingstate.check_resumed(said["training"], moments, optimizer, steps_per_epoch, int(apart))
+            trainingstate.check_resumed(said["training"], moments, optimizer, steps_per_epoch, apart, trained is not None)
         except ValueError as error:
             raise modelfile.ModelFileError(f"{self._name}: the training's description is damaged: {error}") from None
         asarray = kernels.for_array(model.network_.flat).asarray
-        model.network_.flat[...] = asarray(moments.pop() if apart else older.flat)
+        own = Weights(older.flat, older.state.flat)
+        model.network_.flat[...], model.network_.state.flat[...] = map(asarray, trained or own)
         optimizer.moments = tuple(asarray(moment) for moment in moments)
         optimizer.n_updates, optimizer.learning_rate = said["training"]["n_updates"], said["training"]["learning_rate"]
         at = trainingstate.position(said["training"], said["history"])
-        at.best = asarray(older.flat) if apart else None
+        at.best = Weights(*map(asarray, own)) if apart else None
         at.threshold = said.get("threshold") if model.threshold == "validation" else model.threshold_
         return at
 
@@ -87,9 +88,8 @@ class Checkpoint:
         def write(position: Position, over: bool) -> None:
             vars(model).update(told(position.history) | {"interrupted_": not over, "threshold_": position.threshold})
             said = description.described(model) | {"training": trainingstate.described(position, optimizer, self._prints)}
-            trained = () if position.best is None else (model.network_.flat,)
             modelfile.save(
-                self.path, model.network_, said, description.check, moments=(*optimizer.moments, *trained), weights=position.best
+                self.path, model.network_, said, description.check, moments=optimizer.moments, model=position.best
             )
 
         return write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -212,7 +212,9 @@ def check_result(name: str, given: Any, shape: Shape, dtype: Any) -> None:
         refuse(name, given, f"less: the result, {shape}, would take 2^{n_bytes.bit_length()} bytes")
 
 
-def check_out(out: Array | None, shape: Shape, read: tuple[Array | None, ...], *dtypes: Any) -> None:
+def check_out(
+    out: Array | None, shape: Shape, read: tuple[Array | None, ...], *dtypes: Any, names: Sequence[str] = "xwb"
+) -> None:  # fmt: skip
     """Refuse an `out` that y could not be written into: it is of the dtype of x, the first that is read, or one of these."""
     if out is not None:
         x = read[0]
@@ -225,7 +227,7 @@ def check_out(out: Array | None, shape: Shape, read: tuple[Array | None, ...], *
         if not fits:
             takes = f"a writable {' or '.join(map(str, allowed))} array {shape} with dense pixels"
             refuse("out", f"a {out.dtype} array {out.shape} with strides {out.strides}", takes)
-        for name, a in zip("xwb", read, strict=False):
+        for name, a in zip(names, read, strict=False):
             if a is not None and overlap(out, a):
                 refuse("out", f"memory that {name} lies in", "memory of its own")
 

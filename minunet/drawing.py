@@ -165,7 +165,8 @@ class U:
         from matplotlib.lines import Line2D
 
         block = self.summary.block
-        kinds = {"conv 3x3, relu" if block == "double_conv" else f"block: {block}": CONV, "conv 1x1": HEAD}
+        norm = f", {self.summary.norm} norm" if self.summary.norm else ""
+        kinds = {f"conv 3x3{norm}, relu" if block == "double_conv" else f"block: {block}{norm}": CONV, "conv 1x1": HEAD}
         if self.depth:
             kinds |= {"max-pool 2x2": POOL, "up-conv 2x2": UP, "copy and concatenate": SKIP}
         handles = [

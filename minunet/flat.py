@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -57,25 +57,33 @@ class ParameterViews(Mapping[str, Array]):
         raise TypeError(f"parameters are views of one array; write into them: parameters[{name!r}][...] = value")
 
 
+class Weights(NamedTuple):
+    """A network's weights and its state, of the layouts of network.flat and network.state.flat."""
+
+    flat: Array
+    state: Array
+
+
 def _copied(shapes: Mapping[str, tuple[int, ...]], flat: Array) -> ParameterViews:
     views = ParameterViews(shapes, flat.dtype)
     views.flat[...] = flat
     return views
 
 
-def gathered(layer: Layer, dtype: DTypeLike, backend: Any) -> ParameterViews:
-    """Move all parameters of a tree of layers into one flat array of a backend's."""
-    found = places(layer)
+def gathered(layer: Layer, dtype: DTypeLike, backend: Any, of: str = "parameters") -> ParameterViews:
+    """Move all parameters of a tree of layers, or all arrays of their state, into one flat array of a backend's."""
+    found = places(layer, of)
     owners = {(id(leaf), key): name for name, (leaf, key) in found.items()}
     twice = next((name for name, (leaf, key) in found.items() if owners[id(leaf), key] != name), None)
     require(twice is None, f"the layer of {twice}", "another's, too", "a place of its own in the network")
-    views = ParameterViews({name: leaf.parameters[key].shape for name, (leaf, key) in found.items()}, dtype, backend.empty)
+    views = ParameterViews({name: getattr(leaf, of)[key].shape for name, (leaf, key) in found.items()}, dtype, backend.empty)
     views.owners = found
     for name, (leaf, key) in found.items():
-        views[name][...] = backend.asarray(leaf.parameters[key])
-        leaf.parameters[key] = views[name]
-        kept = leaf.parameters[key] is views[name]
-        require(kept, name, "gone when it is bound", f"a dict self.parameters that {type(leaf).__name__} keeps and reads")
+        arrays = getattr(leaf, of)
+        views[name][...] = backend.asarray(arrays[key])
+        arrays[key] = views[name]
+        kept = getattr(leaf, of)[key] is views[name]
+        require(kept, name, "gone when it is bound", f"a dict self.{of} that {type(leaf).__name__} keeps and reads")
     return views
 
 

@@ -5,7 +5,7 @@ Nothing here is new mathematics. `layers.fused` and network.Level, which know wh
 
 from __future__ import annotations
 
-from . import caches, checks
+from . import caches, checks, norms
 from .checks import Array, gradient
 from .kernels import composed, run
 from .kernels.geometry import Pair
@@ -26,6 +26,30 @@ def conv2d_relu_backward(dy: Array, cache: Cache, *, input_grad: bool = True) ->
     x, w, y, stride, padding = caches.conv2d_relu(cache)
     dy = gradient(dy, y.shape, y.dtype, x)
     return run(composed.conv2d_relu_grads, x, dy, w, y, stride=stride, padding=padding, input_grad=input_grad)
+
+
+def group_norm_relu(
+    x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: float = 1e-5, out: Array | None = None
+) -> tuple[Array, Cache]:
+    """Return ops.group_norm, then ops.relu."""
+    normal = norms.of_groups(x, gamma, beta, groups, epsilon, out)
+    return run(composed.normalize_relu, *normal, out=out), (*normal, True)
+
+
+def batch_norm_relu(
+    x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, *, training: bool, momentum: float = 0.1,
+    epsilon: float = 1e-5, out: Array | None = None,
+) -> tuple[Array, tuple[Array, Array], Cache]:  # fmt: skip
+    """Return ops.batch_norm, then ops.relu."""
+    statistics = running_mean, running_var
+    normal, statistics = norms.of_batch(x, gamma, beta, statistics, training, momentum, epsilon, out)
+    return run(composed.normalize_relu, *normal, out=out), statistics, (*normal, training)
+
+
+def norm_relu_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return dx, dgamma, dbeta of either: ops.relu_backward, then the norm's. y, and where it is > 0, is computed anew."""
+    x, mean, scale, gamma, beta, own = caches.norm(cache)
+    return run(composed.normalize_relu_grads, x, gradient(dy, x.shape, x.dtype, x), mean, scale, gamma, beta, own)
 
 
 def max_pool2d_backward_plus(dskip: Array, dy: Array, cache: Cache) -> Array:

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike
 from . import checks, fusions, kernels, ops
 from .checks import Array, is_number, pair, require, size
 from .kernels.geometry import Pair
-from .tape import Grads, Tape, taped
+from .tape import Grads, Tape, leave, taped
 
 T = TypeVar("T")
 
@@ -41,12 +41,13 @@ class Layer:
     """What all layers share: parameters by name, and one way to be called."""
 
     children: dict[str, Layer] = Fixed()  # by name, in the order of forward
+    state: dict[str, Array] = Fixed()  # arrays that are saved, but not trained: a training's steps renew them
 
     def __init__(self) -> None:
         self.parameters: dict[str, Array] = {}
 
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        """Return y and the cache that backward takes. `training` and `rng` matter to Dropout alone."""
+        """Return y and the cache that backward takes. `training` matters to Dropout and BatchNorm, `rng` to Dropout."""
         raise TypeError(f"{type(self).__name__} has no forward; a layer defines forward and backward")
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
@@ -71,7 +72,7 @@ class _Convolution(Layer):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int | Pair, weight_shape: tuple[int, int], fan_in: float,
-        gain: float, rng: np.random.Generator | None, dtype: DTypeLike,
+        gain: float, rng: np.random.Generator | None, dtype: DTypeLike, bias: bool = True,
     ) -> None:  # fmt: skip
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, pair("kernel_size", kernel_size, 1)
         rng = np.random.default_rng() if rng is None else rng
@@ -80,10 +81,11 @@ class _Convolution(Layer):
         dtype, scale = checks.float_dtype(dtype), np.sqrt(gain / fan_in)
         checks.check_result("kernel_size", self.kernel_size, (*self.kernel_size, *weight_shape), np.float64)
         weight = (rng.standard_normal((*self.kernel_size, *weight_shape)) * scale).astype(dtype)
-        self.parameters = {"weight": weight, "bias": np.zeros_like(weight, shape=(out_channels,))}
+        self.parameters = {"weight": weight} | ({"bias": np.zeros_like(weight, shape=(out_channels,))} if bias else {})
 
     def __repr__(self) -> str:
         settings = {"kernel_size": self.kernel_size} | {name: getattr(self, name) for name in self.shown}
+        settings |= {} if "bias" in self.parameters else {"bias": False}
         listed = ", ".join(f"{name}={value!r}" for name, value in settings.items() if value != "auto")  # which is the default
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, {listed})"
 
@@ -91,7 +93,7 @@ class _Convolution(Layer):
 
 
 class Conv2d(_Convolution):
-    """ops.conv2d with a weight (R, S, C, K) and a bias (K,).
+    """ops.conv2d with a weight (R, S, C, K) and a bias (K,); without one where bias=False: in front of a norm it does nothing.
 
     Weights start normal with variance gain / (R S C): gain 2 keeps the variance through relu (He et al. 2015, eq. 10),
     gain 1 where no relu follows. Biases start at 0. `algorithm` is kernels.algorithm's, for this layer; one that does not serve
@@ -102,13 +104,13 @@ class Conv2d(_Convolution):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int | Pair = 3, *, stride: int | Pair = 1,
-        padding: int | Pair = 0, gain: float = 2.0, algorithm: str = "auto", rng: np.random.Generator | None = None,
-        dtype: DTypeLike = "float32",
+        padding: int | Pair = 0, bias: bool = True, gain: float = 2.0, algorithm: str = "auto",
+        rng: np.random.Generator | None = None, dtype: DTypeLike = "float32",
     ) -> None:  # fmt: skip
         r, s = pair("kernel_size", kernel_size, 1)
         in_channels, out_channels = checks.channels("in_channels", in_channels), checks.channels("out_channels", out_channels)
         fan_in = r * s * in_channels
-        super().__init__(in_channels, out_channels, kernel_size, (in_channels, out_channels), fan_in, gain, rng, dtype)
+        super().__init__(in_channels, out_channels, kernel_size, (in_channels, out_channels), fan_in, gain, rng, dtype, bias)
         self.stride, self.padding, self.algorithm = pair("stride", stride, 1), pair("padding", padding, 0), algorithm
         kernels.check_algorithm(algorithm, self.kernel_size, self.stride)
 
@@ -131,8 +133,8 @@ class Conv2d(_Convolution):
 
     def named(self, gradients: tuple[Any, Array, Array]) -> tuple[Any, Grads]:
         """Return dx, and dw and db by name."""
-        dx, dw, db = gradients
-        return dx, {"weight": dw, "bias": db}
+        dx, *of_parameters = gradients
+        return dx, dict(zip(self.parameters, of_parameters, strict=False))
 
 
 class ConvReLU(Layer):
@@ -253,9 +255,16 @@ class GroupNorm(Layer):
         self.groups, self.epsilon = checks.groups(groups, channels), epsilon
         self.parameters = {"weight": np.ones(channels, dtype), "bias": np.zeros(channels, dtype)}
 
-    def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        gamma, beta = self.parameters["weight"], self.parameters["bias"]
-        return ops.group_norm(x, gamma, beta, groups=self.groups, epsilon=self.epsilon)
+    def forward(
+        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
+    ) -> tuple[Array, Any]:
+        return self.by(ops.group_norm, x, training, out)
+
+    def by(self, op: Callable[..., T], x: Array, training: bool, out: Array | None) -> T:
+        """Call an op with this layer's parameters."""
+        return op(x, *self.parameters.values(), groups=self.groups, epsilon=self.epsilon, out=out)
+
+    with_relu = staticmethod(fusions.group_norm_relu)
 
     def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
         dx, dgamma, dbeta = ops.group_norm_backward(dy, cache)
@@ -263,6 +272,70 @@ class GroupNorm(Layer):
 
     def __repr__(self) -> str:
         return f"GroupNorm({self.parameters['weight'].size}, groups={self.groups})"
+
+
+class BatchNorm(Layer):
+    """ops.batch_norm with a weight (gamma) and a bias (beta), which start at 1 and 0, and running statistics, at 0 and 1. (C,).
+
+    A forward in training leaves the new statistics to whoever listens (tape.listening), and writes nothing.
+    """
+
+    def __init__(
+        self, channels: int, *, momentum: float = 0.1, epsilon: float = 1e-5, dtype: DTypeLike = "float32"
+    ) -> None:  # fmt: skip
+        channels, dtype = size("channels", channels, 1), checks.float_dtype(dtype)
+        self.momentum, self.epsilon = momentum, epsilon
+        self.parameters = {"weight": np.ones(channels, dtype), "bias": np.zeros(channels, dtype)}
+        self.state = {"running_mean": np.zeros(channels, dtype), "running_var": np.ones(channels, dtype)}
+
+    def forward(
+        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
+    ) -> tuple[Array, Any]:
+        return self.by(ops.batch_norm, x, training, out)
+
+    def by(self, op: Callable[..., Any], x: Array, training: bool, out: Array | None) -> tuple[Array, Any]:
+        """Call an op with this layer's parameters and statistics."""
+        arrays, how = (*self.parameters.values(), *self.state.values()), {"momentum": self.momentum, "epsilon": self.epsilon}
+        y, statistics, cache = op(x, *arrays, training=bool(training), out=out, **how)
+        if training:
+            leave(self, dict(zip(self.state, statistics, strict=True)))
+        return y, cache
+
+    with_relu = staticmethod(fusions.batch_norm_relu)
+
+    def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
+        dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
+        return dx, {"weight": dgamma, "bias": dbeta}
+
+    def __repr__(self) -> str:
+        return f"BatchNorm({self.parameters['weight'].size})"
+
+
+class NormReLU(Layer):
+    """A GroupNorm or BatchNorm and the ReLU behind it, at once."""
+
+    def __init__(self, norm: GroupNorm | BatchNorm) -> None:
+        require(isinstance(norm, (GroupNorm, BatchNorm)), "norm", f"of type {type(norm).__name__}", "a GroupNorm or a BatchNorm")
+        self._norm = norm
+
+    @property
+    def norm(self) -> GroupNorm | BatchNorm:
+        """The one that it was made of."""
+        return self._norm
+
+    @property
+    def parameters(self) -> dict[str, Array]:  # type: ignore[override]
+        return self.norm.parameters
+
+    def forward(
+        self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None, out: Array | None = None
+    ) -> tuple[Array, Any]:
+        norm: Any = self.norm
+        return norm.by(norm.with_relu, x, training, out)  # type: ignore[no-any-return]
+
+    def backward(self, dy: Array, cache: Any) -> tuple[Array, Grads]:
+        dx, dgamma, dbeta = fusions.norm_relu_backward(dy, cache)
+        return dx, {"weight": dgamma, "bias": dbeta}
 
 
 def named(name: str, arrays: Mapping[str, T]) -> dict[str, T]:
@@ -298,6 +371,10 @@ class Composite(Layer):
     def parameters(self) -> dict[str, Array]:  # type: ignore[override]
         return {name: leaf.parameters[key] for name, (leaf, key) in places(self).items()}
 
+    @property
+    def state(self) -> dict[str, Array]:  # type: ignore[override]
+        return {name: leaf.state[key] for name, (leaf, key) in places(self, "state").items()}
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(\n  " + "\n".join(self._lines()).replace("\n", "\n  ") + "\n)"
 
@@ -310,20 +387,23 @@ class Composite(Layer):
                 yield f"({name}): {child!r}"
 
 
-def places(layer: Layer) -> dict[str, tuple[Layer, str]]:
-    """Return each parameter's name in a tree of layers, with the layer that has it and its name there, as backward makes them."""
+def places(layer: Layer, of: str = "parameters") -> dict[str, tuple[Layer, str]]:
+    """Return each parameter's name in a tree of layers, with the layer that has it and its name there, as backward makes them.
+
+    of="state": that of each of the arrays that are not trained.
+    """
     if not layer.children:
-        return {key: (layer, key) for key in layer.parameters}
+        return {key: (layer, key) for key in getattr(layer, of)}
     found: dict[str, tuple[Layer, str]] = {}
     for name, child in reversed(layer.children.items()):
-        for key, place in named(name, places(child)).items():
+        for key, place in named(name, places(child, of)).items():
             require(key not in found, key, "the name of two parameters", "one: children need names of their own")
             found[key] = place
     return found
 
 
 class Sequential(Composite):
-    """Layers in a row, the output of each the input of the next. A ReLU that follows a Conv2d is fused into it.
+    """Layers in a row, the output of each the input of the next. A ReLU that follows a Conv2d or a norm is fused into it.
 
     Parameters are named "0.weight", "0.bias", ..., or by the names given: Sequential(conv1=Conv2d(...), relu1=ReLU()).
     `out=` receives the last output, and `input_grad=False` spares the first layer's dx, where these layers `can`.
@@ -353,13 +433,17 @@ class Sequential(Composite):
         return list(self.steps.values())[-1 if option == "out" else 0].can(option)
 
 
+WITH_RELU: dict[Any, Callable[..., Layer]] = {Conv2d: ConvReLU, GroupNorm: NormReLU, BatchNorm: NormReLU}
+
+
 def fused(layers: Mapping[str, Layer]) -> dict[str, Layer]:
-    """Return what runs for layers in a row, a Conv2d and the ReLU behind it as one: the peephole."""
+    """Return what runs for layers in a row, a Conv2d or a norm and the ReLU behind it as one: the peephole."""
     steps: dict[str, Layer] = {}
     before = ""
     for name, layer in layers.items():
-        if type(layer) is ReLU and type(steps.get(before)) is Conv2d:
-            steps[before] = ConvReLU(steps[before])  # type: ignore[arg-type]
+        at_once = WITH_RELU.get(type(steps.get(before))) if type(layer) is ReLU else None
+        if at_once:
+            steps[before] = at_once(steps[before])
         else:
             steps[name] = layer
         before = name if name in steps else ""

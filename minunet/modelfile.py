@@ -1,7 +1,8 @@
 """One model, one file: safetensors, which holds arrays and text and can hold no code.
 
-weights       under the network's parameter names; of a checkpoint an optimizer's moments, too: moment0.head.bias, ...; and
-              as the last of these the weights that are trained, where the model's are those of another epoch
+weights       under the network's parameter names, and a batch norm's statistics under theirs; of a checkpoint an optimizer's
+              moments, too: moment0.head.bias, ...; and, where the model's are others than those that are trained, these, with
+              their statistics: trained.head.bias, ...
 metadata      format "minunet", format_version "1",
               network: the config, as JSON; model: whatever the estimator wants to keep, as JSON,
               sha256_description: of these two texts; sha256_weights: of the weights, each under its name
@@ -19,16 +20,16 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 
 from . import kernels
-from .blocks import BLOCKS
+from .blocks import BLOCKS, NORMS
 from .checks import Array, check_config
 from .files import atomic_write, open_regular
-from .flat import gathered
+from .flat import Weights
 from .network import Network, outlined
 from .text import line, short, shown
 from .untrusted import RefusedError, check_names, is_whole, parse
@@ -39,10 +40,19 @@ MAX_NAME = 100  # characters of a choice
 MAX_DEPTH = 30  # beyond, 2^depth channels alone would be absurd
 TEXTS = ("format", "format_version", "network", "model")
 SUMS = ("sha256_description", "sha256_weights")
-MOST_MOMENTS = 3  # Adam's two, and the weights that are trained
+MOST_MOMENTS = 2  # Adam's
+TRAINED = "trained."  # what the names of these weights begin with, where they are not the model's
 CODES = {"float32": "F32", "float64": "F64"}  # what safetensors calls a network's dtype
 
-T = TypeVar("T")
+class Loaded(NamedTuple):
+    """What is in a file. A model's has no moments, and nothing that is trained; most checkpoints' is the model's."""
+
+    network: Network
+    metadata: dict[str, Any]
+    moments: list[Array]
+    trained: Weights | None
+
+
 Check = Callable[[dict[str, Any], dict[str, Any]], None]  # of what was saved and of the network's config: a RefusedError
 
 
@@ -52,21 +62,25 @@ class ModelFileError(ValueError):
 
 def save(
     path: str | os.PathLike[str], network: Network, metadata: dict[str, Any], check: Check | None = None, *,
-    moments: Sequence[Array] = (), weights: Array | None = None,
+    moments: Sequence[Array] = (), model: Weights | None = None,
 ) -> None:  # fmt: skip
     """Write network and metadata (anything JSON can hold) to path, whole or not at all; and moments, as many as
 
-    metadata["training"]["moments"] says, of the layout of network.flat. weights : in its place, of that layout, too.
+    metadata["training"]["moments"] says, of the layout of network.flat. model : what the file has for the model's, where the
+    network's are those that are trained, which it then has beside them.
 
     Weights that are not finite are a ValueError, as no file of them could be used; so are blocks of one's own, and what `load`
     with this check would refuse.
     """
     require_no_code(network, path)
-    parts = [network.parameters.split(network.flat if weights is None else weights), *map(network.parameters.split, moments)]
-    tensors = {name: kernels.to_host(values).copy() for name, values in _named(parts).items()}
+    own = Weights(network.flat, network.state.flat)
+    named = _named(network, moments, own, None) if model is None else _named(network, moments, model, own)
+    tensors = {name: kernels.to_host(values).copy() for name, values in named.items()}
     for name, values in tensors.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds values that are not finite: training diverged, and {path} was not written")
+    if below := _below_zero(network):
+        raise ValueError(f"{below} holds values below 0, which no variance has: {path} was not written")
     text = {
         "format": "minunet",
         "format_version": str(FORMAT_VERSION),
@@ -94,6 +108,11 @@ def require_no_code(network: Network, path: str | os.PathLike[str]) -> None:
         )
 
 
+def _below_zero(network: Network) -> str | None:
+    """Return the name of a variance of the network's that cannot be one."""
+    return next((name for name, a in network.state.items() if name.endswith("running_var") and (a < 0).any()), None)
+
+
 def _plain(value: Any) -> Any:
     """Return a NumPy number or array as JSON holds it."""
     if isinstance(value, (np.ndarray, np.generic)):
@@ -101,10 +120,14 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a model file cannot hold {value!r}, of type {type(value).__name__}")
 
 
-def _named(parts: Sequence[Mapping[str, T]]) -> dict[str, T]:
-    """Return parameters, and moments by their names, under those that they have in a file."""
-    starts = ("", *(f"moment{i}." for i in range(len(parts) - 1)))
-    return {f"{start}{name}": value for start, part in zip(starts, parts, strict=True) for name, value in part.items()}
+def _named(network: Network, moments: Sequence[Array], own: Weights, trained: Weights | None) -> dict[str, Array]:
+    """Return views of the model's weights, the moments, and the weights that are trained, by their names in a file."""
+    split = network.parameters.split
+    parts = {"": split(own.flat) | network.state.split(own.state)}
+    parts |= {f"moment{i}.": split(moment) for i, moment in enumerate(moments)}
+    if trained is not None:
+        parts[TRAINED] = split(trained.flat) | network.state.split(trained.state)
+    return {f"{start}{name}": view for start, part in parts.items() for name, view in part.items()}
 
 
 def load(path: str | os.PathLike[str], check: Check | None = None) -> tuple[Network, dict[str, Any]]:
@@ -116,8 +139,8 @@ def load(path: str | os.PathLike[str], check: Check | None = None) -> tuple[Netw
     return load_checkpoint(path, check)[:2]
 
 
-def load_checkpoint(path: str | os.PathLike[str], check: Check | None = None) -> tuple[Network, dict[str, Any], list[Array]]:
-    """Return what `load` does, and the moments of a checkpoint's optimizer; of a model's there are none."""
+def load_checkpoint(path: str | os.PathLike[str], check: Check | None = None) -> Loaded:
+    """Return what `load` does, and what only a checkpoint has: its optimizer's moments, and the weights that are trained."""
     try:
         with _opened(path) as file:  # once: another process may replace the file meanwhile
             return _read(file, check)
@@ -136,7 +159,7 @@ def _opened(path: str | os.PathLike[str]) -> BinaryIO:
         raise
 
 
-def _read(file: BinaryIO, check: Check | None) -> tuple[Network, dict[str, Any], list[Array]]:
+def _read(file: BinaryIO, check: Check | None) -> Loaded:
     before = os.fstat(file.fileno())
     try:
         head = _Head(file, before.st_size)
@@ -144,8 +167,12 @@ def _read(file: BinaryIO, check: Check | None) -> tuple[Network, dict[str, Any],
             _ask(check, head)
         network = head.network()
         moments = [np.zeros_like(network.flat) for _ in range(head.n_moments)]
-        tensors = _named([network.parameters, *map(network.parameters.split, moments)])
+        own = Weights(network.flat, network.state.flat)
+        trained = Weights(*map(np.zeros_like, own)) if head.has_trained else None
+        tensors = _named(network, moments, own, trained)
         _fill(file, tensors, head.order)
+        if name := _below_zero(network):
+            raise RefusedError(f"{name} holds values below 0, which no variance has; the file is damaged")
         after = os.fstat(file.fileno())
     except OSError as error:
         raise RefusedError(f"it cannot be read: {error.strerror}") from None
@@ -153,7 +180,7 @@ def _read(file: BinaryIO, check: Check | None) -> tuple[Network, dict[str, Any],
         raise RefusedError("it was changed while it was read; load it again when it is whole")
     if head.sums and _sum_of_weights(tensors.items()) != head.sums["sha256_weights"]:
         raise RefusedError("its weights do not have their sum, sha256_weights: the file is damaged. Get it anew")
-    return network, head.metadata, moments
+    return Loaded(network, head.metadata, moments, trained)
 
 
 def _ask(check: Check, head: _Head) -> None:
@@ -175,18 +202,19 @@ class _Head:
         self.n_moments = training.get("moments", 0) if isinstance(training, dict) else 0
         if not (is_whole(self.n_moments) and 0 <= self.n_moments <= MOST_MOMENTS):
             raise RefusedError(f"model.training.moments is {short(self.n_moments)}; it takes 0 to {MOST_MOMENTS}")
+        self.has_trained = any(name.startswith(TRAINED) for name in self.entries)
         self.is_whole = not self.sums or _sum_of_texts(text) == self.sums["sha256_description"]
 
     def network(self) -> Network:
         """Return the network, whose parameters are still to be read, in the `order` of their names in the file."""
         try:
             network = outlined(self.config)
-            self.order = _check_tensors(self.entries, network, self.n_body, self.n_moments)
+            self.order = _check_tensors(self.entries, network, self.n_body, self.n_moments, self.has_trained)
             if not self.is_whole:  # last: what can be told of a damage more exactly has been told
                 raise RefusedError("its description does not have its sum, sha256_description: the file is damaged. Get it anew")
             if self.n_body > machine_bytes():
                 raise MemoryError(f"{self.n_body / 2**30:.1f} GB")
-            network._views = gathered(network, network.dtype, _Unread)
+            network._gather(_Unread)
         except RefusedError:
             raise
         except (ValueError, OverflowError, MemoryError) as error:
@@ -290,15 +318,15 @@ def _checked_config(config: dict[str, Any]) -> dict[str, Any]:
     kinds: dict[str, tuple[type, ...]] = {
         "in_channels": whole, "out_channels": whole, "base_channels": whole, "depth": whole, "padding": (str,),
         "dropout": (int, float), "random_state": whole, "dtype": (str,), "algorithm": (str,), "block": (str,),
-        "deep_supervision": (bool,),
+        "deep_supervision": (bool,), "norm": (str, type(None)),
     }  # fmt: skip
-    older: dict[str, Any] = {"algorithm": "auto", "block": "double_conv", "deep_supervision": False}  # where there was no choice
-    config = older | config
+    older: dict[str, Any] = {"algorithm": "auto", "block": "double_conv", "deep_supervision": False, "norm": None}
+    config = older | config  # where there was no choice
     check_names("network", config, kinds)
     for name, kind in kinds.items():
         value = config[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
-            takes = " or ".join(k.__name__ for k in kind)
+            takes = " or ".join("null" if k is type(None) else k.__name__ for k in kind)
             raise RefusedError(f"network.{name} is {short(value)}, of type {type(value).__name__}; it takes {takes}")
         if isinstance(value, str) and len(value) > MAX_NAME:
             raise RefusedError(f"network.{name} is {short(value)}; no network has that")
@@ -311,6 +339,9 @@ def _checked_config(config: dict[str, Any]) -> dict[str, Any]:
     if config["block"] not in BLOCKS:
         known = " and ".join(map(repr, BLOCKS))
         raise RefusedError(f"network.block is {short(config['block'])}; this minunet knows {known}")
+    if config["norm"] not in (None, *NORMS):
+        known = " and ".join(map(repr, NORMS))
+        raise RefusedError(f"network.norm is {short(config['norm'])}; this minunet knows {known}")
     try:
         check_config(config)
     except ValueError as error:
@@ -318,10 +349,13 @@ def _checked_config(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _check_tensors(entries: dict[str, Any], network: Network, n_body: int, n_moments: int) -> list[str]:
+def _check_tensors(
+    entries: dict[str, Any], network: Network, n_body: int, n_moments: int, has_trained: bool
+) -> list[str]:
     """Compare the header with what the config implies, and the bytes that follow it. Return the names in the file's order."""
-    shapes = {name: p.shape for name, p in network.parameters.items()}
-    expected = _named([shapes] * (1 + n_moments))
+    own = Weights(network.flat, network.state.flat)
+    named = _named(network, [network.flat] * n_moments, own, own if has_trained else None)
+    expected = {name: view.shape for name, view in named.items()}
     for name in [*sorted(entries.keys() - expected.keys()), *sorted(expected.keys() - entries.keys())]:
         state = "missing" if name in expected else "not of this network"
         raise RefusedError(f"the tensor {short(name)} is {state}")

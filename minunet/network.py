@@ -13,6 +13,7 @@ Encoders and decoders are blocks (blocks.py). Level i has base_channels 2^i chan
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +26,7 @@ from .flat import ParameterViews, filled, gathered, require_bound
 from .kernels import shapes
 from .layers import Composite, Conv2d, ConvTranspose2d, Dropout, Grads, Layer, MaxPool2d, Sequential, named
 from .supervision import SideHead
-from .tape import Tape, forgetting, taped
+from .tape import Tape, forgetting, listening, taped
 
 
 class Level(Composite):
@@ -84,19 +85,21 @@ class Network(Composite):
     padding "same" keeps the size, which must be a multiple of 2^depth; "valid" is the paper's: 572 gives 388. dropout
     is the rate after the bottleneck, "at the end of the contracting path". random_state seeds the weights, a whole number.
     algorithm computes the blocks' convolutions, as in kernels.algorithm. block is "double_conv", "residual" or a function
-    (in_channels, out_channels, **settings) -> Layer: see blocks.py. deep_supervision: decoders below the top have side heads,
-    which only training asks: see supervision.py.
+    (in_channels, out_channels, **settings) -> Layer: see blocks.py. norm, behind each 3 x 3 convolution of a block: "batch",
+    "group", "instance" or None. deep_supervision: decoders below the top have side heads, which only training asks: see
+    supervision.py.
     """
 
     def __init__(
         self, in_channels: int = 1, out_channels: int = 2, base_channels: int = 64, depth: int = 4,
         padding: str = "same", dropout: float = 0.0, random_state: int = 0, dtype: DTypeLike = "float32",
-        algorithm: str = "auto", block: str | blocks.Block = "double_conv", deep_supervision: bool = False,
+        algorithm: str = "auto", block: str | blocks.Block = "double_conv", norm: str | None = None,
+        deep_supervision: bool = False,
     ) -> None:  # fmt: skip
         self.in_channels, self.out_channels, self.base_channels, self.depth = in_channels, out_channels, base_channels, depth
         self.padding, self.dropout, self.random_state = padding, dropout, random_state
         self.dtype, self.algorithm, self.block = float_dtype(dtype), algorithm, blocks.by_name(block)
-        self.deep_supervision = deep_supervision
+        self.norm, self.deep_supervision = norm, deep_supervision
         check_config(self.config)
         for name in _WHOLE:
             setattr(self, name, int(getattr(self, name)))  # NumPy's small whole numbers overflow in what is counted with them
@@ -114,6 +117,7 @@ class Network(Composite):
         """Make the layers, their weights drawn from rng: encoders, ups, decoders, head, and the heads beside the decoders."""
         depth, same = self.depth, self.padding == "same"
         settings = {"padding": 1 if same else 0, "algorithm": self.algorithm, "rng": rng, "dtype": self.dtype}
+        settings |= blocks.of_norm(self.block, self.norm)
         k = [self.base_channels * 2**i for i in range(depth + 1)]
         c = [self.in_channels, *k]
         encoder = [blocks.made(self.block, f"encoder.{i}", c[i], k[i], **settings) for i in range(depth + 1)]
@@ -128,12 +132,21 @@ class Network(Composite):
         for i in reversed(range(depth)):
             self.u = Level(i, encoder[i], MaxPool2d(2), self.u, up[i], decoder[i], keeps_size=same)
         super().__init__(**{"": self.u, "head": self.head})
-        self._views = gathered(self, self.dtype, backend)
+        self._gather(backend)
 
+    def _gather(self, backend: Any) -> None:
+        self._views, self._state = gathered(self, self.dtype, backend), gathered(self, self.dtype, backend, "state")
+
+    @kernels.contained
     def forward(self, x: Array, *, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        """Return the logits (N, P, Q, out_channels) of x (N, H, W, in_channels), and the cache for one backward."""
+        """Return the logits (N, P, Q, out_channels) of x (N, H, W, in_channels), and the cache for one backward.
+
+        In training cache.state is what `state` becomes by this, by name: write it there when the step is made.
+        """
         tape = Tape(training, rng, self)
-        x = tape.run(self.u, self.stored(x))
+        with listening() as left:
+            x = tape.run(self.u, self.stored(x))
+        tape.state = self.renewed(left) if training else {}
         logits = kernels.serving(x).empty((*x.shape[:3], self.out_channels), self.dtype)
         return tape.run(self.head, x, out=logits), tape
 
@@ -164,6 +177,11 @@ class Network(Composite):
         """Return gradients by name as views of one fresh flat array."""
         return filled(self.parameters, found, kernels.serving(self.flat).empty)
 
+    def renewed(self, left: Mapping[Layer, Mapping[str, Array]]) -> ParameterViews:
+        """Return the state with what layers have left (tape.listening) in the place of theirs: views of one fresh flat array."""
+        found = {name: left.get(leaf, leaf.state)[key] for name, (leaf, key) in self.state.owners.items()}
+        return filled(self.state, found, kernels.serving(self.flat).empty)
+
     def to(self, device: str) -> Network:
         """Return this network with its parameters on a device, "cpu", "gpu" or "gpu:1": itself, if they are there.
 
@@ -172,15 +190,20 @@ class Network(Composite):
         target = devices.resolve(device)
         if target == kernels.place(self.flat):
             return self
-        network = _rebuilt(self.config, kernels.to_host(self.flat))
+        network = _rebuilt(self.config, kernels.to_host(self.flat), kernels.to_host(self.state.flat))
         with devices.using(target):
-            network._views = gathered(network, self.dtype, devices.backend(target))
+            network._gather(devices.backend(target))
         return network
 
     @property
     def parameters(self) -> ParameterViews:  # type: ignore[override]
         """All parameters by name, views of `flat`."""
         return self._views
+
+    @property
+    def state(self) -> ParameterViews:  # type: ignore[override]
+        """By name, views of state.flat: arrays that are saved, but not trained. A batch norm's running statistics."""
+        return self._state
 
     @property
     def flat(self) -> Array:
@@ -222,7 +245,7 @@ class Network(Composite):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are built anew, so that their parameters are views of one array of their own, on the CPU."""
-        return _rebuilt, (self.config, kernels.to_host(self.flat))
+        return _rebuilt, (self.config, kernels.to_host(self.flat), kernels.to_host(self.state.flat))
 
 
 _WHOLE = "in_channels", "out_channels", "base_channels", "depth", "random_state"
@@ -238,7 +261,9 @@ def outlined(config: dict[str, Any], place: str = "cpu") -> Network:
     return network
 
 
-def _rebuilt(config: dict[str, Any], flat: Array) -> Network:
+def _rebuilt(config: dict[str, Any], flat: Array, state: Array | None = None) -> Network:
     network = Network(**config)
     network.flat[...] = flat
+    if state is not None:  # pickles from before there was a norm have none
+        network.state.flat[...] = state
     return network

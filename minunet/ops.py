@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from . import caches, checks
-from .checks import Array, activation, beside, gradient, is_number, pair, per_channel, require
-from .kernels import cast, composed, geometry, parameter_dtype, reference, run
+from . import caches, checks, norms
+from .checks import Array, activation, beside, gradient, is_number, pair, require
+from .kernels import composed, geometry, reference, run
 from .kernels.geometry import Pair
 
 Cache = tuple[Any, ...]
@@ -180,23 +180,21 @@ def dropout_backward(dy: Array, cache: Cache) -> tuple[Array]:
     return (run(reference.dropout, gradient(dy, shape, dtype), rate, seed),)  # dy * keep(rate, seed)
 
 
-def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: float = 1e-5) -> tuple[Array, Cache]:
+def group_norm(
+    x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: float = 1e-5, out: Array | None = None
+) -> tuple[Array, Cache]:
     """Bring each group of channels of each image to mean 0 and variance 1, then scale and shift each channel.
 
         z = (x - mean) scale, scale = 1 / sqrt(variance + epsilon)          y = gamma z + beta
 
     mean and variance are over the pixels of an image and the C / groups channels of a group: none over the batch, so that
-    training and inference are the same.
+    training and inference are the same. With as many groups as channels it is instance norm.
 
-    x (N, H, W, C), gamma (C,), beta (C,) -> y (N, H, W, C). Wu and He 2018, equations 1, 2 and 7.
+    x (N, H, W, C), gamma (C,), beta (C,) -> y (N, H, W, C). Wu and He 2018, equations 1, 2 and 7; Ulyanov et al. 2016.
     """
-    x, wide = activation("x", x), parameter_dtype(x.dtype)
-    groups = checks.groups(groups, x.shape[3])
-    require(is_number(epsilon) and epsilon >= 0, "epsilon", epsilon, "a number from 0 up")
-    require(min(x.shape[1:]) > 0, "x", x.shape, "images of one pixel and channel at least: of none there is no mean")
-    gamma, beta = (per_channel(name, p, x.shape[3], x) for name, p in (("gamma", gamma), ("beta", beta)))
-    y, z, scale = run(reference.group_norm, cast(x, wide), gamma, beta, groups, epsilon)
-    return cast(y, x.dtype), (z, scale, gamma, x.dtype)
+    x, mean, scale, gamma, beta = norms.of_groups(x, gamma, beta, groups, epsilon, out)
+    y = run(reference.normalize, x, mean, scale, gamma, beta, out=out)  # gamma z + beta
+    return y, (x, mean, scale, gamma, beta, True)
 
 
 def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
@@ -208,10 +206,33 @@ def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
     for a change of x along 1 only moves the mean, one along z only the variance, and z feels neither: dx lies across both.
     Proof: <dx, v> = <dy, (group_norm(x + t v) - group_norm(x)) / t> for t to 0, and <dx, 1> = 0 in every group.
     """
-    z, scale, gamma, dtype = caches.group_norm(cache)
-    dy = gradient(dy, z.shape, dtype, z)
-    dx, dgamma, dbeta = run(reference.group_norm_grad, cast(dy, z.dtype), z, scale, gamma)
-    return cast(dx, dtype), dgamma, dbeta
+    x, mean, scale, gamma, _, own = caches.norm(cache)
+    return run(reference.normalize_grads, x, gradient(dy, x.shape, x.dtype, x), mean, scale, gamma, own)
+
+
+def batch_norm(
+    x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, *, training: bool, momentum: float = 0.1,
+    epsilon: float = 1e-5, out: Array | None = None,
+) -> tuple[Array, tuple[Array, Array], Cache]:  # fmt: skip
+    """Do what group_norm does, with the mean and the variance of each channel over all pixels of all images of a batch.
+
+    In inference the running ones serve: constants, so that no image sees another, and no pixel more than itself. Training
+    takes the batch's, and moves the running ones towards them, by `momentum` of the way; the variance's is the unbiased one,
+    times n / (n - 1) for n pixels. Return y, (running_mean, running_var) as they are then, and the cache. (C,) each.
+    Every pixel counts alike, the mirrored ones and those of weight 0 too. Ioffe and Szegedy 2015, algorithms 1 and 2.
+    """
+    statistics = running_mean, running_var
+    normal, statistics = norms.of_batch(x, gamma, beta, statistics, training, momentum, epsilon, out)
+    return run(reference.normalize, *normal, out=out), statistics, (*normal, training)
+
+
+def batch_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return dx, dgamma, dbeta of batch_norm: in training those of group_norm, each channel's pixels of all images a group.
+
+    In inference mean and scale are constants, and dx = dz scale. Proof: as of group_norm, and <dx, 1> = 0 in every channel.
+    """
+    x, mean, scale, gamma, _, own = caches.norm(cache)
+    return run(reference.normalize_grads, x, gradient(dy, x.shape, x.dtype, x), mean, scale, gamma, own)
 
 
 def concat_skip(skip: Array, up: Array) -> tuple[Array, Cache]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import blocks, losses
-from .blocks import BLOCKS
+from .blocks import BLOCKS, NORMS
 from .checks import MOST, check_deep_supervision, check_depth, is_number, is_whole, require, shown
 from .data import border
 from .data.pixelsize import LEAST
@@ -24,6 +24,7 @@ CHOICES = {
     "padding": ("same", "valid"),
     "loss": tuple(LOSSES),
     "block": tuple(BLOCKS),
+    "norm": tuple(NORMS),
     "optimizer": tuple(OPTIMIZERS),
     "normalize": ("image", "dataset"),
     "algorithm": ALGORITHMS,
@@ -39,7 +40,7 @@ _MOST |= dict.fromkeys(_UNBOUNDED, 10**400 - 1)  # what a model file can hold
 _POSITIVE = ("learning_rate", "max_minutes")
 _SHARES = ("dropout", "momentum", "validation_fraction")
 _FROM_ZERO = ("weight_decay", "tol")
-_MAY_BE_NONE = ("n_threads", "random_state", "max_minutes")
+_MAY_BE_NONE = ("n_threads", "random_state", "max_minutes", "norm")
 
 
 def check_parameters(unet: UNet) -> None:
@@ -49,6 +50,8 @@ def check_parameters(unet: UNet) -> None:
     border.setting(given["border_weight"])
     blocks.resolve(given["block"])
     for name, choices in CHOICES.items():
+        if name not in given:
+            continue
         if name in ("loss", "block", "normalize") and not isinstance(given[name], str):
             continue  # the user's own
         known = isinstance(given[name], str) and given[name] in choices

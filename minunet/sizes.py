@@ -81,6 +81,7 @@ class _Kind:
 
     depth: int
     padding: str
+    norm: str | None  # what is seen depends on it
     block: Any
     channels: tuple[int, ...]
     network: Network = field(compare=False)
@@ -88,9 +89,9 @@ class _Kind:
     @classmethod
     def of(cls, network: Network) -> _Kind:
         if isinstance(network.block, str):
-            return cls(network.depth, network.padding, network.block, (), network.outline)
-        channels = (network.in_channels, network.base_channels, network.out_channels)
-        return cls(network.depth, network.padding, id(network.block), channels, network.outline)  # which holds the block
+            return cls(network.depth, network.padding, network.norm, network.block, (), network.outline)
+        channels, block = (network.in_channels, network.base_channels, network.out_channels), id(network.block)
+        return cls(network.depth, network.padding, network.norm, block, channels, network.outline)  # which holds the block
 
 
 @lru_cache(2**14)

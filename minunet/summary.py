@@ -45,6 +45,7 @@ class Summary:
     training_bytes: int
     inference_bytes: int
     block: str  # the name of the encoders' and decoders' kind
+    norm: str | None = None  # of each block
     where: str = ""  # on which device, and how exactly
 
     @property
@@ -88,7 +89,8 @@ def summarize(network: Network, shape: tuple[int, ...], where: str = "") -> Summ
     network.output_size(h, w)
     steps, block = _steps(network, (n, h, w, c)), network.block
     title = block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
-    return Summary((n, h, w, c), steps, training_bytes(network, n, h, w), inference_bytes(network, n, h, w), title, where)
+    n_bytes = training_bytes(network, n, h, w), inference_bytes(network, n, h, w)
+    return Summary((n, h, w, c), steps, *n_bytes, title, network.norm, where)
 
 
 def padded_shape(network: Network, shape: tuple[int, ...]) -> tuple[int, ...]:

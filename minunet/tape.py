@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class Tape(list[Any]):
     def __init__(self, training: bool = False, rng: np.random.Generator | None = None, layer: Layer | None = None) -> None:
         super().__init__()
         self.training, self.rng, self.layer = training, rng, layer  # whose forward it is of, which `taped` compares
+        self.state: Mapping[str, Array] = {}  # of a network in training: its new one, by name
         self.gradient: Any = None  # nobody else holds it: it dies after its last use, too
 
     def run(self, layer: Layer, x: Array, *, out: Array | None = None) -> Array:
@@ -98,3 +99,20 @@ _forgetting: ContextVar[bool] = ContextVar("forgetting", default=False)
 def forgetting(all_of_it: bool = True) -> AbstractContextManager[None]:
     """Let tapes keep nothing in the `with` block: inference."""
     return kernels.within(_forgetting, all_of_it)
+
+
+_left: ContextVar[dict[Layer, dict[str, Array]] | None] = ContextVar("left", default=None)
+
+
+@contextmanager
+def listening() -> Iterator[dict[Layer, dict[str, Array]]]:
+    """Give what layers leave in the `with` block: the new state of each, by name."""
+    with kernels.within(_left, {}):
+        yield _left.get()  # type: ignore[misc]
+
+
+def leave(layer: Layer, state: dict[str, Array]) -> None:
+    """Leave a layer's new state to whoever listens: a forward itself changes nothing."""
+    left = _left.get()
+    if left is not None:
+        left[layer] = state

@@ -35,7 +35,7 @@ DATA = dict.fromkeys(("images", "masks", "weights", "validation", "held_out"), _
 def described(position: Position, optimizer: Optimizer, data: Fingerprint) -> dict[str, Any]:
     """Return what JSON can hold of a training, but for the optimizer's moments."""
     return {
-        "minunet": __version__, "moments": len(optimizer.moments) + (position.best is not None), "n_updates": optimizer.n_updates,
+        "minunet": __version__, "moments": len(optimizer.moments), "n_updates": optimizer.n_updates,
         "learning_rate": optimizer.learning_rate, "epoch": position.epoch, "index": position.index, "n_steps": position.n_steps,
         "seconds": position.seconds, "losses": position.losses, "data": data,
     }  # fmt: skip
@@ -70,14 +70,15 @@ def most_epochs(history: dict[str, Any]) -> int:
 
 
 def check_resumed(
-    said: dict[str, Any], moments: Sequence[Array], optimizer: Optimizer, steps_per_epoch: int, n_besides: int = 0
+    said: dict[str, Any], moments: Sequence[Array], optimizer: Optimizer, steps_per_epoch: int, apart: bool, has_trained: bool
 ) -> None:
     """Refuse what no training with this optimizer, and so many steps an epoch, can have left.
 
-    n_besides : of the last of the moments, how many are something else: the weights that are trained.
+    apart : the model's weights are others than those that are trained; has_trained : these are there.
     """
     require(said["index"] <= steps_per_epoch, "training.index", said["index"], f"{steps_per_epoch} at most, an epoch's steps")
     has = optimizer.n_moments if said["n_steps"] else 0
-    words = f"{has}, as {type(optimizer).__name__} has" + (", and one more: the model is another epoch's" if n_besides else "")
-    require(len(moments) == has + n_besides, "training.moments", len(moments), words)
-    check_moments(tuple(moments[:has]), optimizer._squares)
+    require(len(moments) == has, "training.moments", len(moments), f"{has}, as {type(optimizer).__name__} has")
+    takes = "those beside the model's, which are others" if apart else "none, for they are the model's"
+    require(apart == has_trained, "the weights that are trained", "there" if has_trained else "missing", takes)
+    check_moments(tuple(moments), optimizer._squares)

@@ -50,6 +50,9 @@ class UNet(Estimator):
         away from what is right already; or a minunet.losses.Loss.
     block : what each level has: "double_conv", the paper's two convolutions; "residual", the same with a way past them; or a
         function (in_channels, out_channels, **settings) -> minunet.layers.Layer.
+    norm : what follows each convolution of a block: None; "batch", which takes mean and variance of a batch's pixels, and in
+        prediction running ones; "group" and "instance" take those of an image, for 8 groups of channels or each by itself, so
+        that an image is predicted in one piece.
     deep_supervision : in training each level of the decoder has a head of its own, judged at its own size, level i with a weight
         of 1 / 2^i in the loss that is reported. Predictions take no longer. It needs a depth from 2 up, and padding "same".
     class_weight : None, "balanced" (inverse to frequency), {mask value: weight}, or weights in the order of classes_.
@@ -119,7 +122,8 @@ class UNet(Estimator):
 
     def __init__(
         self, *, base_channels: int = 16, depth: int = 4, padding: str = "same", dropout: float = 0.0,
-        loss: str | Loss = "cross_entropy", block: str | Block = "double_conv", deep_supervision: bool = False,
+        loss: str | Loss = "cross_entropy", block: str | Block = "double_conv", norm: str | None = None,
+        deep_supervision: bool = False,
         class_weight: Any = None, border_weight: bool | tuple[float, float] | None = None,
         optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0,
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
@@ -135,6 +139,7 @@ class UNet(Estimator):
         self.dropout = dropout
         self.loss = loss
         self.block = block
+        self.norm = norm
         self.deep_supervision = deep_supervision
         self.class_weight = class_weight
         self.border_weight = border_weight

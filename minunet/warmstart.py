@@ -16,7 +16,7 @@ from .network import Network
 if TYPE_CHECKING:
     from .unet import UNet
 
-ARCHITECTURE = ("base_channels", "depth", "padding", "block")  # with the channels and classes, these say which weights there are
+ARCHITECTURE = ("base_channels", "depth", "padding", "block", "norm")  # with channels and classes, these say which weights
 
 
 def settled(unet: UNet) -> Known:
@@ -47,3 +47,4 @@ def take_weights(network: Network, classes: NDArray, older: Network, older_class
             columns[..., places] = values
             values = columns
         network.parameters[name][...] = asarray(values)
+    network.state.flat[...] = asarray(kernels.to_host(older.state.flat))

@@ -132,7 +132,7 @@ def test_every_op_is_in_the_table_and_has_its_identity():
     """Each public pair `op`, `op_backward`: a row in the last table, and a proof in the backward's docstring."""
     table = PAGE.read_text(encoding="utf-8").rpartition("\n## ")[2]
     pairs = [name for name in vars(ops) if f"{name}_backward" in vars(ops)]
-    assert len(pairs) == 7
+    assert len(pairs) == 8
     for name in pairs:
         assert f"| `{name}` |" in table
         assert "Proof: " in getattr(ops, f"{name}_backward").__doc__

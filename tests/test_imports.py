@@ -23,7 +23,7 @@ ORDER = (
     "whole",
     "kernels",
     "_version text warn leftovers writing files signals checks streams bar log devices room untrusted scikit",
-    "data losses optim caches",
+    "data losses optim caches norms",
     "ops",
     "fusions",
     "tape",

@@ -303,7 +303,7 @@ def add_pixels(e: Emitter, total: Value, source: Value, pixel: Value, n_pixels: 
     """Add `n_pixels` runs of `count` elements, from source on and `pixel` bytes apart, in order, to a run of float64."""
 
     def one(at: Value, kind: ir.Type) -> None:
-        wide = _like(kind, ir.DoubleType())
+        wide = like(kind, ir.DoubleType())
         here, start = e.b.add(total, e.b.mul(at, number(8 // e.size))), e.b.add(source, at)
 
         def body(i: Value, carried: list[Value]) -> list[Value]:
@@ -328,7 +328,7 @@ def largest(
     add, mul = e.b.add, e.b.mul
 
     def one(at: Value, kind: ir.Type) -> None:
-        whole = _like(kind, ir.IntType(8 * e.size))  # a place as wide as its element: both are chosen by one mask
+        whole = like(kind, ir.IntType(8 * e.size))  # a place as wide as its element: both are chosen by one mask
         first = add(x, at)
 
         def one_row(r: Value, carried: list[Value]) -> list[Value]:
@@ -347,7 +347,7 @@ def largest(
         start = [e.load(first, kind), constant(whole, 0), constant(whole, 0)]
         _, (best, place, _) = e.repeat(number(0), r_size, number(1), start, one_row)
         e.store(best, add(y, at))
-        target = e.b.inttoptr(add(places, e.b.udiv(at, number(e.size))), _like(kind, ir.IntType(8)).as_pointer())
+        target = e.b.inttoptr(add(places, e.b.udiv(at, number(e.size))), like(kind, ir.IntType(8)).as_pointer())
         e.b.store(e.b.trunc(place, target.type.pointee), target).align = 1
 
     by_vectors(e, count, one)
@@ -363,7 +363,7 @@ def _chosen(with_target: bool) -> Any:
         place = e.b.trunc(place, byte)
 
         def one(at: Value, kind: ir.Type) -> None:
-            bytes_ = _like(kind, byte)
+            bytes_ = like(kind, byte)
             source = e.b.inttoptr(add(places, e.b.udiv(at, number(e.size))), bytes_.as_pointer())
             found = e.b.load(source)
             found.align = 1
@@ -381,7 +381,7 @@ def _chosen(with_target: bool) -> Any:
 give, give_more = _chosen(with_target=False), _chosen(with_target=True)  # dx = ..., dx += ...
 
 
-def _like(kind: ir.Type, scalar: ir.Type) -> ir.Type:
+def like(kind: ir.Type, scalar: ir.Type) -> ir.Type:
     """Return the type of as many `scalar` as `kind` is: one, or a vector."""
     return ir.VectorType(scalar, kind.count) if isinstance(kind, ir.VectorType) else scalar
 

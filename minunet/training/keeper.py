@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+from ..flat import Weights
 from ..warn import warn
 from . import journal
 from .history import History
@@ -26,7 +26,7 @@ class Position:
     losses: list[float] = field(default_factory=list)  # of the steps of this epoch
     history: History = field(default_factory=dict)  # of the epochs before
     threshold: float | None = None  # of the model
-    best: Any = None  # the model's weights (network.flat), where that is another epoch's: early_stopping
+    best: Weights | None = None  # the model's, where that is another epoch's: early_stopping
 
 
 class Keeper:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
-from ..checks import Array, NotFiniteError
+from ..checks import NotFiniteError
 from ..data.rng import generator
 from ..data.sampling import PatchSampler
 from ..evaluation.held_out import Validation
+from ..flat import Weights
 from ..kernels.buffers import pooled
 from ..losses import Loss
 from ..network import Network
@@ -71,21 +72,25 @@ class Loop:
         With patience it has those of the best epoch, however it ends.
         """
         flat, good = self.network.flat, self.network.flat.copy()
+        state, good_state = self.network.state.flat, self.network.state.flat.copy()
         if self.at.best is not None:
-            good[...], self.at.best = self.at.best, None  # a third copy is not kept
-        self._flat, self.good = flat, good
+            good[...], good_state[...] = self.at.best
+            self.at.best = None  # a third copy is not kept
+        self._flat, self.good, self._state, self.good_state = flat, good, state, good_state
         try:
             with StopOnInterrupt(ending=self.keeper is not None) as interrupt, pooled():
                 if self.at.history:  # the model of a checkpoint is one already
-                    self._commit(True, self.at.history, good, self.at.threshold)
+                    self._commit(True, self.at.history, False, self.at.threshold)
                 while not (interrupt.requested or self._is_over()):
                     self._epoch(interrupt)
                 if self._kept != (self.at.epoch, self.at.index):
                     self._keep(now=True, over=self._is_over())
             if self.patience:
                 flat[...] = good
+                state[...] = good_state
         except BaseException as error:
             flat[...] = good  # what a second Ctrl-C cut into, or a step made infinite. Without a call, as a third may come
+            state[...] = good_state
             self.interrupted = isinstance(error, KeyboardInterrupt)
             raise
         finally:
@@ -131,7 +136,7 @@ class Loop:
         history = at.history | {name: [*at.history.get(name, before), value] for name, value in logs.items()}
         new = not self.patience or is_best(history)
         threshold = held_out.threshold if new and held_out else at.threshold
-        self._commit(whole, history, self._flat if new else self.good, threshold)
+        self._commit(whole, history, new, threshold)
         self.progress.on_epoch_end(at.epoch + 1, at.n_steps, self._seconds(), logs)
         with self._watch.paused():  # a callback's time is not the training's
             journal.epoch_ends(at.epoch + 1, self.schedule.max_epochs, logs)
@@ -142,18 +147,24 @@ class Loop:
                     raise diverged.told_of(callback, self)
                 if new:
                     self.good[...] = self._flat  # it may have changed them
+                    self.good_state[...] = self._state
         if held_out is not None:  # else whoever goes on from here ends the epoch as it should
             self.at = Position(at.epoch + 1, 0, at.n_steps, self._seconds(), [], history, threshold)
             if not (over := self._is_over()):
                 self._keep()
             self.diagnosis.on_epoch_end(history, over=over)
 
-    def _commit(self, whole: bool, history: History, weights: Array, threshold: float | None) -> None:
-        """Make this the model: an epoch's figures with its weights, or neither, as no exception arrives in between."""
+    def _commit(self, whole: bool, history: History, new: bool, threshold: float | None) -> None:
+        """Make this the model: an epoch's figures with its weights, or neither, as no exception arrives in between.
+
+        new : the weights of this moment; else those that it has.
+        """
         commit = self.publish(whole, history, threshold)
         self._committed = history
-        good, told = self.good, commit or _nothing
+        good, good_state, told = self.good, self.good_state, commit or _nothing
+        weights, state = (self._flat, self._state) if new else (good, good_state)
         good[...] = weights
+        good_state[...] = state
         told()
         self.published = self.published or commit is not None
 
@@ -181,12 +192,12 @@ class Loop:
         if self.keeper is not None and (now or self.keeper.is_due(self._seconds(), at.index == 0)):
             self._read(0)  # a GPU's, too: what is written down is whole
             at.seconds = self._seconds()
-            at.best = self.good if self.told_best() else None
+            at.best = Weights(self.good, self.good_state) if self.told_best() else None
             self.keeper.write(at, over)
             self._kept = at.epoch, at.index
 
     def _is_finite(self) -> bool:
-        return bool(np.isfinite(self.network.flat).all())
+        return bool(np.isfinite(self.network.flat).all() and np.isfinite(self.network.state.flat).all())
 
     def _step(self) -> None:
         at = self.at

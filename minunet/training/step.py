@@ -17,7 +17,7 @@ from ..losses import Loss, Target
 from ..network import Network
 from ..optim import Optimizer
 from ..supervision import judged
-from ..tape import Tape
+from ..tape import Tape, listening
 from .levels import Levels
 
 Array = NDArray[np.floating]
@@ -46,18 +46,21 @@ def step(
         options: Any = {"class_weight": class_weight, "weights": weights, "ignore_index": ignore_index}
         target = losses.target(labels, network.logits_shape(x), network.dtype, **options)
         if place == "cpu":
-            value, gradient = passes(network, loss, kernels.for_array(network.flat).asarray(x), target, rng)
+            value, (gradient, state) = _passes(network, loss, kernels.for_array(network.flat).asarray(x), target, rng)
         else:
             from ..kernels.gpu import graph  # only here is there a GPU for sure
 
             alive: Any = ref(network)  # the graph lives as long as its network, and must not be what keeps it
             key = id(loss), kernels.algorithm_in_use((3, 3), (1, 1))
-            run = graph.recorded(network, key, lambda x, *of: passes(alive(), loss, x, Target(*of[:2]), of[2]), x, *target)
-            value, gradient = run(x, *target, rng)
+            run = graph.recorded(network, key, lambda x, *of: _passes(alive(), loss, x, Target(*of[:2]), of[2]), x, *target)
+            value, (gradient, state) = run(x, *target, rng)
         if gradient is not None:
             _require_finite(gradient, "the gradient is not finite", ": the network was left as it is")
+            _require_finite(state, "a batch's mean or variance is not finite", ": the network was left as it is")
             optimizer.update(network.flat, gradient, loss=value)
             _require_finite(network.flat, "the weights are not finite", ": the update was too large, lower the learning_rate")
+            if state.size:  # a GPU's loss is not looked at: that would be to wait
+                network.state.flat[...] = state if place == "cpu" else np.where(np.isfinite(value), state, network.state.flat)
     return value
 
 
@@ -94,3 +97,10 @@ def passes(
     if levels.share != 1:
         gradient *= levels.share
     return value, gradient
+
+
+def _passes(network: Network, *arguments: Any) -> tuple[Array, tuple[Array | None, Array]]:
+    """Return these, and the network's new state, flat."""
+    with listening() as left:
+        value, gradient = passes(network, *arguments)
+    return value, (gradient, network.renewed(left).flat)

@@ -74,6 +74,14 @@ def of_ops() -> dict[str, Door]:
         "ops.dropout_backward": Door(backwards(ops.dropout_backward, drop), {"dy": X}),
         "ops.group_norm": Door(forwards(ops.group_norm, groups=2), {"x": X, "gamma": B8, "beta": B8}, {"x": IMAGES}),
         "ops.group_norm_backward": Door(backwards(ops.group_norm_backward, norm), {"dy": X}),
+        "ops.batch_norm": Door(
+            forwards(ops.batch_norm, training=True), {"x": X, "gamma": B8, "beta": B8} | RUNNING, {"x": IMAGES}
+        ),
+        "ops.batch_norm in inference": Door(
+            forwards(ops.batch_norm, training=False), {"x": X, "gamma": B8, "beta": B8} | RUNNING | {"out": X.copy()},
+            written=("out",),
+        ),
+        "ops.batch_norm_backward": Door(backwards(ops.batch_norm_backward, norm), {"dy": X}),
         "ops.concat_skip": Door(
             forwards(ops.concat_skip), {"skip": normal(2, 8, 8, 3), "up": X}, {"skip": (1, 2, 3), "up": (1, 2, 3)}
         ),
@@ -84,6 +92,13 @@ def of_ops() -> dict[str, Door]:
             forwards(fusions.conv2d_relu, padding=1), {"x": X, "w": W, "b": B, "out": OUT}, written=("out",)
         ),
         "fusions.conv2d_relu_backward": Door(backwards(fusions.conv2d_relu_backward, fused), {"dy": OUT}),
+        "fusions.group_norm_relu": Door(
+            forwards(fusions.group_norm_relu, groups=2), {"x": X, "gamma": B8, "beta": B8, "out": X.copy()}, written=("out",)
+        ),
+        "fusions.batch_norm_relu": Door(
+            forwards(fusions.batch_norm_relu, training=True), {"x": X, "gamma": B8, "beta": B8} | RUNNING, {"x": IMAGES}
+        ),
+        "fusions.norm_relu_backward": Door(backwards(fusions.norm_relu_backward, norm), {"dy": X}),
         "fusions.max_pool2d_backward_plus": Door(
             lambda dskip, dy: fusions.max_pool2d_backward_plus(dskip, dy, pool), {"dskip": X, "dy": normal(2, 3, 3, 8)}
         ),
@@ -91,6 +106,7 @@ def of_ops() -> dict[str, Door]:
 
 
 B8 = normal(8)
+RUNNING = {"running_mean": normal(8), "running_var": np.abs(normal(8))}
 
 
 def of_losses() -> dict[str, Door]:
@@ -151,7 +167,7 @@ def of_layers() -> dict[str, Door]:
     for layer, x in (
         (layers.Conv2d(8, 5, 3, padding=1), X), (layers.ConvTranspose2d(8, 5), X), (layers.MaxPool2d(), X), (layers.ReLU(), X),
         (layers.GroupNorm(8, 2), X), (layers.Sequential(layers.Conv2d(8, 5, 3), layers.ReLU()), X), (blocks.Residual(8, 5), X),
-        (layers.ConvReLU(layers.Conv2d(8, 5, 3)), X),
+        (layers.ConvReLU(layers.Conv2d(8, 5, 3)), X), (layers.BatchNorm(8), X), (layers.NormReLU(layers.GroupNorm(8, 2)), X),
     ):  # fmt: skip
         name = type(layer).__name__
 
@@ -228,6 +244,10 @@ NUMBERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "max_pool2d stride": (lambda n: ops.max_pool2d(X, stride=n)[0], 3),
     "dropout rate": (lambda n: ops.dropout(X, n, np.random.default_rng(0))[0], 0.25),
     "group_norm groups": (lambda n: ops.group_norm(X, B8, B8, groups=n)[0], 4),
+    "batch_norm momentum": (
+        lambda n: ops.batch_norm(X, B8, B8, *RUNNING.values(), training=True, momentum=n)[0], 0.5
+    ),
+    "batch_norm epsilon": (lambda n: ops.batch_norm(X, B8, B8, *RUNNING.values(), training=True, epsilon=n)[0], 0.5),
     "group_norm epsilon": (lambda n: ops.group_norm(X, B8, B8, groups=4, epsilon=n)[0], 0.5),
     "output_size size": (lambda n: ops.output_size(n, 3), 8),
     "output_size kernel": (lambda n: ops.output_size(8, n), 3),

@@ -163,12 +163,13 @@ def hostile_parts(part):
         yield np.zeros((*part.shape[:-1], part.shape[-1] + 1), part.dtype)
 
 
-@pytest.mark.parametrize("name", [*CACHES, "group_norm", "concat_skip"])
+@pytest.mark.parametrize("name", [*CACHES, "group_norm", "norm_relu", "concat_skip"])
 def test_a_part_of_a_cache_that_kernels_could_not_read_is_refused(name):
     """Of another dtype, byte order or place, an array would be read beyond its end, or its bytes as other numbers."""
     x, w, b = np.ones((1, 8, 8, 4), np.float32), np.ones((2, 2, 4, 4), np.float32), np.ones(4, np.float32)
     more = {
         "group_norm": (ops.group_norm_backward, lambda x, w: ops.group_norm(x, b, b, groups=2)),
+        "norm_relu": (fusions.norm_relu_backward, lambda x, w: fusions.group_norm_relu(x, b, b, groups=2)),
         "concat_skip": (ops.concat_skip_backward, lambda x, w: ops.concat_skip(x, x[:, 1:-1, 1:-1])),
     }
     backward, forward = (CACHES | more)[name]

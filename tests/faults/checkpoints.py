@@ -79,7 +79,7 @@ def digest(flat: np.ndarray, moments: list[np.ndarray], said: dict[str, Any]) ->
 def state(path: Path) -> tuple[Place, str]:
     """Return which step a checkpoint is of, and a digest of all that is in it but seconds."""
     try:
-        network, said, moments = modelfile.load_checkpoint(path, description.check)
+        network, said, moments, _ = modelfile.load_checkpoint(path, description.check)
     except modelfile.ModelFileError as error:
         raise BrokenError(str(error)) from error
     training = said["training"]

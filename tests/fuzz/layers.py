@@ -215,6 +215,18 @@ def group_norm(field: Field, source: Source) -> Any:
     return Op(ops.group_norm, ops.group_norm_backward, groups=groups), arrays, None
 
 
+def batch_norm(field: Field, source: Source) -> Any:
+    shape, dtype = _image(source), _dtype(source)
+    arrays = [field.array(shape, dtype), *(field.array(shape[3:], dtype) for _ in range(4))]
+    training = source.once_in(2)
+
+    def forward(*arrays: Any) -> Any:
+        y, _, cache = ops.batch_norm(*arrays, training=training)
+        return y, cache
+
+    return Op(forward, ops.batch_norm_backward), arrays, None
+
+
 def concat_skip(field: Field, source: Source) -> Any:
     n, h, w, c = _image(source)
     dtype, crop = _dtype(source), source.choice((0, 1, 2, -1))
@@ -282,4 +294,4 @@ def layer(field: Field, source: Source) -> Any:
     return Op(made.forward, made.backward), [field.array((n, h, w, c), dtype)], None
 
 
-CASES = (conv2d, conv_transpose2d, max_pool2d, relu, dropout, group_norm, concat_skip, cross_entropy, layer)
+CASES = (conv2d, conv_transpose2d, max_pool2d, relu, dropout, group_norm, batch_norm, concat_skip, cross_entropy, layer)

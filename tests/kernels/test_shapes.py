@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minunet import kernels, ops
+from minunet import fusions, kernels, ops
 from minunet.kernels import buffers, shapes
 from minunet.kernels.geometry import is_dense, joined, pixel_stride
 from minunet.kernels.sight import Sight
@@ -59,6 +60,11 @@ def test_nobody_can_read_them():
         ops.conv2d(x, w)
 
 
+def batch_norm(*arrays, **options):
+    y, _, cache = ops.batch_norm(*arrays, **options)
+    return y, cache
+
+
 def assert_outlines_are_of(forward, backward, options, shapes_of, dtype):
     arrays = [np.zeros(shape, dtype) for shape in shapes_of]
     y, cache = forward(*arrays, **options)
@@ -76,6 +82,9 @@ def test_ops_give_the_shapes_and_types_of_the_real_ones_and_of_their_gradients(b
     assert_outlines_are_of(ops.max_pool2d, ops.max_pool2d_backward, {"window": 1}, (g.x_shape,), dtype)
     norm = (*g.x_shape[:3], 4), (4,), (4,)
     assert_outlines_are_of(ops.group_norm, ops.group_norm_backward, {"groups": 2}, norm, dtype)
+    assert_outlines_are_of(fusions.group_norm_relu, fusions.norm_relu_backward, {"groups": 4}, norm, dtype)
+    if math.prod(g.x_shape[:3]) > 1:
+        assert_outlines_are_of(batch_norm, ops.batch_norm_backward, {"training": True}, (*norm, (4,), (4,)), dtype)
 
 
 def test_what_dies_is_idle_and_serves_again_by_the_rule_of_the_pool():

@@ -162,7 +162,7 @@ def test_more_epochs_go_on_and_fewer_than_are_done_are_refused(path):
 
 
 OTHER = {
-    "base_channels": 3, "depth": 2, "padding": "valid", "dropout": 0.5, "loss": "dice", "block": "residual",
+    "base_channels": 3, "depth": 2, "padding": "valid", "dropout": 0.5, "loss": "dice", "block": "residual", "norm": "batch",
     "class_weight": {0: 1, 1: 3}, "border_weight": (4, 3), "optimizer": "sgd", "learning_rate": 1e-2, "momentum": 0.8,
     "weight_decay": 0.1, "batch_size": 3, "patch_size": 8,
     "augment": False, "normalize": "dataset", "validation_fraction": 0.2, "random_state": 6, "algorithm": "direct",

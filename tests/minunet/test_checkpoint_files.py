@@ -142,7 +142,7 @@ def test_a_link_to_itself_is_told_by_its_name(path):
 def changed(written, path, change):
     """Write a checkpoint whose training and moments were changed, by somebody who makes the sums anew."""
     path.write_bytes(written)
-    network, said, moments = modelfile.load_checkpoint(path, description.check)
+    network, said, moments, _ = modelfile.load_checkpoint(path, description.check)
     moments = change(said["training"], moments) or moments
     modelfile.save(path, network, said, moments=moments)
 

@@ -212,6 +212,7 @@ CHANGES = [
     (("estimator", "algorithm"), "direct", "estimator.algorithm is 'direct'"),
     (("estimator", "block"), "residual", "estimator.block is 'residual'"),
     (("estimator", "deep_supervision"), True, "estimator.deep_supervision is True, of type bool; it takes what the net"),
+    (("estimator", "norm"), "group", "estimator.norm is 'group', of type str; it takes what the network has, None"),
     (("estimator", "normalize"), "image", "estimator.normalize is 'image', of type str; it takes the normalizer's mode"),
     (("estimator", "random_state"), 4, "estimator.random_state is 4, of type int; it takes null or 3"),
     (("estimator", "random_state"), 3.0, "random_state is 3.0"),

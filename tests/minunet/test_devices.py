@@ -426,10 +426,65 @@ def test_a_batch_that_does_not_fit_is_refused_before_the_first_step(gpu):
     np.testing.assert_array_equal(unet.network_.flat.get(), before)
 
 
+@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+@pytest.mark.parametrize("settings", [{}, {"padding": "valid", "block": "residual"}], ids=str)
+def test_norms_are_those_of_the_cpu(any_gpu, norm, settings):
+    """Gradients in float64, and the weights and statistics that a few steps leave."""
+    here = Network(**CONFIG | {"depth": 1}, norm=norm, dtype="float64", **settings)
+    x, labels = batch(here, here.fitting_output(8) + 2 * here.margin, dtype=np.float64)
+    results = []
+    for network in (here, here.to("gpu")):
+        logits, cache = network.forward(kernels.for_array(network.flat).asarray(x), training=True)
+        dx, grads = network.backward(losses.softmax_cross_entropy(logits, labels)[1], cache)
+        found, optimizer = [logits, dx, grads.flat, *cache.state.values()], optim.SGD(0.05)
+        for _ in range(3):
+            step(network, optimizer, x, labels)
+        results.append([kernels.to_host(a).copy() for a in (*found, network.flat, network.state.flat)])
+        twin = pickle.loads(pickle.dumps(network))
+        np.testing.assert_array_equal(twin.state.flat, results[-1][-1])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-12 * max(1, np.abs(a).max(initial=0)))
+    assert bool(here.state) == (norm == "batch")
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_norms_serve_activations_of_half_the_bytes(any_gpu, norm):
+    here = Network(**CONFIG | {"depth": 1}, norm=norm)
+    there, (x, labels) = here.to("gpu"), batch(here, 8)
+    expected = float(step(here, optim.SGD(0.05), x, labels))
+    with kernels.precision("bf16"):
+        assert float(step(there, optim.SGD(0.05), x, labels)) == pytest.approx(expected, rel=0.02)
+    for a, b in ((here.flat, there.flat), (here.state.flat, there.state.flat)):
+        assert np.linalg.norm(b.get() - a) <= 0.02 * np.linalg.norm(a)
+
+
+def test_a_gpus_step_that_cannot_be_made_leaves_the_statistics(any_gpu):
+    network = Network(**CONFIG | {"depth": 1}, norm="batch").to("gpu")
+    x, labels = batch(network, 8)
+    step(network, optim.SGD(0.05), x, labels)
+    before, x[0, 0, 0] = network.state.flat.get(), np.nan
+    assert not np.isfinite(float(step(network, optim.SGD(0.05), x, labels)))
+    np.testing.assert_array_equal(network.state.flat.get(), before)
+
+
+def doubled(x):
+    return x * 2
+
+
+class Doubled(layers.Layer):
+    """A layer of a user's, of which a GPU has no kernel."""
+
+    def forward(self, x, *, training=False, rng=None):
+        return kernels.run(doubled, x), None
+
+    def backward(self, dy, cache):
+        return kernels.run(doubled, dy), {}
+
+
 def normed(c, k, **settings):
     """A block with what a GPU has no kernel of, and dropout of its own."""
     norm = layers.GroupNorm(k, 1, dtype=settings["dtype"])
-    return layers.Sequential(layers.Conv2d(c, k, 3, **settings), norm, layers.ReLU(), layers.Dropout(0.3))
+    return layers.Sequential(layers.Conv2d(c, k, 3, **settings), norm, layers.ReLU(), Doubled(), layers.Dropout(0.3))
 
 
 @pytest.mark.parametrize(
@@ -446,6 +501,6 @@ def test_what_a_gpu_has_no_kernel_of_runs_there_as_it_is_defined_and_says_so_onc
             optimizer, rng = optim.Adam(), np.random.default_rng(3)
             curves.append([float(step(network, optimizer, x, labels, loss=loss, rng=rng)) for _ in range(3)])
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
-    said = [line for line in caplog.messages if "group_norm " in line]
+    said = [line for line in caplog.messages if "doubled " in line]
     assert len(said) == ("block" in settings and settings["block"] is normed)
     assert not any("no CUDA graph" in line for line in caplog.messages)

@@ -70,7 +70,9 @@ def test_it_comes_back_bit_for_bit(network, saved):
     assert metadata == {"classes": [0, 1, 7]}
 
 
-@pytest.mark.parametrize("settings", [{}, {"block": "residual", "dropout": 0.5}, {"padding": "valid", "depth": 0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"block": "residual", "dropout": 0.5, "norm": "batch"}, {"padding": "valid", "depth": 0}]
+)
 def test_what_was_read_trains_and_is_copied_as_what_was_made(tmp_path, settings):
     made = Network(**{"base_channels": 4, "depth": 1, "random_state": 2} | settings)
     modelfile.save(tmp_path / "m", made, {})
@@ -102,8 +104,8 @@ def test_the_algorithm_comes_back(tmp_path, algorithm):
     assert loaded.u.encoder.children["conv1"].algorithm == algorithm
 
 
-def test_a_file_from_before_there_was_a_choice_of_algorithm_block_or_deep_supervision_loads(network, saved, tmp_path):
-    later = "algorithm", "block", "deep_supervision"
+def test_a_file_from_before_there_was_a_choice_of_algorithm_block_norm_or_deep_supervision_loads(network, saved, tmp_path):
+    later = "algorithm", "block", "norm", "deep_supervision"
     config = {name: value for name, value in network.config.items() if name not in later}
     loaded, _ = modelfile.load(unsealed(saved, tmp_path / "m", network=config))
     assert loaded.algorithm == "auto" and loaded.deep_supervision is False
@@ -190,6 +192,8 @@ def test_a_newer_version(saved, tmp_path):
         ({"base_channels": 2**12}, r"the tensor head\.weight is \('F32', \[1, 1, 2, 3\]\); this network's is"),
         ({"base_channels": 2**30}, "network.depth is 1; it takes less: the lowest level would have 1073741824 2\\^1 channels"),
         ({"block": "swin"}, "network.block is 'swin'; this minunet knows 'double_conv' and 'residual'"),
+        ({"norm": "layer"}, "network.norm is 'layer'; this minunet knows 'batch' and 'group' and 'instance'"),
+        ({"norm": 3}, "network.norm is 3, of type int; it takes str or null"),
         ({"block": ["double_conv"]}, "network.block is .*, of type list; it takes str"),
         ({"base_channels": "2"}, "network.base_channels is '2', of type str; it takes int"),
         ({"depth": 10**9}, "network.depth is 1000000000"),
@@ -594,7 +598,7 @@ def test_the_name_of_a_file_is_shown_on_one_line(tmp_path):
 
 def meanwhile(monkeypatch, happens):
     """Let something happen between the checks of a file and the reading of its weights."""
-    monkeypatch.setattr(modelfile, "gathered", lambda *args, _gathered=modelfile.gathered: happens() or _gathered(*args))
+    monkeypatch.setattr(modelfile, "_fill", lambda *args, _fill=modelfile._fill: happens() or _fill(*args))
 
 
 @pytest.mark.parametrize("keep", [0, 8, 1000, -1])

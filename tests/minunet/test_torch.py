@@ -60,6 +60,36 @@ def test_pooling_agrees(backend, g, seed):
 
 
 @settings(max_examples=20)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_norms_agree(backend, norm, training):
+    """y, gradients, and the running statistics: 0.9 of the old and 0.1 of the new, whose variance is unbiased."""
+    rng = np.random.default_rng(0)
+    x, dy, statistics = rng.normal(3, 2, (3, 5, 4, 6)), rng.standard_normal((3, 5, 4, 6)), (np.zeros(6), np.ones(6))
+    gamma, beta = rng.standard_normal((2, 6))
+    if norm == "batch":
+        peer_layer = torch.nn.BatchNorm2d(6, dtype=torch.float64).train(training)
+        y, statistics, cache = ops.batch_norm(x, gamma, beta, *statistics, training=training)
+    else:
+        peer_layer = torch.nn.GroupNorm(3, 6, dtype=torch.float64)
+        y, cache = ops.group_norm(x, gamma, beta, groups=3)
+    with torch.no_grad():
+        peer_layer.weight.copy_(torch.from_numpy(gamma))
+        peer_layer.bias.copy_(torch.from_numpy(beta))
+    tx = tensor(x)
+    ty = peer_layer(tx)
+    ty.backward(torch.from_numpy(dy.transpose(0, 3, 1, 2).copy()))
+    assert_close = lambda a, b: np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-10, atol=1e-12)  # noqa: E731
+    dx, dgamma, dbeta = (ops.batch_norm_backward if norm == "batch" else ops.group_norm_backward)(dy, cache)
+    assert_close(y.transpose(0, 3, 1, 2), ty)
+    assert_close(dx.transpose(0, 3, 1, 2), tx.grad)
+    assert_close(dgamma, peer_layer.weight.grad)
+    assert_close(dbeta, peer_layer.bias.grad)
+    if norm == "batch":
+        assert_close(statistics[0], peer_layer.running_mean)
+        assert_close(statistics[1], peer_layer.running_var)
+
+
 @given(seed=oracles.seeds)
 def test_the_loss_agrees(backend, seed):
     rng = np.random.default_rng(seed)

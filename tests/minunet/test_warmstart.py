@@ -138,7 +138,11 @@ def test_the_scale_stays_and_masks_are_snapped_as_before():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("base_channels", 4), ("depth", 2), ("padding", "valid"), ("block", "residual"), ("normalize", "dataset")]
+    ("name", "value"),
+    [
+        ("base_channels", 4), ("depth", 2), ("padding", "valid"), ("block", "residual"), ("norm", "group"),
+        ("normalize", "dataset"),
+    ],
 )
 def test_another_network_is_refused_by_both_values(fitted, name, value):
     unet = copied(fitted, warm_start=True)

@@ -103,6 +103,20 @@ OPS = [
 ]  # fmt: skip
 
 
+def batch_norm(x, gamma, beta, **options):
+    """What an op of the contract returns; training takes nothing of the running statistics."""
+    c = x.shape[3:]
+    y, _, cache = ops.batch_norm(x, gamma, beta, np.zeros(c, x.dtype), np.full(c, 4, x.dtype), **options)
+    return y, cache
+
+
+def of_norm(x, gamma, beta, *, groups=0, epsilon, training=True):
+    """The definition of each norm; groups of channels of an image, or 0, each channel of the batch."""
+    mean, variance = reference.moments(x, groups) if training else (np.zeros((1, 1, x.shape[3], 1)), 4)
+    scale = 1 / np.sqrt(variance + np.full_like(mean, epsilon))
+    return reference.normalize(x, mean, scale, gamma, beta)
+
+
 SMOOTH = [
     Op(
         # The last two of the arguments are one number a channel.
@@ -110,7 +124,12 @@ SMOOTH = [
         lambda g: [(*g.x_shape[:3], 2 * g.x_shape[3]), *[(2 * g.x_shape[3],)] * 2],
         lambda g: {"groups": (1, 2)[g.k % 2], "epsilon": 0.25},
         # An epsilon that counts: without, dx of the two elements of a group is what is left when they cancel, rounding and all.
-        jacobians=0.5, times=0.5, definition=lambda x, gamma, beta, **options: reference.group_norm(x, gamma, beta, **options)[0],
+        jacobians=0.5, times=0.5, definition=of_norm,
+    ),
+    Op(
+        "batch_norm", batch_norm, ops.batch_norm_backward,
+        lambda g: [(max(2, g.x_shape[0]), *g.x_shape[1:]), *[(g.x_shape[3],)] * 2],
+        lambda g: {"training": g.k % 3 > 0, "epsilon": 0.25}, batched=0, jacobians=0.5, times=0.5, definition=of_norm,
     ),
 ]  # fmt: skip
 

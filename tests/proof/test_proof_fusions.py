@@ -30,6 +30,14 @@ def pooled(rng, g):
     return [*floats(rng, y.shape), argmax, x.shape, (1, 1), (1, 1), dskip]
 
 
+def normal(rng, g, n_images=1):
+    """Return x, as many more images as there are, and a mean, a scale, gamma and beta: of its channels, or of each image's."""
+    n, *_, c = g.x_shape
+    rows, groups = ((1, c), (n, 1), (n, c))[rng.integers(3)]
+    mean, scale = floats(rng, *[(rows, 1, groups, 1)] * 2)
+    return [*floats(rng, *[g.x_shape] * n_images), mean, abs(scale), *floats(rng, (c,), (c,))]
+
+
 def head(rng, g):
     labels = rng.integers(0, g.k, g.x_shape[:3]).astype(np.int32)
     return [*floats(rng, g.x_shape, (1, 1, g.x_shape[3], g.k), (g.k,)), labels, *map(np.abs, floats(rng, g.x_shape[:3]))]
@@ -51,6 +59,8 @@ ARGUMENTS = {
     "conv2d_relu_grads": lambda rng, g: floats(rng, g.x_shape, g.y_shape, g.w_shape, g.y_shape),
     "conv_transpose2d": lambda rng, g: [*floats(rng, g.y_shape, g.w_shape, g.x_shape[3:]), g.x_shape],
     "conv_transpose2d_grads": lambda rng, g: floats(rng, g.y_shape, g.x_shape, g.w_shape),
+    "normalize_relu": normal,
+    "normalize_relu_grads": lambda rng, g: [*normal(rng, g, 2), bool(rng.integers(2))],
     "max_pool2d_grad_plus": pooled,
     "concat_channels": halves,
     "linear_cross_entropy": head,

@@ -183,12 +183,14 @@ def test_an_error_leaves_the_best_so_far(monkeypatch):
 
 def trained(unet):
     history = {name: values for name, values in unet.history_.items() if name != "seconds"}
-    return unet.network_.flat.tobytes(), repr(history), unet.best_epoch_, unet.threshold_, unet.n_iter_
+    weights = unet.network_.flat.tobytes(), unet.network_.state.flat.tobytes()
+    return weights, repr(history), unet.best_epoch_, unet.threshold_, unet.n_iter_
 
 
-def test_stopped_in_every_step_it_is_the_training_that_was_not(monkeypatch, tmp_path):
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_stopped_in_every_step_it_is_the_training_that_was_not(norm, monkeypatch, tmp_path):
     """By real validations: scores that rise and fall from a learning rate that is far too high."""
-    settings = SMALL | {"learning_rate": 0.2, "threshold": "validation"}
+    settings = SMALL | {"learning_rate": 0.2, "threshold": "validation", "norm": norm}
     whole = UNet(**settings | {"max_epochs": 4}).fit(*images())
     assert whole.best_epoch_ < whole.n_iter_ - 1, "nothing would be restored"
     for _ in range(20):
@@ -200,6 +202,7 @@ def test_stopped_in_every_step_it_is_the_training_that_was_not(monkeypatch, tmp_
         assert (best.best_score_, best.threshold_) == (unet.best_score_, unet.threshold_)
         if best.best_epoch_ is not None:
             np.testing.assert_array_equal(best.network_.flat, unet.network_.flat)
+            np.testing.assert_array_equal(best.network_.state.flat, unet.network_.state.flat)
         if not unet.interrupted_:
             break
     assert trained(unet) == trained(whole) == trained(minunet.load(tmp_path / "c"))
@@ -220,11 +223,10 @@ def test_a_checkpoint_that_lacks_the_weights_that_are_trained_is_refused(monkeyp
     from minunet import description, modelfile
 
     UNet(**SMALL | {"max_epochs": 2}).fit(*images(), checkpoint=tmp_path / "c")
-    network, said, moments = modelfile.load_checkpoint(tmp_path / "c", description.check)
-    assert len(moments) == said["training"]["moments"] == 3
-    said["training"]["moments"] = 2
-    modelfile.save(tmp_path / "c", network, said, description.check, moments=moments[:2])
-    with pytest.raises(ValueError, match=r"training.moments is 2, .*; it takes 2, as Adam has, and one more: the model"):
+    network, said, moments, trained = modelfile.load_checkpoint(tmp_path / "c", description.check)
+    assert trained is not None and (trained.flat != network.flat).any()
+    modelfile.save(tmp_path / "c", network, said, description.check, moments=moments)
+    with pytest.raises(ValueError, match=r"the weights that are trained is .*missing.*; it takes those beside the model's"):
         UNet(**SMALL | {"max_epochs": 2}).fit(*images(), checkpoint=tmp_path / "c", resume=True)
 
 
