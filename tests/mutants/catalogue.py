@@ -13,6 +13,7 @@ from .goingon import IN_GOING_ON
 from .levels import IN_LEVELS
 from .losses import OF_LOSSES
 from .mutant import Mutant, Row, read
+from .norms import IN_NORMS
 from .parts import PARTS
 from .room import IN_ROOM
 from .validation import IN_VALIDATION
@@ -150,7 +151,7 @@ THOUGHTFUL: list[Row] = [
     ),
     (
         "a second backward on one cache finds it emptied, and does not say so",
-        LAYERS,
+        "minunet/tape.py",
         "        if not self:\n            raise ValueError",
         "        if self is None:\n            raise ValueError",
         ("serves_one_backward",),
@@ -635,6 +636,7 @@ PLANTED = (
     IN_LEVELS,
     OF_LOSSES,
     IN_GOING_ON,
+    IN_NORMS,
     IN_ROOM,
     IN_VALIDATION,
 )

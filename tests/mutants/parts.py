@@ -18,22 +18,22 @@ NORM = ("each_group", "group_norm", "adjoint")
 
 IN_GROUP_NORM: list[Row] = [
     ("a group's gradient keeps its mean", REFERENCE, "dz - dz.mean(axis=(1, 3), keepdims=True) - along", "dz - along", NORM),
-    ("a group's gradient goes along z", REFERENCE, "keepdims=True) - along)", "keepdims=True))", NORM),
+    ("a group's gradient goes along z", REFERENCE, "keepdims=True) - along", "keepdims=True)", NORM),
     (
         "a group's variance as a sample's",
         REFERENCE,
-        "(centred * centred).mean(axis=(1, 3), keepdims=True)",
-        "(centred * centred).sum(axis=(1, 3), keepdims=True) / max(g.shape[1] * g.shape[3] - 1, 1)",
+        "(centred * centred).mean(axis=(1, 3), keepdims=True, dtype=wide)",
+        "((centred * centred).sum(axis=(1, 3), keepdims=True) / max(g.shape[1] * g.shape[3] - 1, 1))",
         NORM,
     ),
-    ("all groups are one, forth and back", REFERENCE, "g = _grouped(x, groups)", "g = _grouped(x, 1)", NORM),
+    ("all groups are one, forth and back", REFERENCE, "((x.shape[0], groups) if groups", "((x.shape[0], 1) if groups", NORM),
     ("a norm's gradient without gamma", REFERENCE, "_grouped(dy * gamma, ", "_grouped(dy, ", NORM),
-    ("a group that is constant divides by 0", REFERENCE, "keepdims=True) + epsilon)", "keepdims=True))", NORM),
+    ("a group that is constant divides by 0", "minunet/norms.py", "np.sqrt(variance + epsilon)", "np.sqrt(variance)", NORM),
     (
         "a norm's two gradients by each other's names",
         LAYERS,
-        '{"weight": dgamma, "bias": dbeta}',
-        '{"weight": dbeta, "bias": dgamma}',
+        "dx, dgamma, dbeta = ops.group_norm_backward(dy, cache)",
+        "dx, dbeta, dgamma = ops.group_norm_backward(dy, cache)",
         ("layers_are_their_ops",),
     ),
 ]
@@ -221,8 +221,8 @@ IN_SIZES: list[Row] = [
     (
         "a network of the user's blocks has the sizes of one with other channels",
         SIZES,
-        "channels = (network.in_channels, network.base_channels, network.out_channels)",
-        "channels = ()",
+        "channels, block = (network.in_channels, network.base_channels, network.out_channels), id",
+        "channels, block = (), id",
         ("other_channels", "promise"),
     ),
     (

@@ -12,11 +12,14 @@ from .mutant import ROOT
 
 MATHEMATICS = [
     "tests/kernels/**/test_*.py", "tests/minunet/test_ops.py", "tests/minunet/test_layers.py", "tests/minunet/test_losses.py",
-    "tests/minunet/test_optim.py", "tests/proof/**/test_*.py", "tests/minunet/test_network.py",
+    "tests/minunet/test_optim.py", "tests/proof/**/test_*.py", "tests/minunet/test_network.py", "tests/minunet/test_norms.py",
     "tests/minunet/training/test_loop.py", "tests/minunet/test_unet.py",
 ]  # fmt: skip
 WINOGRAD = [f"tests/kernels/cpu/test_{name}.py" for name in ("winograd", "extremes", "memory")]
-ESTIMATOR = ["tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py", "tests/minunet/test_unet.py"]
+ESTIMATOR = [
+    "tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py",
+    *(f"tests/minunet/test_{name}.py" for name in ("unet", "norms")),
+]  # fmt: skip
 GOING_ON = "tests/minunet/test_checkpoint.py"
 
 NUMBERLESS = [
@@ -48,7 +51,7 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("minunet/sizes.py", [*NUMBERLESS, *MATHEMATICS[1:]]),
     ("minunet/blocks.py", [*NUMBERLESS, *MATHEMATICS[1:]]),
     ("minunet/losses.py", ["tests/proof/test_proof_loss.py", *MATHEMATICS[1:]]),
-    ("minunet/modelfile.py", ["tests/minunet/test_description.py", "tests/minunet/test_blocks.py", "tests/minunet/test_unet.py"]),
+    ("minunet/modelfile.py", [f"tests/minunet/test_{name}.py" for name in ("norms", "description", "blocks", "unet")]),
     ("minunet/description.py", ["tests/minunet/test_losses.py", "tests/minunet/test_unet.py"]),
     ("minunet/trainingstate.py", [GOING_ON, "tests/minunet/test_checkpoint_files.py", "tests/fuzz/test_*.py"]),
     ("minunet/fitting.py", [GOING_ON, *ESTIMATOR]),

@@ -22,6 +22,7 @@ CASES = [  # n, side, network; activations weigh most in some, parameters in oth
     (1, 64, {"base_channels": 16, "depth": 2, "dtype": "float64"}),
     *((3, 64, {"base_channels": 16, "depth": 2, "algorithm": algorithm}) for algorithm in kernels.ALGORITHMS),
     (2, 64, {"base_channels": 16, "depth": 2, "block": "residual"}),
+    *((2, 64, {"base_channels": 16, "depth": 2, "norm": norm}) for norm in ("batch", "instance")),
     (2, 128, {"base_channels": 8, "depth": 0, "loss": "dice"}),  # made by NumPy, most of it
     (2, 64, {"base_channels": 8, "depth": 1, "out_channels": 9, "loss": "cross_entropy+dice"}),
     (2, 64, {"base_channels": 8, "depth": 0, "out_channels": 3, "loss": "focal"}),
