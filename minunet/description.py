@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import losses, trainingstate
+from .data import instances
 from .data.border import setting as border_setting
 from .data.labels import resolve_class_weight
 from .data.normalize import LIMIT, PERCENTILES, Normalizer
@@ -38,6 +39,7 @@ SHARES = ("val_dice", "val_iou", "val_pixel_error", "val_boundary_f")  # how ser
 MAX_NAME = 100  # characters of a series' name
 MAX_LOSS = 10_000  # characters of what a loss of the user's calls itself
 MAX_IGNORED = 1000  # mask values
+MAX_PIXELS = 2**62  # of an object
 MAX_THREADS = 4096  # what is estimated of memory grows with them
 
 DESCRIPTION: dict[str, Field] = {
@@ -48,10 +50,14 @@ DESCRIPTION: dict[str, Field] = {
         f"null or micrometres from {LEAST} to {MOST:.0f}",
     ),
     "threshold": (lambda value: value is None or (is_number(value) and 0 < value < 1), "null or a number between 0 and 1"),
+    "smallest_object": (
+        lambda value: value is None or (type(value) is int and 1 <= value <= MAX_PIXELS),
+        f"null or a number of pixels from 1 to {MAX_PIXELS}",
+    ),
 }  # fmt: skip
 CHECKPOINT = {"training": OBJECT}  # which a checkpoint has, and a model has not
 # What files from before there was such a field mean.
-SINCE: dict[str, Any] = {"ignore_index": [], "pixel_size": None, "threshold": None}
+SINCE: dict[str, Any] = {"ignore_index": [], "pixel_size": None, "threshold": None, "smallest_object": None}
 CLASSES: dict[str, Field] = {"values": LIST, "dtype": one_of(DTYPES), "joined": LIST}
 JOINED = ("joined",)  # which files of models lack that were trained without
 MAX_JOINED = 1000  # values that are one with a class
@@ -98,6 +104,7 @@ def described(unet: UNet) -> dict[str, Any]:
         "pixel_size": unet.pixel_size_,
         "ignore_index": unet.ignore_index_,
         "threshold": unet.threshold_,
+        "smallest_object": unet.smallest_object_,
     }
 
 
@@ -119,6 +126,7 @@ def _parameters(unet: UNet) -> dict[str, Any]:
         border = list(border_setting(border) or ())
     own = {"border_weight": border, "class_weight": weight, "loss": loss, "random_state": seed}
     own |= {"normalize": unet.normalizer_.setting}
+    own["target"] = "classes" if unet.smallest_object_ is None else "instances"
     own |= {name: config[name] for name in config if name in params and name not in own}
     params |= own | {"device": "auto", "precision": "auto"}  # these are a machine's
     return {name: _plain(value) for name, value in params.items()}
@@ -144,6 +152,7 @@ def restore(unet: UNet, said: dict[str, Any]) -> None:
     unet.history_, unet.interrupted_ = said["history"], said["interrupted"]
     unet.ignore_index_, unet.pixel_size_ = list(said["ignore_index"]), said["pixel_size"]
     unet.threshold_ = said["threshold"]
+    unet.smallest_object_ = said["smallest_object"]
     unet.class_frequencies_, unet.snap_ = np.array(said["class_frequencies"], float), said["snap"]
 
 
@@ -264,12 +273,24 @@ def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[s
     mode = setting if isinstance(setting, str) else list(setting)
     require(given["random_state"] in (None, seed), "estimator.random_state", given["random_state"], f"null or {seed}")
     require(given["normalize"] == mode, "estimator.normalize", given["normalize"], f"the normalizer's mode, {mode!r}")
+    _check_target(given["target"], said)
     _check_class_weight(given["class_weight"], said)
     known = given["loss"] if given["loss"] in losses.LOSSES else "cross_entropy"  # another's is fit's to refuse: it has no code
     try:
         check_parameters(UNet(**given | {"loss": known, "device": "cpu"}))
     except (ValueError, TypeError, OverflowError) as error:
         raise RefusedError(f"estimator.{error}") from None
+
+
+def _check_target(target: Any, said: dict[str, Any]) -> None:
+    """Hold the parameter against what was learned: ground, inside and border, and how small an object is."""
+    classes, size = said["classes"]["values"], said["smallest_object"]
+    require(target in CHOICES["target"], "estimator.target", target, " or ".join(CHOICES["target"]))
+    of_instances = target == "instances"
+    takes = "a number of pixels, as estimator.target is instances" if of_instances else "null, as estimator.target is classes"
+    require((size is not None) == of_instances, "smallest_object", size, takes)
+    fits = not of_instances or classes == instances.CLASSES.tolist()
+    require(fits, "classes.values", classes, f"{instances.CLASSES.tolist()}, as estimator.target is instances")
 
 
 def _check_class_weight(weight: Any, said: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -55,6 +57,14 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
     target, replace = _target(path)
     with Folder(target.parent, follow=False) as folder:
         folder.write(target.name, data, replace=replace)
+
+
+@contextmanager
+def written(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a file to be written in a `with` block, which is put at path as `atomic_write` does; of an error, nothing is."""
+    target, replace = _target(path)
+    with Folder(target.parent, follow=False) as folder, folder.writing(target.name, replace=replace) as file:
+        yield file
 
 
 def require_writable(path: str | os.PathLike[str], n_bytes: int = 0) -> None:

@@ -27,6 +27,7 @@ CHOICES = {
     "norm": tuple(NORMS),
     "optimizer": tuple(OPTIMIZERS),
     "normalize": ("image", "dataset"),
+    "target": ("classes", "instances"),
     "algorithm": ALGORITHMS,
     "precision": ("auto", *PRECISIONS),
 }
@@ -82,6 +83,9 @@ def check_parameters(unet: UNet) -> None:
     known = threshold is None or (isinstance(threshold, str) and threshold == "validation")
     fits = known or (is_number(threshold) and 0 < threshold < 1)
     _require(fits, "threshold", threshold, "None, 'validation' or a number between 0 and 1")
+    if given["target"] == "instances":
+        takes = 'None beside target="instances" (--target instances), for which borders are a class of their own'
+        _require(given["border_weight"] is None, "border_weight", given["border_weight"], takes)
 
 
 def _check_percentiles(given: Any) -> None:

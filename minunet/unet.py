@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import description, devices, fitting, kernels, modelfile
+from . import description, devices, fitting, kernels, modelfile, predicting
 from .blocks import Block
 from .checks import is_number, is_whole, require, shown
 from .data import labels as label_codes
-from .data.inputs import Images, read_images
 from .data.normalize import Normalizer
-from .data.prepare import scaled
 from .data.splitting import Part
 from .data.weights import ignored_values, read_examples
 from .evaluation import metrics
-from .evaluation.threshold import decide
-from .evaluation.tiles import predict_proba
-from .kernels.buffers import Pool, pooled
 from .log import tell
 from .losses import Loss
 from .network import Network
@@ -82,6 +77,8 @@ class UNet(Estimator):
     threshold : None gives each pixel its most probable class. Of two classes, a number between 0 and 1 gives the second one
         wherever its probability is that or more; "validation" takes the number, of 0.01 to 0.99, with the highest Dice of the
         second class on what is held out, and keeps it as threshold_.
+    target : what masks hold: "classes", or "instances", the number of an object at each pixel, 0 for the ground; objects that
+        touch have different ones. What is learned of them is three classes, ground, inside and border: see `predict_instances`.
     warm_start : go on from the present weights, scale and classes when `fit` is called again, instead of from new ones. A new
         value in the masks is one more class. Optimizer, learning rate and history start anew.
     random_state : a whole number gives the same model each time, at any number of threads (for max_epochs; where
@@ -97,7 +94,8 @@ class UNet(Estimator):
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
     best_score_ and best_epoch_ (validation Dice), held_out_ (parts of x: index, rows and columns of each; not in a model file),
     class_frequencies_ (shares of all pixels), interrupted_, random_state_, pixel_size_ (micrometres, or None), threshold_ (of
-    the second class's probability, or None).
+    the second class's probability, or None), smallest_object_ (pixels of
+    the smallest object in masks of target="instances", else None).
     """
 
     classes_: NDArray
@@ -108,6 +106,7 @@ class UNet(Estimator):
     channel_axis_: bool
     snap_: bool
     pixel_size_: float | None
+    smallest_object_: int | None = None  # of models from before there was one
     ignore_index_: list[int]
     joined_: dict[int, int]
     history_: History
@@ -129,7 +128,7 @@ class UNet(Estimator):
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
         augment: bool = True, normalize: str | tuple[float, float] = "image", validation_fraction: float = 0.1,
         early_stopping: bool = False, n_iter_no_change: int = 10, tol: float = 1e-4, threshold: float | str | None = None,
-        warm_start: bool = False,
+        target: str = "classes", warm_start: bool = False,
         random_state: int | None = None, device: str = "auto", n_threads: int | None = None, algorithm: str = "auto",
         precision: str = "auto", verbose: int = 1,
     ) -> None:  # fmt: skip
@@ -158,6 +157,7 @@ class UNet(Estimator):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.threshold = threshold
+        self.target = target
         self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
@@ -226,32 +226,49 @@ class UNet(Estimator):
         return self
 
     @kernels.contained
-    def predict(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
+    def predict(self, x: ArrayLike | Sequence[ArrayLike], *, tta: bool = False, out: Any = None) -> Any:
         """Return the class of each pixel, the most probable one or that of threshold_, as the masks' values, in the form of x.
 
-        What is masked in x is masked in the labels. UserWarning where an image is not scaled by its own range.
+        tta : take the mean of the probabilities of the 8 quarter turns and flips of each image: better, in 8 times the time.
+        out : where to write the labels, part by part, for what is larger than memory: an array that takes out[region] = part
+            (numpy.memmap, zarr, h5py), of the labels' shape; or a path to a new file, .npy or .tif, which is written whole or
+            not at all. It is returned. x may be a numpy.memmap, or an array of zarr's or h5py's, and is read part by part.
+
+        What is masked in x is masked in the labels. UserWarning where an image is not scaled by its own range. Of a model of
+        target="instances": 0 for the ground, 1 inside an object, 2 on its border.
         """
-        fitted = self._ready()
-        images = fitted._read(x)
-        return images.restore([fitted._labels(p) for p in fitted._probabilities(images)])
+        return predicting.labels(self._ready(), x, tta=tta, out=out)
 
     @kernels.contained
-    def predict_proba(self, x: ArrayLike | Sequence[ArrayLike]) -> Any:
-        """Return the probability of each class at each pixel: (..., H, W, K), in the order of classes_."""
-        fitted = self._ready()
-        images = fitted._read(x)
-        return images.restore(list(fitted._probabilities(images)))
+    def predict_proba(self, x: ArrayLike | Sequence[ArrayLike], *, tta: bool = False, out: Any = None) -> Any:
+        """Return the probability of each class at each pixel: (..., H, W, K), in the order of classes_.
+
+        tta, out : of `predict`; a path ends in .npy.
+        """
+        return predicting.probabilities(self._ready(), x, tta=tta, out=out)
+
+    @kernels.contained
+    def predict_instances(self, x: ArrayLike | Sequence[ArrayLike], *, tta: bool = False) -> Any:
+        """Return the number of the object at each pixel, int32: 1 to n in each image, 0 for the ground; in the form of `predict`.
+
+        Of a model of target="instances", objects that touch are parted: insides are grown by watershed into all that is rather
+        object than ground, and what is smaller than half the smallest object of the training is left out. It takes
+        scikit-image (pip install 'minunet[instances]'). Of another model, the 8-connected regions of all but the first class.
+        """
+        return predicting.instances(self._ready(), x, tta=tta)
 
     @kernels.contained
     def score(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *, average: str | None = "macro",
         ignore_index: int | Sequence[int] | None = None, sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
+        tta: bool = False,
     ) -> Any:  # fmt: skip
         """Return the Dice coefficient, 2 |A and B| / (|A| + |B|), from counts pooled over all pixels of all images.
 
         average="macro" is the mean over the classes present; None returns each, in the order of classes_. ignore_index is
         that of `fit` unless given; what is masked in x or y does not count either. With sample_weight, a weight >= 0 for each
-        image or pixel, a pixel counts as often as its weight says.
+        image or pixel, a pixel counts as often as its weight says. tta is that of `predict`. With target="instances", y is as
+        in `fit`, and the Dice is that of its three classes (minunet.evaluation.metrics.average_precision scores objects).
         """
         if average not in ("macro", None):
             raise ValueError(f"average is {average!r}; it takes 'macro' (the mean) or None (one Dice a class)")
@@ -260,12 +277,16 @@ class UNet(Estimator):
         given = read_examples(
             x, y, sample_weight=sample_weight, ignore=ignore, n_channels=fitted.n_channels_in_, channel_axis=fitted.channel_axis_
         )
+        if fitted.smallest_object_ is not None:
+            given = given.of_instances(ignore)
         if fitted.snap_:
             label_codes.require_same_code(given.codes(given.images.called("y")), fitted.classes_, fitted.joined_)
         else:
             label_codes.require_known(given.of_counted(given.masks), fitted.classes_)
         truth = given.of_counted([label_codes.encode(mask, fitted.classes_, fitted.joined_) for mask in given.masks])
-        predicted = given.of_counted([decide(p, fitted.threshold_) for p in fitted._probabilities(given.images)])
+        predicted = given.of_counted(
+            [predicting.indices(fitted, p) for p in predicting.each(fitted, given.images, tta=tta)]
+        )
         weights = None if sample_weight is None else given.of_counted([w for w in given.weights if w is not None])
         dice = metrics.dice(truth, predicted, classes=range(len(fitted.classes_)), weights=weights)
         return float(np.nanmean(dice)) if average == "macro" else dice
@@ -325,20 +346,9 @@ class UNet(Estimator):
             )
         return self._as_it_is()
 
-    def _read(self, x: Any) -> Images:
-        return read_images(x, n_channels=self.n_channels_in_, channel_axis=self.channel_axis_)
-
-    def _probabilities(self, images: Images) -> Iterator[NDArray[np.floating]]:
-        """Yield those of each image (H, W, K): of many large images, all at once would not fit."""
-        pool = Pool()
-        for image in scaled(images, self.normalizer_):
-            with self._computing(self.network_), pooled(pool):
-                probabilities = predict_proba(self.network_, image)
-            yield probabilities
-
     def _labels(self, probabilities: NDArray[np.floating]) -> NDArray:
         """Return the masks' values of probabilities (..., K)."""
-        return label_codes.decode(decide(probabilities, self.threshold_), self.classes_)
+        return label_codes.decode(predicting.indices(self, probabilities), self.classes_)
 
     def _computing(self, network: Network) -> AbstractContextManager[None]:
         """Return a context that computes where the network lies, with this estimator's threads and precision."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from . import leftovers
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _BY_DESCRIPTOR = {os.open, os.stat, os.unlink, os.rename, os.link} <= os.supports_dir_fd  # not on Windows
 _ACL = "system.posix_acl_access"
 
@@ -59,25 +60,33 @@ class Folder:
         What stands under the name is replaced only if `replace` says so: a file, which leaves its owner, mode and
         attributes, as far as it may be; or a link itself, never what it leads to. OSError names the file and the cause.
         """
+        with self._naming(name), self.writing(name, replace=replace) as file:
+            file.write(data)
+
+    @contextlib.contextmanager
+    def writing(self, name: str, *, replace: bool) -> Iterator[BinaryIO]:
+        """Give a file to write, which stands under the name as `write` says when the block has ended; or, of an error, not."""
         with self._naming(name):
             old = self.require(name, replace=replace)
             temporary, descriptor = self._temporary(name, private=old is not None)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    if old is not None:  # before anything is in it: a private file is private all the time
-                        self._keep_attributes(name, old, descriptor)
-                    file.write(data)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                if old is not None:  # before anything is in it: a private file is private all the time
+                    self._keep_attributes(name, old, descriptor)
+                yield file
+                with self._naming(name):
                     file.flush()
                     os.fsync(descriptor)
                     if self._descriptor is not None:  # locked until it has its name
                         self._give(temporary, name, replace)
+            with self._naming(name):
                 if self._descriptor is None:  # Windows renames nothing that is open
                     self._give(temporary, name, replace)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    self.unlink(temporary)
-                raise
-            self._sync()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.unlink(temporary)
+            raise
+        self._sync()
 
     def require(self, name: str, *, replace: bool) -> os.stat_result | None:
         """Raise an OSError that says why, if a file of this name may not be written. Return the file that it would replace."""

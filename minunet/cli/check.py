@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     unreadable: list[str] = []
     files = flags.each(matching.pairs, "reading", arguments.quiet)
     pairs = read_in_turn(files, unreadable, arguments.max_pixels)
-    found = survey(pairs, arguments.classes, arguments.ignore or (), unet.normalize)
+    found = survey(pairs, arguments.classes, arguments.ignore or (), unet.normalize, unet.target)
     findings = [Finding("error", text) for text in unreadable] + _partners(matching, arguments.skip_unpaired) + found.findings
     findings += [Finding("note", text) for text in matching.inside]
     plan, refused = (None, []) if _errors(findings) else _plan(unet, found)

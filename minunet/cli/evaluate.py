@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import files
+from .. import files, predicting
 from ..data import labels as label_codes
 from ..data import pixelsize
 from ..data.codes import codes_of
 from ..data.contradictions import word
 from ..data.folders import Pair, read_pairs
+from ..data.instances import three_classes
 from ..data.weights import read_examples
 from ..evaluation import metrics
+from ..evaluation.metrics import average_precision as precision
 from ..signals import held
 from ..unet import UNet
 from . import flags, outputs
@@ -29,7 +31,8 @@ HELP = "score a model on images with masks"
 DESCRIPTION = (
     "Predict images and compare with their masks: pixel error, Dice and IoU of each class from counts pooled over all pixels, "
     "the mean adapted Rand error of the objects (4-connected regions of what is not the lowest class), and boundary F: how "
-    "much of the boundaries is met within 2 pixels, the mean over the classes."
+    "much of the boundaries is met within 2 pixels, the mean over the classes. Of a model of --target instances, the average "
+    "precision of its objects, too."
 )
 EXAMPLES = "example: minunet evaluate model.safetensors test/images test/masks --csv scores.csv"
 
@@ -43,11 +46,13 @@ class Row(NamedTuple):
     iou: NDArray[np.float64]
     adapted_rand: float
     boundary_f: NDArray[np.float64]
+    average_precision: float | None = None  # at an IoU of 0.5, of a model that learned instances
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a file that `minunet train` wrote")
     flags.add_data_flags(parser)
+    flags.add_tta_flag(parser)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores here, a row an image and one for all")
     parser.add_argument("--force", action="store_true", help="replace a FILE that is there")
     flags.add_machine_flags(parser)
@@ -61,16 +66,24 @@ def run(arguments: argparse.Namespace) -> int:
     unet = flags.loaded(arguments.model, machine)
     pairs = read_pairs(arguments.images, arguments.masks, **flags.pairing(arguments))
     counted = _counted(pairs, unet.ignore_index_ if arguments.ignore is None else arguments.ignore)
-    truths = _truths(unet, pairs, counted, arguments.classes)
-    predictions = []
+    objects = _objects(unet, pairs, arguments)
+    truths = [three_classes(mask) for mask in objects] if objects else _truths(unet, pairs, counted, arguments.classes)
+    predictions, found = [], []
     for pair in flags.each(pairs, "evaluating", arguments.quiet):
         if told := pixelsize.mismatch(pair.pixel_size, unet.pixel_size_):
             complain(f"warning: {pair.name}: {told}")
         with flags.about(pair.name):
-            predictions.append(np.ma.filled(unet.predict([pair.image])[0], unet.classes_[0]))
+            probabilities = np.ma.filled(unet.predict_proba([pair.image], tta=arguments.tta)[0], 0)  # masked: the first class
+        predictions.append(label_codes.decode(predicting.indices(unet, probabilities), unet.classes_))
+        found += [predicting.objects(unet, probabilities)] if objects else []
     each = zip(pairs, truths, predictions, counted, strict=True)
     rows = [score(pair.name, [t], [p], [here], unet.classes_) for pair, t, p, here in each]
     total = score("all", truths, predictions, counted, unet.classes_)
+    if objects:
+        true, mine = ([np.where(here, o, 0) for o, here in zip(of, counted, strict=True)] for of in (objects, found))
+        each_precision = [precision([t], [p]) for t, p in zip(true, mine, strict=True)]
+        rows = [row._replace(average_precision=value) for row, value in zip(rows, each_precision, strict=True)]
+        total = total._replace(average_precision=precision(true, mine))
     total = total._replace(adapted_rand=_mean([row.adapted_rand for row in rows]))
     if not arguments.quiet:  # before they are written: a full disk would take them along
         print(text(total, unet.classes_.tolist(), len(pairs)))
@@ -103,9 +116,11 @@ def table(rows: Sequence[Row], classes: Sequence[int]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     of_classes = [f"{what}_{c}" for what in ("dice", "iou") for c in classes]
-    writer.writerow(["image", "pixel_error", *of_classes, "adapted_rand_error", "boundary_f"])
+    of_objects = ["average_precision"] if rows[0].average_precision is not None else []
+    writer.writerow(["image", "pixel_error", *of_classes, "adapted_rand_error", "boundary_f", *of_objects])
     for row in rows:
         numbers = [row.pixel_error, *row.dice, *row.iou, row.adapted_rand, _mean(row.boundary_f)]
+        numbers += [] if row.average_precision is None else [row.average_precision]
         writer.writerow([row.name, *("" if np.isnan(number) else f"{number:.6f}" for number in numbers)])
     return out.getvalue()
 
@@ -114,6 +129,8 @@ def text(total: Row, classes: Sequence[int], n_images: int) -> str:
     """Return the scores of all images, for people."""
     width = max(5, *(len(str(c)) for c in classes))
     lines = [f"{n_images} image{'s' if n_images > 1 else ''}", f"pixel error          {total.pixel_error:.4f}"]
+    if total.average_precision is not None:
+        lines.append(f"average precision    {_number(total.average_precision)}  (of objects, at an IoU of 0.5)")
     lines += [f"adapted Rand error   {_number(total.adapted_rand)}", f"boundary F           {_number(_mean(total.boundary_f))}"]
     lines += [f"{'class':>{width}}    Dice     IoU"]
     lines += [f"{c!s:>{width}}  {_number(d)}  {_number(i)}" for c, d, i in zip(classes, total.dice, total.iou, strict=True)]
@@ -160,6 +177,16 @@ def _truths(
     joined |= unet.joined_
     label_codes.require_same_code(found, unet.classes_, joined)
     return [label_codes.decode(label_codes.encode(mask, unet.classes_, joined), unet.classes_) for mask in masks]
+
+
+def _objects(unet: UNet, pairs: Sequence[Pair], arguments: argparse.Namespace) -> list[NDArray]:
+    """Return the masks as object numbers, of a model that learned instances; nothing of another."""
+    if unet.smallest_object_ is None:
+        return []
+    predicting.require_parts(unet)
+    ignore = unet.ignore_index_ if arguments.ignore is None else arguments.ignore
+    with flags.named([pair.name for pair in pairs]):
+        return read_examples([pair.image for pair in pairs], [pair.mask for pair in pairs], ignore=ignore).objects(ignore)
 
 
 def _mean(numbers: Any) -> float:

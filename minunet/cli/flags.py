@@ -55,6 +55,12 @@ def add_pixel_flag(group: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
+def add_tta_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tta", action="store_true", help="average over the 8 quarter turns and flips of each image: better, in 8 times the time"
+    )
+
+
 def pairing(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the data flags as `folders.read_pairs` takes them."""
     return {name: getattr(arguments, name) for name in ("image_pattern", "mask_pattern", "skip_unpaired", "max_pixels")}

@@ -14,12 +14,13 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import files
+from .. import files, predicting
 from ..data import pixelsize
 from ..data.folders import image_files, images_inside, require_there
 from ..data.images import read_pages
 from ..data.labels import MAX_CLASSES
 from ..data.pixelsize import Size
+from ..evaluation.places import least_dtype
 from ..signals import held
 from ..text import folded, printable, shown
 from ..unet import UNet
@@ -51,16 +52,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true",
         help="write OUT/<stem>_probabilities.tif too: a page a class, float32, in the order of the classes",
     )  # fmt: skip
+    parser.add_argument(
+        "--instances", action="store_true", help="number the objects instead, 1, 2, ... in each image; 0 is the ground"
+    )
+    flags.add_tta_flag(parser)
     flags.add_pixel_flag(parser)
     parser.add_argument("--force", action="store_true", help="replace what is in OUT")
     flags.add_machine_flags(parser)
-    flags.add_output_flags(parser, verbose="tell each image's shares of the classes")
+    flags.add_output_flags(parser, verbose="tell each image's shares of the classes, or its objects")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict image after image; one that cannot be read is told, and the rest goes on. Return 1 if there was one."""
     machine = flags.machine(arguments)
     unet = flags.loaded(arguments.model, machine)
+    if arguments.instances:
+        predicting.require_parts(unet)
     paths = _gather(arguments.inputs)
     _require_output(arguments.output, arguments.inputs)
     _require_targets(paths, arguments)
@@ -84,17 +91,22 @@ def _predict(unet: UNet, path: Path, folder: Folder, arguments: argparse.Namespa
     found = read_pages(path, max_pixels=arguments.max_pixels)
     pages, size = [page.pixels for page in found], found[0].size
     with flags.about(shown(path), pages=len(pages)):
-        probabilities = [np.ma.filled(p, 0) for p in unet.predict_proba(pages)]  # what is masked is of the first class
-    labels = [unet._labels(p) for p in probabilities]
+        # What is masked is of the first class.
+        probabilities = [np.ma.filled(p, 0) for p in unet.predict_proba(pages, tta=arguments.tta)]
+    labels, classes = [unet._labels(p) for p in probabilities], unet.classes_
     _warn(path, pages, labels)
+    if arguments.instances:
+        labels = [predicting.objects(unet, p) for p in probabilities]
+        classes = np.arange(max(2, 1 + max(int(label.max()) for label in labels)))
     if told := pixelsize.mismatch(size, unet.pixel_size_):
         complain(f"warning: {shown(path)}: {told}")
-    made = _encoded(path.stem, pages, labels, probabilities, unet.classes_, arguments.probabilities, size)
+    made = _encoded(path.stem, pages, labels, probabilities, classes, arguments.probabilities, size)
     with held():
         for name, content in made.items():
             folder.write(name, content, replace=arguments.force)
     if not arguments.quiet:
-        shares = f"  ({_shares(labels, unet)})" if arguments.verbose else ""
+        told = f"{sum(int(label.max()) for label in labels)} objects" if arguments.instances else _shares(labels, classes)
+        shares = f"  ({told})" if arguments.verbose else ""
         print(f"{shown(path)} -> {printable(arguments.output / next(iter(made)))}{shares}", flush=True)
 
 
@@ -109,8 +121,7 @@ def encode_labels(pages: Sequence[NDArray], classes: NDArray, size: Size | None 
         buffer = io.BytesIO()
         Image.fromarray(pages[0].astype(dtype)).save(buffer, "PNG", **_dots(size))
         return ".png", buffer.getvalue()
-    dtypes = (np.uint8, np.uint16, np.uint32, np.uint64) if least >= 0 else (np.int8, np.int16, np.int32, np.int64)
-    dtype = next(np.dtype(t) for t in dtypes if np.iinfo(t).min <= least and largest <= np.iinfo(t).max)
+    dtype = least_dtype(classes)
     return ".tif", _tiff([page.astype(dtype) for page in pages], "YX", size)
 
 
@@ -228,7 +239,7 @@ def _warn(path: Path, pages: Sequence[NDArray], labels: Sequence[NDArray]) -> No
             complain(f"warning: {name} holds only {values} different values: is it a mask?")
 
 
-def _shares(labels: Sequence[NDArray], unet: UNet) -> str:
+def _shares(labels: Sequence[NDArray], classes: NDArray) -> str:
     total = sum(label.size for label in labels)
-    counts = {c: sum(int((label == c).sum()) for label in labels) for c in unet.classes_.tolist()}
+    counts = {c: sum(int((label == c).sum()) for label in labels) for c in classes.tolist()}
     return ", ".join(f"{c}: {count / total:.1%}" for c, count in counts.items())

@@ -131,6 +131,7 @@ def _codes(
     ignore = arguments.ignore or (unet.ignore_index_ if arguments.init else ())
     with flags.named([pair.name for pair in pairs]):
         given = read_examples(*_xy(pairs), ignore=ignore)
+        given = given.of_instances(ignore) if unet.target == "instances" else given
     found = given.codes([pair.name for pair in pairs])
     if not arguments.init:
         return found, arguments.classes
@@ -171,9 +172,10 @@ def warn_of_shared_images(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> No
 def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[list[Judged], str]:
     """Return predictions on what was not trained on, and what that is; on the training images where nothing was held out."""
     given = read_examples(*_xy(held_out or pairs), ignore=unet.ignore_index_)
-    examples = [
-        Example(pair.image, pair.mask, weight, pair.name) for pair, weight in zip(held_out or pairs, given.weights, strict=True)
-    ]
+    masks = [pair.mask for pair in held_out or pairs]
+    masks = masks if unet.smallest_object_ is None else given.of_instances(unet.ignore_index_).masks
+    each = zip(held_out or pairs, masks, given.weights, strict=True)
+    examples = [Example(pair.image, mask, weight, pair.name) for pair, mask, weight in each]
     note = "the validation images"
     if not held_out:
         parts = [examples[part.image].crop(part.rows, part.cols) for part in unet.held_out_]

@@ -18,6 +18,10 @@ from .page import Colours
 
 Class = int | tuple[int, ...]  # as `fit` takes one: its value, or its values, the first of which it is called by
 
+INSTANCES = (
+    'instance labels (one number an object: UNet(target="instances"), --target instances, learns them; y > 0 makes two classes '
+    "of them)"
+)
 NUMBERED = 22  # values below are taken for classes that were numbered: of PASCAL VOC there are 21
 TOPS = (255, 65535)  # white, in 8 and in 16 bits
 NEAR = 0.1  # share of the range by which two values that mean the same may differ where both are near its top
@@ -97,7 +101,7 @@ def objects(found: Sequence[Codes]) -> Doubt | None:
         return None
     problem = (
         f"the masks hold the values {what} of them in each mask and each in one piece: they "
-        f"{'look like' if certain else 'may be'} instance labels (one number an object; y > 0 makes two classes of them)."
+        f"{'look like' if certain else 'may be'} {INSTANCES}."
     )
     does = f"makes one class of all objects; if the numbers are classes, give {told(sorted({0, *everything}))}"
     return Doubt(problem, [0, 1], does, certain)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import mistakes
+from .normalize import bands
 
 FORMS = "H x W, H x W x C, N x H x W, N x H x W x C, or a list of images"
 COLOUR_SIDE = 32  # N x H x W arrays with N and H from here up and 3 or 4 (or 1) columns are images in colour, misread
@@ -241,13 +242,16 @@ def _is_one_mask(y: Any, shape: tuple[int, ...]) -> bool:
 
 
 def _check_finite(image: NDArray, name: str) -> None:
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        bad = np.argwhere(~np.isfinite(image))
-        row, column = (int(v) for v in bad[0][:2])
-        nan, inf = bool(np.isnan(image).any()), bool(np.isinf(image).any())
+    if image.dtype.kind != "f":
+        return
+    counts = [(start, *(int(of(band).sum()) for of in (np.isnan, np.isinf))) for start, band in bands(image)]
+    n_nan, n_inf = (sum(column) for column in list(zip(*counts, strict=True))[1:])
+    if n := n_nan + n_inf:
+        first = next(start for start, *of in counts if any(of))
+        (row, column), (nan, inf) = np.argwhere(~np.isfinite(next(bands(image[first:, :]))[1]))[0][:2], (n_nan, n_inf)
         what = "NaN or infinite" if nan and inf else "NaN" if nan else "infinite"
         raise ValueError(
-            f"{name} holds {len(bad)} {what} value{'s' if len(bad) > 1 else ''}, the first at row {row}, column {column}; "
+            f"{name} holds {n} {what} value{'s' if n > 1 else ''}, the first at row {first + row}, column {column}; "
             "it takes finite numbers: np.ma.masked_invalid hides the others, and so does a sample_weight of 0 in fit"
         )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..checks import is_whole, shown
 from .codes import SOLID, Codes, codes_of, form_regions, total
-from .contradictions import Class, Doubt, objects, told, two_codes, word
+from .contradictions import INSTANCES, Class, Doubt, objects, told, two_codes, word
 
 MAX_CLASSES = 22  # PASCAL VOC's 20 kinds of objects, the ground, and what is left open
 FREQUENT = 0.05  # a value with this share of the pixels is certainly meant; one that forms regions is, too
@@ -273,7 +273,7 @@ def _suspicion(values: NDArray, shares: NDArray[np.float64], meant: NDArray[np.b
     problem = (
         f"the masks hold {len(values)} different values ({histogram}{more}). Classes would be few and form regions. "
         "Likely causes: masks saved as JPEG (its artefacts lie between the true values), masks resized with "
-        "interpolation, or instance labels (one number an object; y > 0 makes two classes of them)."
+        f"interpolation, or {INSTANCES}."
     )
     if are_objects:  # 1 is the nearest to each object's number
         return ClassesError(problem, [0, 1], "makes one class of all objects")

@@ -68,13 +68,17 @@ class Look:
         return not self.is_constant and self.n_values <= FEW_VALUES and h * w >= MIN_PIXELS
 
 
-def look_at(pair: Pair, classes: Given | None, ignore: Sequence[int], normalizer: Normalizer) -> Look:
+def look_at(
+    pair: Pair, classes: Given | None, ignore: Sequence[int], normalizer: Normalizer, target: str = "classes"
+) -> Look:
     """Look at a pair; a ValueError is what `fit` would say of it.
 
     classes : as `labels.given_classes` returns them. ignore : mask values that say nothing. normalizer : what measures images.
+    target : as UNet takes it.
     """
     try:
         given = read_examples([pair.image], [pair.mask], ignore=ignore, may_be_exchanged=True)
+        given = given.of_instances(ignore) if target == "instances" else given
     except ValueError as error:
         raise ValueError(str(error).replace("y[0]", f"the mask of {pair.name}").replace("x[0]", pair.name)) from None
     (image,), (hidden,), (mask,), (weight,) = given.images.arrays, given.images.hidden, given.masks, given.weights

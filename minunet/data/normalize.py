@@ -8,7 +8,7 @@ has the figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 PERCENTILES = (1.0, 99.0)  # a hot pixel or a black border does not set the scale
 MAX_SAMPLES = 2**20  # pixels that percentiles are taken from; beyond, every k-th
+BAND = 2**22  # pixels of an image that are looked at together: it may be larger than memory
 LIMIT = 10.0  # what is further out after scaling, hot pixels and missing data, is cut: it would drown all else
 BLANK_AT = 2.0  # where missing data comes to lie: outside the range of the others, and no further
 NARROW = 0.5  # a range of less than this share of the narrowest one in training is not that of an image with objects ...
@@ -41,7 +42,7 @@ Setting = str | tuple[float, float]
 
 
 class View(NamedTuple):
-    """An image (H, W, C), and what is known of its pixels (H, W)."""
+    """An image (H, W, C), or what gives image[rows, cols] of one, and what is known of its pixels (H, W)."""
 
     image: NDArray
     hidden: NDArray[np.bool_] | None = None  # which say nothing, and may be NaN
@@ -106,7 +107,7 @@ class Normalizer:
         if self.mode == "image":
             return self.learn_usual(ranges)
         # One step for all, so that each image counts in proportion to its area.
-        step = -(-sum(view.image[..., 0].size for view in views) // MAX_SAMPLES)
+        step = -(-sum(math.prod(view.image.shape[:2]) for view in views) // MAX_SAMPLES)
         parts = [_samples(view, found.blanks, step)[0] for view, found in zip(views, ranges, strict=True)]
         ends = [_percentiles(np.concatenate(of), self.percentiles) for of in zip(*parts, strict=True)]
         self.low, self.high = np.array(ends).T
@@ -125,7 +126,7 @@ class Normalizer:
 
     def measure(self, view: View) -> Range:
         """Return what an image spans."""
-        image, step = view.image, -(-view.image[..., 0].size // MAX_SAMPLES)
+        image, step = view.image, -(-math.prod(view.image.shape[:2]) // MAX_SAMPLES)
         blanks: list[float | None] = [None] * image.shape[2] if self.limit is None else _blanks(view, step)
         samples, classes = _samples(view, blanks, step)
         low, high = np.array([_percentiles(values, self.percentiles) for values in samples]).T
@@ -231,7 +232,7 @@ def _samples(view: View, blanks: Sequence[float | None], step: int) -> tuple[lis
     """Return for each channel every step-th value that sets the scale (M,), and its class (M,): 0 where none is known."""
     seen = None if view.hidden is None else ~view.hidden
     at = _sampled(view.image, seen if view.counted is None else view.counted, step)
-    samples = view.image.reshape(-1, view.image.shape[2])[at].astype(np.float64)
+    samples = _taken(view.image, at).astype(np.float64)
     label: NDArray[np.integer] = np.zeros(len(samples), np.intp) if view.label is None else view.label.reshape(-1)[at]
     pairs = [(values, label) for values in samples.T]
     for c, blank in enumerate(blanks):
@@ -241,19 +242,37 @@ def _samples(view: View, blanks: Sequence[float | None], step: int) -> tuple[lis
     return [values for values, _ in pairs], [classes for _, classes in pairs]
 
 
+def _taken(image: NDArray, at: slice | NDArray[np.intp]) -> NDArray:
+    """Return the pixels (M, C) of an image (H, W, C) at places in row-major order, every step-th of a slice or those listed."""
+    if not isinstance(at, slice):
+        return image.reshape(-1, image.shape[2])[at]
+    parts, step = [], at.step
+    for start, band in bands(image):
+        first = -start * image.shape[1] % step
+        parts.append(np.ascontiguousarray(band.reshape(-1, image.shape[2])[first::step]))
+    return np.concatenate(parts)
+
+
+def bands(image: NDArray, overlap: int = 0) -> Iterator[tuple[int, NDArray]]:
+    """Yield an image (H, W, C) as bands of whole rows, each with the number of its first; `overlap` rows are in two."""
+    h, w, _ = image.shape
+    n = max(BAND // w, 1)
+    for start in range(0, h, n):
+        yield start, np.asarray(image[start : min(start + n + overlap, h), 0:w])
+
+
 def _blanks(view: View, step: int) -> list[float | None]:
     at = _sampled(view.image, None if view.hidden is None else ~view.hidden, step)
-    planes = np.moveaxis(view.image, 2, 0)
-    return [_blank(plane.reshape(-1)[at].astype(np.float64), plane) for plane in planes]
+    return [_blank(values.astype(np.float64), view.image, c) for c, values in enumerate(_taken(view.image, at).T)]
 
 
-def _blank(values: NDArray[np.float64], plane: NDArray) -> float | None:
-    """Return the value that stands for missing data in a channel (H, W), if one looks like it. values : samples of it.
+def _blank(values: NDArray[np.float64], image: NDArray, channel: int) -> float | None:
+    """Return the value that stands for missing data in a channel, if one looks like it. values : samples of it.
 
     It is negative, 0, or the largest of its type, it lies far outside the others, and it fills a block.
     """
     for value, is_least in ((float(values.min()), True), (float(values.max()), False)):
-        if not (value <= 0 if is_least else _is_filler(value, plane.dtype)):
+        if not (value <= 0 if is_least else _is_filler(value, image.dtype)):
             continue
         others = values[values != value]
         share = 1 - others.size / values.size
@@ -261,8 +280,9 @@ def _blank(values: NDArray[np.float64], plane: NDArray) -> float | None:
             continue
         low, high = _percentiles(others, PERCENTILES)
         with np.errstate(over="ignore"):
-            if low < high and (low - value if is_least else value - high) > FAR * (high - low) and _is_solid(plane == value):
-                return value
+            far = (low - value if is_least else value - high) > FAR * (high - low)
+        if low < high and far and _is_solid(image, channel, value):
+            return value
     return None
 
 
@@ -271,9 +291,13 @@ def _is_filler(value: float, dtype: np.dtype) -> bool:
     return value in (2**16 - 1, np.iinfo(dtype).max if dtype.kind in "iu" and dtype.itemsize > 1 else None) or value >= FILLERS
 
 
-def _is_solid(here: NDArray[np.bool_]) -> bool:
-    squares = here[1:, 1:] & here[1:, :-1] & here[:-1, 1:] & here[:-1, :-1]
-    return bool(squares.sum() >= MIN_SOLID * here.sum())
+def _is_solid(image: NDArray, channel: int, value: float) -> bool:
+    n_squares = n_here = 0
+    for _, band in bands(image, overlap=1):
+        here = band[..., channel] == value
+        n_squares += int((here[1:, 1:] & here[1:, :-1] & here[:-1, 1:] & here[:-1, :-1]).sum())
+        n_here += int(here[: max(BAND // image.shape[1], 1)].sum())
+    return n_squares >= MIN_SOLID * n_here
 
 
 def _capacity(dtype: np.dtype, samples: Sequence[NDArray[np.float64]]) -> float:

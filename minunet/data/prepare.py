@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import shown
 from ..warn import warn
+from . import instances, mistakes
 from . import labels as label_codes
-from . import mistakes
 from .border import setting as border_setting
 from .border import weighed
 from .codes import Codes, total
 from .inputs import Images
-from .normalize import BLANK, NARROWER, Normalizer, View, on_blanks, on_narrow, trained_blank
+from .normalize import BLANK, NARROWER, Normalizer, Range, View, on_blanks, on_narrow, trained_blank
 from .sampling import Example
 from .splitting import Part, Split, read_groups, split
 from .weights import Examples, ignored_values, read_examples, require_no_class
@@ -58,26 +59,28 @@ class Prepared:
     normalizer: Normalizer
     snap: bool
     ignore: list[int]
+    smallest_object: int | None  # pixels, where masks number objects
 
 
 def prepare(
     x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: label_codes.Classes | None, ignore_index: Any,
     normalize: Any, class_weight: Any, validation_fraction: float, random_state: int, groups: Any = None,
-    border_weight: Any = None, known: Known | None = None,
+    border_weight: Any = None, known: Known | None = None, target: str = "classes",
 ) -> Prepared:  # fmt: skip
     """Return what `fit` trains on; a ValueError says what is wrong with x, y or their companions. Nothing given is changed.
 
-    known : of a model to go on with; None learns everything anew.
+    known : of a model to go on with; None learns everything anew. target : as UNet takes it.
     """
     ignore = known.ignore if known and ignore_index is None else ignored_values(ignore_index)
     require_no_class(ignore, classes, class_weight)
     n_channels = known.n_channels if known else None
     given = read_examples(x, y, sample_weight=sample_weight, ignore=ignore, n_channels=n_channels)
+    given, smallest_object = _objects(given, classes, ignore) if target == "instances" else (given, None)
     images, masks, weights = given
     group_of = None if groups is None else read_groups(groups, len(images.arrays))
-    values, joined = _classes(given, classes, known)
+    values, joined = _classes(given, classes, known) if smallest_object is None else (instances.CLASSES, {})
     snap = classes is not None or (known is not None and known.snap)
-    apart = _read_validation(validation_data, given, values, joined if snap else None, ignore)
+    apart = _read_validation(validation_data, given, values, joined if snap else None, ignore, target)
     labels = [label_codes.encode(mask, values, joined) for mask in masks]
     views = [View(*of) for of in zip(images.arrays, images.hidden, given.counted, labels, strict=True)]
     normalizer = known.normalizer if known else Normalizer.of(normalize)
@@ -105,8 +108,21 @@ def prepare(
         held_out = parts.held_out
     return Prepared(
         examples, given_apart, training, validation, held_out, images.n_channels, images.channel_axis, values, joined,
-        frequencies, resolved, normalizer, snap, ignore,
+        frequencies, resolved, normalizer, snap, ignore, smallest_object,
     )  # fmt: skip
+
+
+def _objects(given: Examples, classes: label_codes.Classes | None, ignore: Sequence[int]) -> tuple[Examples, int]:
+    """Return examples of ground, inside and border, of masks that number objects; and the pixels of the smallest of these."""
+    if classes is not None:
+        raise ValueError(
+            f'classes (--classes) is {shown(classes)}, but with target="instances" (--target instances) masks number objects; '
+            "leave it out: what is learned is ground, inside and border"
+        )
+    objects = given.objects(ignore)
+    if instances.numbered(given.masks):
+        warn(instances.NUMBERED)
+    return given.of_instances(ignore), instances.smallest(objects)
 
 
 def _classes(
@@ -163,8 +179,9 @@ def _of(examples: Sequence[Example], part: Part) -> Example:
 
 
 def _read_validation(
-    data: Any, given: Examples, classes: NDArray, joined: dict[int, int] | None, ignore: Sequence[int]
-) -> Examples | None:
+    data: Any, given: Examples, classes: NDArray, joined: dict[int, int] | None, ignore: Sequence[int],
+    target: str,
+) -> Examples | None:  # fmt: skip
     """Return images with their masks. joined : where the classes were given, so that each value is its nearest's."""
     if data is None:
         return None
@@ -175,6 +192,8 @@ def _read_validation(
         *data, ignore=ignore, name="validation_data[0]", mask_name="validation_data[1]",
         n_channels=given.images.n_channels, channel_axis=given.images.channel_axis,
     )  # fmt: skip
+    if target == "instances":
+        return found.of_instances(ignore)
     if joined is None:
         label_codes.require_known(found.of_counted(found.masks), classes, "validation_data[1]")
     else:
@@ -189,17 +208,37 @@ def _to_validate(
         return []
     images, masks, weights = held_out
     given = zip(scaled(images, normalizer), masks, weights, strict=True)
-    return [Example(image, label_codes.encode(mask, classes, joined), weight) for image, mask, weight in given]
+    return [Example(image[:, :], label_codes.encode(mask, classes, joined), weight) for image, mask, weight in given]
 
 
-def scaled(images: Images, normalizer: Normalizer) -> Iterator[NDArray[np.float32]]:
-    """Yield each image as a network that was fitted with this normalizer takes it; tell first what is odd about their scales."""
+@dataclass(frozen=True)
+class Scaled:
+    """An image (H, W, C) as a network that was fitted with this normalizer takes it: scaled[rows, cols] are float32.
+
+    found : what the whole image was measured at, so that its parts are those of the whole, scaled.
+    """
+
+    image: NDArray
+    normalizer: Normalizer
+    found: Range
+    hidden: NDArray[np.bool_] | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.image.shape
+
+    def __getitem__(self, at: tuple[slice, slice]) -> NDArray[np.float32]:
+        return self.normalizer(np.asarray(self.image[at]), self.found, None if self.hidden is None else self.hidden[at])
+
+
+def scaled(images: Images, normalizer: Normalizer) -> Iterator[Scaled]:
+    """Yield each image as it is to be predicted; tell first what is odd about their scales."""
     ranges = [normalizer.measure(View(*of)) for of in zip(images.arrays, images.hidden, strict=True)]
     names = images.called(images.name)
     _tell_of(on_blanks(names, [found.blank for found in ranges]), BLANK)
     _tell_of(on_narrow(names, ranges, normalizer), NARROWER)
     for image, found, hidden in zip(images.arrays, ranges, images.hidden, strict=True):
-        yield normalizer(image, found, hidden)
+        yield Scaled(image, normalizer, found, hidden)
 
 
 def _tell_of(names: Sequence[str], text: str) -> None:

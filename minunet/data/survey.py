@@ -68,15 +68,18 @@ class Survey:
         return [] if self.classes is None else [value for value, share in self.frequencies.items() if 0 < share < RARE]
 
 
-def survey(pairs: Iterable[Pair], classes: Classes | None = None, ignore: Sequence[int] = (), normalize: Any = "image") -> Survey:
+def survey(
+    pairs: Iterable[Pair], classes: Classes | None = None, ignore: Sequence[int] = (), normalize: Any = "image",
+    target: str = "classes",
+) -> Survey:  # fmt: skip
     """Look at the pairs as `fit` would, and for what people get wrong. Bad content is a finding, never an exception.
 
     pairs : taken one after the other, and let go: of an iterator that reads them, a few are in memory at a time.
     classes : as `fit` takes them: the mask values that count; each pixel is taken for the nearest.
-    ignore : mask values that say nothing. normalize : as UNet takes it.
+    ignore : mask values that say nothing. normalize, target : as UNet takes them.
     """
     given, normalizer = _given(classes), Normalizer.of(normalize)
-    looks, findings = _look_at_all(pairs, partial(look_at, classes=given, ignore=ignore, normalizer=normalizer))
+    looks, findings = _look_at_all(pairs, partial(look_at, classes=given, ignore=ignore, normalizer=normalizer, target=target))
     n_pairs = len(looks) + len(findings)
     values = total([look.codes for look in looks])
     learned, likely = None, []

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import shown
+from . import instances
 from .codes import Codes, codes_of
 from .inputs import Images, masked_pixels, per_image, read_images, read_masks, read_weights, without_gaps
 from .labels import Classes, given_classes
@@ -30,6 +31,15 @@ class Examples(NamedTuple):
         """Return of each array (H, W) what lies where pixels count: (M,), or all of it."""
         return [a if here is None else a[here] for a, here in zip(arrays, self.counted, strict=True)]
 
+    def of_instances(self, ignore: Sequence[int] = ()) -> Examples:
+        """Return the same with masks of the three classes that are learned of the object numbers in the present ones."""
+        return self._replace(masks=[instances.three_classes(mask) for mask in self.objects(ignore)])
+
+    def objects(self, ignore: Sequence[int] = ()) -> list[NDArray]:
+        """Return the masks as object numbers, 0 where they are to be ignored; ValueError where they number none."""
+        masks = [np.where(np.isin(mask, list(ignore)), 0, mask) for mask in self.masks] if ignore else self.masks
+        instances.require_objects(masks, self.images.called("y"))
+        return instances.numbered(masks) or masks
 
     def codes(self, names: Sequence[str]) -> list[Codes]:
         """Return what each mask holds where pixels count."""

@@ -1,13 +1,16 @@
 """Prediction of an image of any size: padded, and cut into overlapping tiles where memory asks for it.
 
 A tile is the image's part that is kept, and a halo around it as wide as that part can see. The result of tiles
-is that of the whole image; only the rounding of a matrix product may differ.
+is that of the whole image; only the rounding of a matrix product may differ. One tile after the other is read, predicted and
+handed on, so that an image need not be in memory.
 """
 
 from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,38 +18,75 @@ from numpy.typing import NDArray
 from .. import devices, kernels, losses, sizes
 from ..checks import NotFiniteError, array, require
 from ..data.mirror import mirror
+from ..data.sampling import N_SYMMETRIES, symmetry
 from ..kernels.buffers import pooled
 from ..network import Network
 from ..training.memory import free_memory, inference_bytes
+from .turned import Span, Turned, inverse
 
 LEAST_SIDE = 32  # pixels of a tile that are kept: fewer would save little memory, and the halo's work would never end
-
-Span = tuple[int, int]
+LARGE, MOST_BYTES = 2**26, 2**30  # pixels from which an image may lie on disk, and what one run of the network takes then
 
 
 @kernels.contained
-def predict_proba(network: Network, image: NDArray[np.floating], *, max_bytes: float | None = None) -> NDArray[np.floating]:
+def predict_proba(
+    network: Network, image: NDArray[np.floating], *, tta: bool = False, max_bytes: float | None = None
+) -> NDArray[np.floating]:
     """Return the probabilities (H, W, K) of an image (H, W, C) from 1 x 1 up, its borders mirrored; all finite, or it raises.
 
-    max_bytes : the memory that one run of the network may take, by its estimate; a quarter of what is free unless given.
-        The largest tiles that fit are taken, but never smaller than LEAST_SIDE and the halo.
+    tta : whether to take the mean of those of its 8 quarter turns and flips, each turned back.
+    max_bytes : the memory that one run of the network may take, by its estimate; a quarter of what is free unless given; of
+        an image of LARGE pixels, MOST_BYTES at most. The largest tiles that fit are taken, but never smaller than LEAST_SIDE
+        and the halo.
     """
     image = array("image", image)
     require(image.ndim == 3 and image.size > 0, "image", f"an array of shape {image.shape}", "(H, W, C), none of them 0")
     require(image.dtype.kind in "buif", "image", f"of dtype {image.dtype}", "numbers")
-    h, w, _ = image.shape
-    side = tile_side(network, h, w, free_memory(network) / 4 if max_bytes is None else max_bytes)
-    out = np.empty((h, w, network.out_channels), network.dtype)
-    with pooled(), devices.using(kernels.place(network.flat)):
-        for (p0, p1), (q0, q1) in itertools.product(_spans(network, h, side), _spans(network, w, side)):
-            out[p0:p1, q0:q1] = _predict_tile(network, image, (p0, p1), (q0, q1))
-    if not np.isfinite(out).all():
-        n_lost = int((~np.isfinite(out)).any(axis=-1).sum())
-        raise NotFiniteError(
-            f"the network has no finite answer at {n_lost} of {h * w} pixels",
-            ": its weights overflow, or the image holds numbers beyond what it can compute with; a class would mean nothing",
-        )
+    out = np.empty((*image.shape[:2], network.out_channels), network.dtype)
+    predict_into(network, image, out.__setitem__, tta=tta, max_bytes=max_bytes)
     return out
+
+
+@kernels.contained
+def predict_into(
+    network: Network, image: Any, take: Callable[[tuple[slice, slice], NDArray[np.floating]], object], *, tta: bool = False,
+    max_bytes: float | None = None,
+) -> None:  # fmt: skip
+    """Predict an image as `predict_proba` does, and hand on each tile's place and probabilities: nowhere are all of them.
+
+    image : (H, W, C), anything that gives image[rows, cols] for two slices.
+    """
+    h, w, _ = image.shape
+    if max_bytes is None:
+        max_bytes = min(free_memory(network) / 4, MOST_BYTES if h * w >= LARGE else np.inf)
+    side = tile_side(network, h, w, max_bytes)
+    with pooled(), devices.using(kernels.place(network.flat)):
+        for rows, cols in itertools.product(_spans(network, h, side), _spans(network, w, side)):
+            found = _averaged(network, image, rows, cols) if tta else _predict_tile(network, image, rows, cols)
+            if not np.isfinite(found).all():
+                n_lost = int((~np.isfinite(found)).any(axis=-1).sum())
+                raise NotFiniteError(
+                    f"the network has no finite answer at {n_lost} of {found[..., 0].size} pixels",
+                    ": its weights overflow, or the image holds numbers beyond what it can compute with; a class would mean "
+                    "nothing",
+                )
+            take((slice(*rows), slice(*cols)), found)
+
+
+def _averaged(network: Network, image: Any, rows: Span, cols: Span) -> NDArray[np.floating]:
+    """Return the mean of the probabilities of rows x cols over the 8 turned images, in their order.
+
+    Each is cut where the turned image would be, whose pooling windows begin at its own corner.
+    """
+    cell, total = 2**network.depth, None
+    for k in range(N_SYMMETRIES):
+        turned = Turned(image, k)
+        (p0, p1), (q0, q1) = turned.where(rows, cols)
+        found = _predict_tile(network, turned, (p0 // cell * cell, p1), (q0 // cell * cell, q1))
+        back = symmetry(found[p0 % cell :, q0 % cell :], inverse(k))
+        total = back.copy() if total is None else np.add(total, back, out=total)
+    assert total is not None
+    return total / np.asarray(N_SYMMETRIES, total.dtype)
 
 
 def halo(network: Network) -> int | None:
@@ -99,11 +139,13 @@ def _spans(network: Network, size: int, side: int) -> list[Span]:
     return [(start, min(start + length, size)) for start in range(0, size, length)]
 
 
-def _predict_tile(network: Network, image: NDArray[np.floating], rows: Span, cols: Span) -> NDArray[np.floating]:
-    """Return the probabilities of rows x cols of the image."""
+def _predict_tile(network: Network, image: Any, rows: Span, cols: Span) -> NDArray[np.floating]:
+    """Return the probabilities of rows x cols of the image; both start at multiples of 2^depth."""
     h, w, _ = image.shape
     (top, above), (left, before) = _input_indices(network, rows, h), _input_indices(network, cols, w)
-    tile = image[np.ix_(mirror(top, h), mirror(left, w))][None].astype(network.dtype, copy=False)
+    y, x = mirror(top, h), mirror(left, w)
+    part = image[y.min() : y.max() + 1, x.min() : x.max() + 1]
+    tile = part[np.ix_(y - y.min(), x - x.min())][None].astype(network.dtype, copy=False)
     logits = network(kernels.for_array(network.flat).asarray(tile))
     with np.errstate(invalid="ignore"):  # of logits that are not finite; predict_proba looks
         return losses.softmax(kernels.to_host(logits[0, above : above + rows[1] - rows[0], before : before + cols[1] - cols[0]]))

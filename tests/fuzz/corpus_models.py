@@ -254,6 +254,7 @@ DESCRIPTION = {
     "model/interrupted": ("", []),
     "model/threshold": ("validation", 0, 1, 1.0, -0.5, float("nan"), True, []),
     "model/pixel_size": ("x", -1, 0, float("nan"), True, []),
+    "model/smallest_object": ("x", -1, 0, float("nan"), True, [], 1, 2**70),
     "model/random_state": ("x", None, 1.5, True, -1),
     "model/history": ([], None, {"loss": "x"}, {"val_dice": [None]}, {"\x1b": [1]}, {"loss": [[1]]}),
     "model/class_frequencies": ([], [2, -1], [float("nan"), 1], "x", [[0.5, 0.5]]),

@@ -15,6 +15,7 @@ from .losses import OF_LOSSES
 from .mutant import Mutant, Row, read
 from .norms import IN_NORMS
 from .parts import PARTS
+from .prediction import IN_PREDICTION
 from .room import IN_ROOM
 from .validation import IN_VALIDATION
 from .winograd import WINOGRAD
@@ -635,6 +636,7 @@ PLANTED = (
     PARTS,
     IN_LEVELS,
     OF_LOSSES,
+    IN_PREDICTION,
     IN_GOING_ON,
     IN_NORMS,
     IN_ROOM,

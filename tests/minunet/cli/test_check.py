@@ -272,7 +272,7 @@ def test_every_parameter_can_be_handed_on(data, checked):
         "optimizer": "sgd", "learning_rate": 0.25, "momentum": 0.5, "weight_decay": 0.125, "batch_size": 1, "patch_size": 12,
         "max_epochs": 2, "max_minutes": 1.5, "augment": False, "normalize": "dataset", "validation_fraction": 0.25,
         "random_state": 5, "device": "cpu", "n_threads": 1, "algorithm": "direct", "precision": "float32", "loss": "dice",
-        "block": "residual", "norm": "group", "deep_supervision": False, "border_weight": (8.0, 2.5),
+        "block": "residual", "norm": "group", "deep_supervision": False, "border_weight": (8.0, 2.5), "target": "classes",
         "early_stopping": True, "n_iter_no_change": 7, "tol": 0.5, "threshold": 0.25,
     }  # fmt: skip
     assert set(given) == set(UNet().get_params()) - {"verbose", "warm_start"}

@@ -38,6 +38,53 @@ def test_tiles_equal_the_whole(padding, depth, size):
     np.testing.assert_allclose(predict_proba(network, image, max_bytes=1), whole, rtol=0, atol=1e-6)
 
 
+@settings(max_examples=50)
+@given(
+    h=st.integers(1, 110), w=st.integers(1, 70), depth=st.integers(0, 2), padding=st.sampled_from(["same", "valid"]),
+    tta=st.booleans(),
+)  # fmt: skip
+def test_labels_of_tiles_are_those_of_the_whole(h, w, depth, padding, tta):
+    network = Network(1, 3, 2, depth, padding=padding, random_state=1, algorithm="direct")
+    image = np.random.default_rng(h * w).standard_normal((h, w, 1)).astype(np.float32)
+    whole = predict_proba(network, image, tta=tta, max_bytes=np.inf)
+    tiled = predict_proba(network, image, tta=tta, max_bytes=1)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(tiled.argmax(axis=-1), whole.argmax(axis=-1))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("budget", [1, np.inf])
+def test_the_mean_of_turned_images_is_that_of_turning_them_by_hand(padding, budget):
+    network = Network(2, 3, 2, 2, padding=padding, random_state=1, algorithm="direct")
+    image = np.random.default_rng(0).standard_normal((77, 41, 2)).astype(np.float32)
+    total = np.zeros((77, 41, 3))
+    for flip in (False, True):
+        for turns in range(4):
+            turned = np.rot90(image[:, ::-1] if flip else image, turns)
+            back = np.rot90(predict_proba(network, np.ascontiguousarray(turned), max_bytes=np.inf), -turns)
+            total += back[:, ::-1] if flip else back
+    found = predict_proba(network, image, tta=True, max_bytes=budget)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, total / 8, rtol=0, atol=1e-6)
+
+
+def test_the_mean_of_turned_images_turns_with_the_image():
+    network = Network(1, 2, 2, 1, random_state=1, algorithm="direct")
+    image = np.random.default_rng(0).standard_normal((12, 20, 1)).astype(np.float32)
+    found = predict_proba(network, np.ascontiguousarray(np.rot90(image)), tta=True)
+    np.testing.assert_allclose(found, np.rot90(predict_proba(network, image, tta=True)), rtol=0, atol=1e-6)
+
+
+def test_only_a_large_image_is_kept_to_small_runs(monkeypatch):
+    network, budgets = Network(1, 2, 2, 1, random_state=0), []
+    monkeypatch.setattr(tiles, "free_memory", lambda network: 2.0**40)
+    monkeypatch.setattr(tiles, "tile_side", lambda network, h, w, budget: budgets.append(budget) or 16)
+    for large in (17 * 16, 16 * 16):
+        monkeypatch.setattr(tiles, "LARGE", large)
+        predict_proba(network, np.zeros((16, 16, 1), np.float32))
+    assert budgets == [2.0**38, 2.0**30]
+
+
 @settings(max_examples=15)
 @given(h=st.integers(1, 150), w=st.integers(1, 60), depth=st.integers(0, 2), padding=st.sampled_from(["same", "valid"]))
 def test_tiles_equal_the_whole_bit_for_bit_where_sums_are_exact(h, w, depth, padding):

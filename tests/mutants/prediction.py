@@ -1,0 +1,30 @@
+"""Errors planted in predictions part by part, of turned images, and of objects, in the catalogue's form."""
+
+from __future__ import annotations
+
+from .mutant import Row
+
+TILED, TURNED, PLACES = (f"minunet/evaluation/{name}.py" for name in ("tiles", "turned", "places"))
+OBJECTS, METRICS = "minunet/evaluation/objects.py", "minunet/evaluation/metrics.py"
+INSTANCES, NORMALIZE = "minunet/data/instances.py", "minunet/data/normalize.py"
+
+IN_PREDICTION: list[Row] = [
+    ("a turned tile begins anywhere in a window", TILED, "(p0 // cell * cell, p1)", "(p0, p1)", ("turning_them_by_hand",)),
+    ("a turned result is not turned back", TILED, "inverse(k))", "0)", ("turning_them_by_hand", "turns_with_the_image")),
+    ("a quarter turn is undone by itself", TURNED, "else -k % 4", "else k", ("undoes_a_symmetry",)),
+    ("a flip is looked for on the other side", TURNED, "(w - cols[1], w - cols[0]) if k >= 4", "cols if k >= 4",
+     ("parts_are_those",)),
+    ("small images are kept to small runs, too", TILED, "if h * w >= LARGE else np.inf", "", ("only_a_large_image",)),
+    ("bands take every k-th pixel from their own start", NORMALIZE, "first = -start * image.shape[1] % step", "first = 0",
+     ("samples_of_bands",)),
+    ("squares across two bands do not count", NORMALIZE, "bands(image, overlap=1)", "bands(image)", ("in_bands",)),
+    ("pages are written on the first one", PLACES, "(page[0] if page else 0)", "0", ("new_files",)),
+    ("a type that wraps the labels is taken", PLACES, 'if dtype.kind not in "buif" or not', 'if dtype.kind not in "buif" and not',
+     ("refused_before_any_work",)),
+    ("half is more than half", METRICS, "both > iou * either", "both >= iou * either", ("best_assignment", "half_is_not_more")),
+    ("the ground is an object", METRICS, "(t[i_of] != 0) & ", "", ("best_assignment",)),
+    ("a thin object is all border", INSTANCES, "objects & rim & thick", "objects & rim", ("each_pixel_is", "insides_of_objects")),
+    ("cut objects are the smallest", INSTANCES, "min(whole or cut)", "min(whole + cut)", ("whole_if_one_is",)),
+    ("specks are objects", OBJECTS, ">= SPECK * smallest", ">= 0 * smallest", ("specks_are_no_objects",)),
+    ("objects grow into the ground", OBJECTS, "seeds, mask=foreground", "seeds", ("touch_are_parted",)),
+]  # fmt: skip
