@@ -36,6 +36,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/tile.py --json $(OUT)/tile.json
 	$(BIN)/python bench/train_step.py $(BIG) --repeat 3 --skip-reference --json $(OUT)/train_step.json
 	$(BIN)/python bench/train_step.py --config 4,128,32 --skip-reference --isa avx2 --json $(OUT)/train_step_avx2.json
+	$(BIN)/python bench/augment.py --json $(OUT)/augment.json
 	$(BIN)/python bench/inference.py $(BIG) --repeat 5 --json $(OUT)/inference.json
 	$(BIN)/python bench/conv.py --algorithm auto --algorithm direct --json $(OUT)/conv.json
 	$(BIN)/python bench/accuracy.py --json $(OUT)/accuracy.json

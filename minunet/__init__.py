@@ -12,6 +12,7 @@ from ._version import __version__
 TYPE_CHECKING = False  # as in typing, which takes longer to import than all of this: no signal finds its handler meanwhile
 if TYPE_CHECKING:
     from . import data, datasets, evaluation, kernels, layers, losses, modelfile, network, ops, optim, plot, testing, training
+    from .data.augment import Augmentation
     from .data.border import border_weight_map
     from .data.folders import load_folder
     from .data.images import ImageFileError
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 _HOME = {
     "UNet": "unet", "load": "unet", "NotFittedError": "scikit", "Network": "network", "use_backend": "kernels",
     "ModelFileError": "modelfile", "load_folder": "data.folders", "ImageFileError": "data.images",
-    "CSVLog": "training.csvlog",
-    "border_weight_map": "data.border",
+    "Augmentation": "data.augment", "CSVLog": "training.csvlog", "border_weight_map": "data.border",
 }  # fmt: skip
 _MODULES = {
     name: name
@@ -38,7 +38,7 @@ _MODULES = {
 }  # fmt: skip
 
 __all__ = [
-    "CSVLog", "ImageFileError", "ModelFileError", "Network", "NotFittedError", "UNet", "__version__",
+    "Augmentation", "CSVLog", "ImageFileError", "ModelFileError", "Network", "NotFittedError", "UNet", "__version__",
     "border_weight_map", "data", "datasets", "evaluation", "kernels", "layers", "load", "load_folder", "losses",
     "modelfile", "network", "ops", "optim", "plot", "testing", "training", "use_backend",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import losses, trainingstate
-from .data import instances
+from .data import augment, instances
 from .data.border import setting as border_setting
 from .data.labels import resolve_class_weight
 from .data.normalize import LIMIT, PERCENTILES, Normalizer
@@ -34,10 +34,11 @@ FIRST = (  # parameters that every file has: files from before there was one of 
 OF_NETWORK = tuple(  # parameters that its config states, too
     name for name in inspect.signature(Network).parameters if name not in ("in_channels", "out_channels", "random_state", "dtype")
 )
+OWN = ("loss", "augment")  # parameters that may be code of the user's, of which a file has what it calls itself
 FINITE = ("loss", "learning_rate", "seconds", "steps")  # series without NaN; what is held out may have no Dice, or no loss
 SHARES = ("val_dice", "val_iou", "val_pixel_error", "val_boundary_f")  # how series begin whose numbers are shares
 MAX_NAME = 100  # characters of a series' name
-MAX_LOSS = 10_000  # characters of what a loss of the user's calls itself
+MAX_OWN = 10_000  # characters of what a loss or a function of the user's calls itself
 MAX_IGNORED = 1000  # mask values
 MAX_PIXELS = 2**62  # of an object
 MAX_THREADS = 4096  # what is estimated of memory grows with them
@@ -67,6 +68,10 @@ NORMALIZER: dict[str, Field] = {
     "percentiles": LIST, "limit": (lambda value: value is None or value == LIMIT, f"null or {LIMIT}"),
 }  # fmt: skip
 OLD_NORMALIZER: dict[str, Any] = {"narrowest": None, "percentiles": list(PERCENTILES), "limit": None}
+OWN_TEXT: Field = (
+    lambda value: isinstance(value, str) and len(value) <= MAX_OWN and value.replace("\n", "").isprintable(),
+    f"a name, up to {MAX_OWN} printable characters",
+)
 ESTIMATOR: dict[str, Field] = {  # of the estimator's parameters, what fit does not ask, or asks of the machine
     "device": one_of(("auto", "cpu")),
     "precision": one_of(("auto",)),
@@ -78,10 +83,7 @@ ESTIMATOR: dict[str, Field] = {  # of the estimator's parameters, what fit does 
         lambda value: value in (None, True) or (isinstance(value, list) and len(value) == 2 and all(map(is_number, value))),
         "null, true or two numbers",
     ),
-    "loss": (
-        lambda value: isinstance(value, str) and len(value) <= MAX_LOSS and value.replace("\n", "").isprintable(),
-        f"a loss's name, up to {MAX_LOSS} printable characters",
-    ),
+    "loss": OWN_TEXT,
 }  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def described(unet: UNet) -> dict[str, Any]:
     if parameters["n_threads"] is not None:  # more serve on no machine, and are refused in a file: the model is worth more
         parameters["n_threads"] = min(parameters["n_threads"], MAX_THREADS)
     return {
-        "estimator": parameters | {"loss": line(parameters["loss"])},  # a loss of the user's may call itself anything
+        "estimator": parameters | {name: line(text) for name in OWN if isinstance(text := parameters[name], str)},
         "classes": {"values": unet.classes_.tolist(), "dtype": unet.classes_.dtype.name}
         | ({"joined": [list(pair) for pair in sorted(unet.joined_.items())]} if unet.joined_ else {}),
         "normalizer": unet.normalizer_.to_dict(),
@@ -128,7 +130,7 @@ def _parameters(unet: UNet) -> dict[str, Any]:
     own |= {"normalize": unet.normalizer_.setting}
     own["target"] = "classes" if unet.smallest_object_ is None else "instances"
     own |= {name: config[name] for name in config if name in params and name not in own}
-    params |= own | {"device": "auto", "precision": "auto"}  # these are a machine's
+    params |= own | {"device": "auto", "precision": "auto", "augment": augment.described(unet.augment)}  # two are a machine's
     return {name: _plain(value) for name, value in params.items()}
 
 
@@ -146,7 +148,7 @@ def restore(unet: UNet, said: dict[str, Any]) -> None:
     unet.classes_ = np.array(said["classes"]["values"], said["classes"]["dtype"])
     unet.joined_ = dict(said["classes"].get("joined", ()))
     unet.normalizer_ = Normalizer.from_dict(said["normalizer"])
-    unet.normalize = unet.normalizer_.setting
+    unet.normalize, unet.augment = unet.normalizer_.setting, augment.restored(unet.augment)
     unet.border_weight = tuple(unet.border_weight) if isinstance(unet.border_weight, list) else unet.border_weight
     unet.channel_axis_, unet.random_state_ = said["channel_axis"], said["random_state"]
     unet.history_, unet.interrupted_ = said["history"], said["interrupted"]
@@ -260,7 +262,7 @@ def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[s
     defaults = {name: p.default for name, p in inspect.signature(UNet).parameters.items()}
     check_names("estimator", given, defaults, optional=[name for name in defaults if name not in FIRST])
     given = defaults | given
-    longer = {"border_weight", "class_weight", "loss", "normalize"}
+    longer = {"border_weight", "class_weight", "normalize", *OWN}
     for name in given.keys() - longer:  # before anything large is compared with, or told at length
         value = given[name]
         plain = isinstance(value, (bool, int, float, type(None))) or (isinstance(value, str) and len(value) <= MAX_NAME)
@@ -276,10 +278,25 @@ def _check_estimator(given: dict[str, Any], said: dict[str, Any], config: dict[s
     _check_target(given["target"], said)
     _check_class_weight(given["class_weight"], said)
     known = given["loss"] if given["loss"] in losses.LOSSES else "cross_entropy"  # another's is fit's to refuse: it has no code
+    _check_augment(given["augment"])
     try:
-        check_parameters(UNet(**given | {"loss": known, "device": "cpu"}))
+        check_parameters(UNet(**given | {"loss": known, "augment": True, "device": "cpu"}))
     except (ValueError, TypeError, OverflowError) as error:
         raise RefusedError(f"estimator.{error}") from None
+
+
+def _check_augment(given: Any) -> None:
+    """Refuse strengths that fit would; a function's name is fit's to refuse."""
+    holds, takes = OWN_TEXT
+    takes = f"true, false, an object of strengths, or {takes}"
+    if isinstance(given, dict):
+        check_names("estimator.augment", given, augment.STRENGTHS)
+        try:
+            augment.restored(given)
+        except ValueError as error:
+            raise RefusedError(f"estimator.augment.{error}") from None
+    else:
+        require(type(given) is bool or holds(given), "estimator.augment", given, takes)
 
 
 def _check_target(target: Any, said: dict[str, Any]) -> None:

@@ -92,8 +92,9 @@ def _train(
     network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(unet.loss)
     rare = places_of_rare(data.training, patch_size)
     sampler = PatchSampler(
-        data.training, patch_size, margin=network.margin, augment=unet.augment, random_state=seed, rare=rare
-    )
+        data.training, patch_size, margin=network.margin, augment=unet.augment, n_classes=len(data.classes), random_state=seed,
+        rare=rare,
+    )  # fmt: skip
     batch_size = int(unet.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
     steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
     schedule = Schedule(unet.learning_rate, steps, int(unet.max_epochs), unet.max_minutes)

@@ -9,7 +9,7 @@ import numpy as np
 from . import blocks, losses
 from .blocks import BLOCKS, NORMS
 from .checks import MOST, check_deep_supervision, check_depth, is_number, is_whole, require, shown
-from .data import border
+from .data import augment, border
 from .data.pixelsize import LEAST
 from .data.pixelsize import MOST as MOST_MICROMETRES
 from .devices import precision_at, resolve
@@ -75,7 +75,8 @@ def check_parameters(unet: UNet) -> None:
             _require(is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")
     for name in _SHARES:
         _require(is_number(given[name]) and 0 <= given[name] < 1, name, given[name], "a number from 0 to below 1")
-    for name in ("augment", "early_stopping", "warm_start"):
+    augment.check(given["augment"])
+    for name in ("early_stopping", "warm_start"):
         _require(isinstance(given[name], (bool, np.bool_)), name, given[name], "True or False")
     for name in _FROM_ZERO:
         _require(is_number(given[name]) and given[name] >= 0, name, given[name], "a number from 0 up")

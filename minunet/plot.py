@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import is_whole, require, shown
+from .data.augment import Augmentation, Function
+from .data.augment import check as check_augment
 from .data.labels import encode
 from .data.normalize import Normalizer
+from .data.prepare import prepare
+from .data.sampling import PatchSampler
 from .drawing import DARK, LIGHT, U
 from .evaluation import metrics
 from .network import Network
@@ -30,6 +35,8 @@ DARKER = 0.6  # of each further round of the colours
 PALE = 0.72  # the share of white in a colour where the prediction is right
 MAX_SIDE = 2048  # pixels a panel shows; of larger images, every k-th
 MAX_LEGEND = 20
+PATCHES_A_ROW = 4
+DIMMED = 0.4
 MAX_MARKED = 40  # epochs; more would be a row of touching dots
 
 
@@ -107,6 +114,56 @@ def comparison(
     if 0 < len(names) <= MAX_LEGEND:
         _colour_legend(ax, names)
     return ax
+
+
+def augmented(
+    x: Any, y: Any, *, augment: bool | str | Augmentation | Function = True, patch_size: int = 256, n: int = 8,
+    random_state: int = 0, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Draw n patches of images x and masks y as the network will see them in training, each class but the first outlined.
+
+    x, y and augment : as UNet and its fit take them; the images are scaled each by itself, and shown from
+        -1 to 1, so that brightness is seen to change.
+    patch_size : side of the patches, at most that of the largest image. What is dimmed does not count: it is mirrored.
+    """
+    for name, value, least in (("n", n, 1), ("patch_size", patch_size, 1), ("random_state", random_state, 0)):
+        require(is_whole(value) and value >= least, name, shown(value), f"a whole number from {least} up")
+    check_augment(augment)
+    data = prepare(
+        x, y, sample_weight=None, validation_data=None, classes=None, ignore_index=None, normalize="image", class_weight=None,
+        validation_fraction=0.0, random_state=random_state,
+    )  # fmt: skip
+    side, names = min(int(patch_size), max(max(e.label.shape) for e in data.examples)), [str(value) for value in data.classes]
+    sampler = PatchSampler(data.examples, side, augment=augment, n_classes=len(names), random_state=random_state)
+    images, labels, weights = sampler.batch(0, 0, n)
+    gap, columns = max(1, side // 32), min(n, PATCHES_A_ROW)
+    rows = -(-n // columns)
+    picture = np.ones((rows * (side + gap) - gap, columns * (side + gap) - gap, 3))
+    for i in range(n):
+        top, left = (j * (side + gap) for j in divmod(i, columns))
+        seen = _outlined(images[i], labels[i], None if weights is None else weights[i])
+        picture[top : top + side, left : left + side] = seen
+    if ax is None:
+        ax = _new_axes(2.2 * columns, 2.2 * rows + 0.9)
+    ax.imshow(picture)
+    ax.set_title(f"{n} patches of {side} x {side}; dimmed: does not count", color=DARK, fontsize=9)
+    ax.axis("off")
+    if len(names) <= MAX_LEGEND:
+        _colour_legend(ax, names)
+    return ax
+
+
+def _outlined(image: NDArray, label: NDArray, weight: NDArray | None) -> NDArray[np.floating]:
+    """Return a scaled image (H, W, C) as colours of 0 .. 1, its classes but the first outlined, dimmed where the weight is 0."""
+    grey = (image[..., :3] if image.shape[2] in (3, 4) else image[..., :1]).clip(-1, 1) / 2 + 0.5
+    pixels = np.broadcast_to(grey, (*label.shape, 3)).astype(float)
+    if weight is not None:
+        pixels[weight == 0] *= DIMMED
+    around = np.pad(label, 1, mode="edge")
+    neighbours = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
+    edge = (label > 0) & np.any([other != label for other in neighbours], axis=0)
+    pixels[edge] = np.array([_colour(i) for i in range(int(label.max()) + 1)])[label[edge]] / 255
+    return pixels
 
 
 def confusion_matrix(truth: Any, prediction: Any, classes: Sequence[int] | NDArray | None = None, ax: Axes | None = None) -> Axes:

@@ -15,6 +15,7 @@ from . import description, devices, fitting, kernels, modelfile, predicting
 from .blocks import Block
 from .checks import is_number, is_whole, require, shown
 from .data import labels as label_codes
+from .data.augment import Augmentation, Function
 from .data.normalize import Normalizer
 from .data.splitting import Part
 from .data.weights import ignored_values, read_examples
@@ -64,7 +65,9 @@ class UNet(Estimator):
     max_epochs : training ends with these or with max_minutes, whichever is spent first. An epoch shows the network as
         many pixels as the training images have, in at least 25 steps.
     max_minutes : training ends with these or with max_epochs, whichever is spent first.
-    augment : draw one of the 8 quarter turns and flips for each patch.
+    augment : change each patch as other images might be: True turns, flips, scales, bends and blurs, and varies contrast,
+        brightness, gamma and noise; "flips" only turns and flips; a minunet.Augmentation says how strongly; or a function of
+        your own (image (H, W, C), mask (H, W) of class indices, -1 for what does not count, rng) -> (image, mask).
     normalize : "image" maps the 1st to 99th percentile of each image and channel to -1 .. 1, or those of the training images
         where its own range is far narrower, as an empty field's is; (1, 99.8) other percentiles, likewise; "dataset" takes
         those of the training set, always.
@@ -126,7 +129,8 @@ class UNet(Estimator):
         class_weight: Any = None, border_weight: bool | tuple[float, float] | None = None,
         optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0,
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
-        augment: bool = True, normalize: str | tuple[float, float] = "image", validation_fraction: float = 0.1,
+        augment: bool | str | Augmentation | Function = True, normalize: str | tuple[float, float] = "image",
+        validation_fraction: float = 0.1,
         early_stopping: bool = False, n_iter_no_change: int = 10, tol: float = 1e-4, threshold: float | str | None = None,
         target: str = "classes", warm_start: bool = False,
         random_state: int | None = None, device: str = "auto", n_threads: int | None = None, algorithm: str = "auto",

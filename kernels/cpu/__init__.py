@@ -12,6 +12,7 @@
     threads.py              jobs cut by shape, claimed by threads; jit.py compiles
     cache.py                what is kept of that for the next process, and when it is used; trust.py says whose files are read
     columns.py, pointwise.py, norm.py, pooling.py, loss.py, updates.py      what is not a product
+    warping.py              what is not the network's: augmentation
 
 Read direct.py first. Each kernel is one compiled call a thread, on addresses and strides; a job is a fixed piece of the
 result (or of a sum whose parts are added in order), so the threads decide nothing but who computes it: same bits at any
@@ -37,11 +38,12 @@ from .norm import moments, normalize, normalize_grads, normalize_relu, normalize
 from .pointwise import bias_grad, dropout, relu, relu_grad
 from .pooling import max_pool2d, max_pool2d_grad, max_pool2d_grad_plus
 from .updates import adam_update, average_update, clip_norm, is_finite, sgd_update
+from .warping import warp
 
 __all__ = [
     "adam_update", "asarray", "average_update", "bias_grad", "clip_norm", "col2im", "conv2d", "conv2d_grads",
     "conv2d_input_grad", "conv2d_relu", "conv2d_relu_grads", "conv2d_weight_grad", "conv_transpose2d", "dropout", "empty",
     "im2col", "is_finite", "max_pool2d", "max_pool2d_grad", "max_pool2d_grad_plus", "moments", "normalize",
     "normalize_grads", "normalize_relu", "normalize_relu_grads", "probe", "relu", "relu_grad", "sgd_update",
-    "softmax_cross_entropy",
+    "softmax_cross_entropy", "warp",
 ]  # fmt: skip

@@ -233,6 +233,8 @@ def _command(name: str, arguments: argparse.Namespace, changes: dict[str, Any]) 
 
 
 def _flag_words(flag: str, value: Any) -> list[str]:
+    if value == "flips":
+        return ["--flips-only"]
     if isinstance(value, bool):
         return [flag] if value else [f"--no-{flag[2:]}"]
     if isinstance(value, dict):

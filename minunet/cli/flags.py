@@ -82,7 +82,7 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
             continue
         default = "" if parameter.default is None else f" (default: {parameter.default})"
         options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{words.get(name, name)}{default}".replace("%", "%%")}
-        if hints[name] is bool:
+        if hints[name] is bool or name == "augment":
             options["action"] = argparse.BooleanOptionalAction
         elif name == "normalize":
             options |= {"type": _normalize, "metavar": "SCALE"}
@@ -97,6 +97,9 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
             options |= {"type": types[0], "choices": CHOICES.get(name)}
             options |= {} if name in CHOICES else {"metavar": "NAME" if types[0] is str else "N"}
         group.add_argument(f"--{name.replace('_', '-')}", **options)
+        if name == "augment":  # whose strengths and functions are Python's
+            options = {"action": "store_const", "const": "flips", "default": argparse.SUPPRESS}
+            group.add_argument("--flips-only", dest=name, **options, help="turn and flip patches, and change nothing else")
 
 
 def estimator(arguments: argparse.Namespace, init: Path | None = None) -> UNet:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .mirror import mirrored
+from .augment import Augmentation, Function, resolve
+from .geometry import Patch, Window
 from .rare import ONE_OF, Places
 from .rng import generator
-
-N_SYMMETRIES = 8  # of a square: quarter turns and flips
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,9 @@ class Example:
         return Example(self.image[rows, cols], self.label[rows, cols], weight, self.name)
 
 
+Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32] | None]
+
+
 class PatchSampler:
     """Draw square patches, every one from a generator seeded by (random_state, epoch, number of the patch).
 
@@ -39,19 +41,21 @@ class PatchSampler:
     """
 
     def __init__(
-        self, examples: Sequence[Example], patch_size: int, *, margin: int = 0, augment: bool = True, random_state: int,
+        self, examples: Sequence[Example], patch_size: int, *, margin: int = 0,
+        augment: bool | str | Augmentation | Function = "flips", n_classes: int = 2, random_state: int,
         rare: Sequence[Places] = (),
     ) -> None:  # fmt: skip
-        """rare : as `places_of_rare` finds them in the examples."""
+        """augment : as UNet takes it; n_classes : those that a function's masks may have.
+
+        rare : as `places_of_rare` finds them in the examples.
+        """
         self.examples, self.patch_size, self.margin = list(examples), patch_size, margin
-        self.augment, self.random_state, self.rare = augment, random_state, rare
+        self.transform, self.random_state, self.rare = resolve(augment, self.examples, n_classes), random_state, rare
         areas = np.array([e.label.size for e in self.examples], np.float64)
         self.training_pixels = int(areas.sum())
         self._cumulative = np.cumsum(areas / areas.sum())
 
-    def batch(
-        self, epoch: int, index: int, batch_size: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32] | None]:
+    def batch(self, epoch: int, index: int, batch_size: int) -> Batch:
         """Return batch `index` of an epoch: x (B, P+2m, P+2m, C), labels (B, P, P), weights (B, P, P), None if all 1."""
         patches = [self._patch(epoch, index * batch_size + i) for i in range(batch_size)]
         images, labels, weights = zip(*patches, strict=True)
@@ -86,28 +90,6 @@ class PatchSampler:
         h, w = example.label.shape
         return max(h - self.patch_size, 0), max(w - self.patch_size, 0)
 
-    def _patch(self, epoch: int, number: int) -> tuple[NDArray, NDArray, NDArray]:
-        rng, example, starts = self._place(epoch, number)
-        (rows, wide_rows), (cols, wide_cols) = map(self._window, starts)
-        h, w = example.label.shape
-        image = mirrored(example.image, wide_rows, wide_cols)
-        label = mirrored(example.label, rows, cols).astype(np.int32, copy=False)
-        weight = (_within(rows, h)[:, None] & _within(cols, w)).astype(np.float32)
-        if example.weight is not None:
-            weight *= mirrored(example.weight, rows, cols)
-        k = int(rng.integers(N_SYMMETRIES)) if self.augment else 0
-        return tuple(symmetry(array, k) for array in (image, label, weight))  # type: ignore[return-value]
-
-    def _window(self, start: int) -> tuple[NDArray, NDArray]:
-        """Return the patch's indices along one side, and those of the input with its margin."""
-        return np.arange(start, start + self.patch_size), np.arange(start - self.margin, start + self.patch_size + self.margin)
-
-
-def symmetry(square: NDArray, k: int) -> NDArray:
-    """Return symmetry k, 0 to 7, of an array (P, P, ...): k % 4 quarter turns, then for k >= 4 a flip. 0 changes nothing."""
-    turned = np.rot90(square, k % 4)
-    return turned[:, ::-1] if k >= 4 else turned
-
-
-def _within(indices: NDArray, size: int) -> NDArray[np.bool_]:
-    return (indices >= 0) & (indices < size)
+    def _patch(self, epoch: int, number: int) -> Patch:
+        rng, example, (top, left) = self._place(epoch, number)
+        return self.transform.patch(Window(example, top, left, self.patch_size, self.margin), rng)

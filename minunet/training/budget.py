@@ -22,6 +22,7 @@ from ..network import Network, outlined
 from ..optim import Optimizer
 from ..room import scarcest, size_text, tightest
 from ..warn import warn
+from .ahead import AHEAD
 from .memory import training_bytes
 
 MAKING = 1.5  # times a network's weights are taken while they are made
@@ -67,7 +68,7 @@ class Training:
         side, tile = self.patch_size + 2 * self.network.margin, self._validation
         step = training_bytes(
             self.network, self.batch_size, side, side, self.loss, optimizer=self.optimizer,
-            predicting=tile and tile[:2], meanwhile=tile[2] if tile else 0,
+            predicting=tile and tile[:2], meanwhile=tile[2] if tile else 0, ahead=AHEAD,
         )  # fmt: skip
         return step + self.besides
 

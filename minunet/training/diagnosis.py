@@ -209,7 +209,7 @@ class Diagnosis:
         if not (is_long and fallen and risen >= max(RISEN * val_losses[best], COSTS * last[-1].blind)):
             return None
         then, now = self.epochs[best], last[-1]
-        ways = ["more images"] + ([] if self.settings["augment"] else ["augment=True (--augment)"])
+        ways = ["more images"] + (["augment=True (--augment)"] if self.settings["augment"] in (False, "flips") else [])
         ways += [] if self.settings["dropout"] else ["dropout=0.5 (--dropout 0.5)"]
         ways += ["fewer epochs (max_epochs, --max-epochs)"] if now.val_dice <= then.val_dice else []  # else they are worth it
         return (

@@ -97,7 +97,7 @@ def told(loop: Loop, what: str, n: int, rate: float) -> FloatingPointError:
     """Return the error that tells what is not finite at step n, where first, and what to do. rate : the learning rate there."""
     at = loop.at
     index = at.index - 1 - (at.n_steps - n)
-    x, labels, weights = loop.sampler.batch(at.epoch, index, loop.batch_size)
+    x, labels, weights = loop.ahead.batch(at.epoch, index)
     shape, rng = loop.network.logits_shape(x), generator(loop.random_state, "dropout", at.epoch, index)
     target = losses.target(labels, shape, loop.network.dtype, weights=weights, class_weight=loop.class_weight)
     try:

@@ -22,6 +22,7 @@ from ..network import Network
 from ..optim import Optimizer
 from ..warn import warn
 from . import diverged, journal
+from .ahead import Ahead
 from .diagnosis import Diagnosis
 from .history import History
 from .interrupt import Cut, StopOnInterrupt
@@ -61,6 +62,7 @@ class Loop:
         self._kept: tuple[int, int] | None = None  # the epoch and the step that were written down last
         self.interrupted = self.stopped = self.published = False
         self.signal: int | None = None  # that asked the program to end, if one did
+        self.ahead = Ahead(sampler, batch_size, schedule.steps_per_epoch, schedule.max_epochs)
         self._late = 0 if kernels.place(network.flat) == "cpu" else 1  # a GPU's loss is read when it has its next step to do
         self._unread: deque[tuple[int, float, Any]] = deque()  # a step, its learning rate and its loss
         self._watch = Stopwatch(self.at.seconds)
@@ -94,6 +96,7 @@ class Loop:
             self.interrupted = isinstance(error, KeyboardInterrupt)
             raise
         finally:
+            self.ahead.close()
             self.progress.close()
             forget_graphs(self.network)
         self.interrupted, self.signal = interrupt.requested, interrupt.signal
@@ -201,7 +204,7 @@ class Loop:
 
     def _step(self) -> None:
         at = self.at
-        x, labels, weights = self.sampler.batch(at.epoch, at.index, self.batch_size)
+        x, labels, weights = self.ahead.batch(at.epoch, at.index)
         self.optimizer.learning_rate = self.schedule.learning_rate_at(self._spent())
         rng = generator(self.random_state, "dropout", at.epoch, at.index)
         options: dict[str, Any] = {"loss": self.loss, "weights": weights, "class_weight": self.class_weight, "rng": rng}

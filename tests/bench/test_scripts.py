@@ -22,6 +22,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 SCRIPTS = sorted(path.name for path in BENCH.glob("*.py") if "def main(" in path.read_text(encoding="utf-8"))
 RUNS = {
     "accuracy.py": "--layer 3,7 --skip-peers",
+    "augment.py": "--config 1,16,2 --repeat 1",
     "check.py": "--images 1 --side 32",
     "conv.py": "--config 1,16,2 --depth 1 --repeat 1 --seconds 0 --skip-peers",
     "few.py": "--side 48 --max-epochs 1",

@@ -65,8 +65,8 @@ WORDS = (
 FLAGS = (
     "--base-channels", "--depth", "--padding", "--dropout", "--loss", "--block", "--class-weight", "--optimizer",
     "--learning-rate", "--momentum", "--border-weight",
-    "--weight-decay", "--batch-size", "--patch-size", "--augment", "--no-augment", "--normalize", "--validation-fraction",
-    "--random-state",
+    "--weight-decay", "--batch-size", "--patch-size", "--augment", "--no-augment", "--flips-only", "--normalize",
+    "--validation-fraction", "--random-state",
     "--device", "--n-threads", "--algorithm", "--precision", "--image-pattern", "--mask-pattern", "--skip-unpaired", "--classes",
     "--size",
     "--probabilities", "--force", "--csv", "-o", "-q", "-v", "--validation", "--", "--report", "--bogus", "-h", "--max-epochs",

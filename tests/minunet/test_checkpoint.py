@@ -262,6 +262,18 @@ def test_a_loss_of_ones_own_is_known_again_and_a_block_of_ones_own_is_refused_at
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def test_a_function_that_augments_is_known_again_and_draws_what_it_had_drawn(monkeypatch, path):
+    def noisy(image, mask, rng):
+        return image + rng.standard_normal(image.shape, np.float32), mask
+
+    settings = SMALL | {"augment": noisy}
+    stopped(monkeypatch, path, settings, 6)
+    with pytest.raises(ValueError, match=r"was another one: augment \(--augment\) is True, and was .*noisy"):
+        UNet(**SMALL).fit(*images(), checkpoint=path, resume=True)
+    gone_on = UNet(**settings).fit(*images(), checkpoint=path, resume=True)
+    assert trained(gone_on) == trained(UNet(**settings).fit(*images())) != trained(UNet(**SMALL).fit(*images()))
+
+
 def test_a_checkpoint_that_is_there_is_not_written_over(written, path):
     path.write_bytes(written)
     with pytest.raises(FileExistsError, match=r"is there already: resume=True \(--resume\) goes on with its training"):

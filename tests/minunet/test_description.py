@@ -1,6 +1,7 @@
 """What a model file says of a model: whatever is wrong with it is told before a model is made of it."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import re
@@ -19,6 +20,7 @@ SMALL = {"base_channels": 2, "depth": 1, "patch_size": 16, "max_epochs": 2, "bat
 X = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 2)).astype(np.uint8)
 Y = 255 * (X[..., 0] > 127).astype(np.uint8)
 IMAGES = list(X[:1])
+STRENGTHS = dataclasses.asdict(minunet.Augmentation())
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +229,14 @@ CHANGES = [
     (("estimator", "device"), "cuda", "estimator.device is 'cuda', of type str; it takes 'auto' or 'cpu'"),
     (("estimator", "precision"), "bf16", "estimator.precision is 'bf16'"),
     (("estimator", "verbose"), -1, "verbose is -1; it takes a whole number from 0 up"),
-    (("estimator", "augment"), "no", "augment is 'no'; it takes True or False"),
+    (("estimator", "augment"), 1, "estimator.augment is 1, of type int; it takes true, false, an object of strengths, or a name"),
+    (("estimator", "augment"), "\x1b[31m", r"estimator.augment is '\x1b[31m'"),
+    (("estimator", "augment"), {"flips": True}, "estimator.augment.rotation is missing"),
+    (("estimator", "augment"), STRENGTHS | {"__class__": 1}, "estimator.augment.__class__ is unknown"),
+    (("estimator", "augment"), STRENGTHS | {"scale": 1e9}, "estimator.augment.scale is 1000000000.0; it takes a number from 0"),
+    (("estimator", "augment"), STRENGTHS | {"noise": NAN}, "estimator.augment.noise is nan; it takes a number from 0 to 2"),
+    (("estimator", "augment"), STRENGTHS | {"blur": [1]}, "estimator.augment.blur is [1]; it takes a number from 0 to 10"),
+    (("estimator", "augment"), STRENGTHS | {"flips": 1}, "estimator.augment.flips is 1; it takes True or False"),
     (("estimator", "optimizer"), "x" * 10**6, "estimator.optimizer is 'xxx"),
     (("estimator", "optimizer"), "lion", "estimator.optimizer is 'lion'; it takes 'adam' or 'sgd'"),
     (("estimator", "learning_rate"), -1, "estimator.learning_rate is -1"),

@@ -348,3 +348,51 @@ def test_without_matplotlib_the_error_says_what_to_install(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"minunet\[plot\]"):
         DRAWINGS[name](None)
+
+
+# ---- What the network will see ----
+
+
+def painted(h=40, w=40):
+    """An image whose mask is its bright part."""
+    image = np.zeros((h, w), np.float32)
+    image[10:25, 8:30] = 1
+    return image + np.float32(0.01) * np.random.default_rng(0).random((h, w), np.float32), np.where(image > 0, 255, 0)
+
+
+def test_augmented_patches_show_image_mask_and_what_does_not_count():
+    x, y = painted()
+    (drawn,) = plot.augmented([x], [y], augment=False, patch_size=64, n=1).images
+    pixels = np.asarray(drawn.get_array())
+    assert pixels.shape == (40, 40, 3)
+    orange = np.isclose(pixels, np.array(plot.COLOURS[1]) / 255).all(axis=2)
+    expected = np.zeros((40, 40), bool)
+    expected[10:25, 8:30] = True
+    expected[11:24, 9:29] = False
+    np.testing.assert_array_equal(orange, expected)
+    assert pixels[15, 15].min() > 0.9 and pixels[30, 5].max() < 0.1
+    wide, mask = (np.concatenate([a, a], axis=1) for a in (x, y))  # 40 x 80: half of a patch of 80 is mirrored
+    (drawn,) = plot.augmented([wide], [mask], augment=False, patch_size=80, n=1).images
+    pixels = np.asarray(drawn.get_array())
+    assert pixels[15, 15] == pytest.approx(pixels[63, 15] / plot.DIMMED, abs=0.02)
+
+
+def test_augmented_patches_are_those_of_the_seed_in_a_grid():
+    x, y = painted()
+    (first, again, other) = (
+        np.asarray(plot.augmented([x], [y], patch_size=16, n=6, random_state=seed).images[0].get_array()) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() and first.shape == (33, 67, 3) and (first[16] == 1).all()
+    _, ax = matplotlib.pyplot.subplots()
+    assert plot.augmented([x], [y], patch_size=16, n=1, ax=ax) is ax and "1 patches of 16 x 16" in ax.get_title()
+
+
+def test_augmented_takes_what_unet_takes_and_refuses_what_it_refuses():
+    x, y = painted()
+    dark = plot.augmented([x], [y], augment=lambda image, mask, rng: (image * 0 - 1, mask * 0), patch_size=16, n=2).images[0]
+    assert (np.asarray(dark.get_array())[:, :16] == 0).all()
+    for wrong in ({"augment": "no"}, {"n": 0}, {"patch_size": 0}, {"random_state": -1}):
+        (name,) = wrong
+        with pytest.raises(ValueError, match=rf"^{name} is "):
+            plot.augmented([x], [y], **wrong)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cuda_on_cpu.door import compiler
 
+from .augment import IN_AUGMENT
 from .cuda import CUDA
 from .goingon import IN_GOING_ON
 from .levels import IN_LEVELS
@@ -26,7 +27,7 @@ POINTWISE, UPDATES, LOSS = (f"kernels/cpu/{name}.py" for name in ("pointwise", "
 GENERATED = "kernels/cpu/generated.py"
 REFERENCE, COMPOSED, SIGHT = "kernels/reference.py", "kernels/composed.py", "kernels/sight.py"
 OPS, LAYERS, NETWORK, STEP = "minunet/ops.py", "minunet/layers.py", "minunet/network.py", "minunet/training/step.py"
-SAMPLING, SPLITTING = "minunet/data/sampling.py", "minunet/data/splitting.py"
+GEOMETRY, SPLITTING = "minunet/data/geometry.py", "minunet/data/splitting.py"
 DIVERGED = "minunet/training/diverged.py"
 
 # Wrong gradients that were released, in each library's words and in ours.
@@ -298,23 +299,23 @@ THOUGHTFUL: list[Row] = [
     ("the halo too small", SIGHT, "behind, Fraction(0)))", "behind, Fraction(0))) - 2", ("least_around", "halo")),
     (
         "the margin all on one side",
-        SAMPLING,
-        "np.arange(start - self.margin, start + self.patch_size + self.margin)",
-        "np.arange(start, start + self.patch_size + 2 * self.margin)",
+        GEOMETRY,
+        "(start - self.margin + np.arange(self.side) for",
+        "(start + np.arange(self.side) for",
         ("margin",),
     ),
     (
         "mirrored pixels weigh 1",
-        SAMPLING,
+        GEOMETRY,
         "_within(rows, h)[:, None] & _within(cols, w)",
         "_within(rows, h)[:, None] | _within(cols, w)",
         ("weight", "mirrored"),
     ),
     (
         "weights not turned with their image",
-        SAMPLING,
-        "tuple(symmetry(array, k) for array in (image, label, weight))",
-        "(symmetry(image, k), symmetry(label, k), weight)",
+        "minunet/data/augment.py",
+        "symmetry(moved.label, k), symmetry(moved.weight, k))",
+        "symmetry(moved.label, k), moved.weight)",
         ("weights_move",),
     ),
     (
@@ -394,8 +395,8 @@ THOUGHTFUL: list[Row] = [
     (
         "each epoch sees the same patches",
         "minunet/training/loop.py",
-        "self.sampler.batch(at.epoch, at.index, self.batch_size)",
-        "self.sampler.batch(0, at.index, self.batch_size)",
+        "self.ahead.batch(at.epoch, at.index)",
+        "self.ahead.batch(0, at.index)",
         ("epoch", "patch"),
     ),
     (
@@ -634,6 +635,7 @@ PLANTED = (
     TILES,
     WINOGRAD,
     PARTS,
+    IN_AUGMENT,
     IN_LEVELS,
     OF_LOSSES,
     IN_PREDICTION,

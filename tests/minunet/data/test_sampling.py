@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minunet.data.geometry import N_SYMMETRIES, symmetry
 from minunet.data.mirror import mirror
 from minunet.data.rng import generator
-from minunet.data.sampling import N_SYMMETRIES, Example, PatchSampler, symmetry
+from minunet.data.sampling import Example, PatchSampler
 
 
 def example(h, w, value=0.0, seed=0):
