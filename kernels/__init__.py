@@ -2,7 +2,7 @@
 
     run(reference.conv2d, x, w, b, stride=(1, 1), padding=(1, 1)) -> y
 
-reference.py and updates.py have the definitions, each a function of NumPy arrays; composed.py has the fusions, each a
+reference.py, updates.py and warping.py have the definitions, each a function of NumPy arrays; composed.py has the fusions, each a
 composition of definitions. A backend is a module that exports, under their names and with their arguments, what it does
 faster; of all else `run` takes the definition itself (on a GPU through CuPy's NumPy face, and says so once). So a new operation
 runs everywhere from one function, and `run` serves a function of your own alike. Each backend has

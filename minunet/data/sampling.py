@@ -57,10 +57,12 @@ class PatchSampler:
 
     def batch(self, epoch: int, index: int, batch_size: int) -> Batch:
         """Return batch `index` of an epoch: x (B, P+2m, P+2m, C), labels (B, P, P), weights (B, P, P), None if all 1."""
-        patches = [self._patch(epoch, index * batch_size + i) for i in range(batch_size)]
-        images, labels, weights = zip(*patches, strict=True)
-        joined = np.stack(weights)
-        return np.stack(images), np.stack(labels), None if (joined == 1).all() else joined
+        first = self._patch(epoch, index * batch_size)
+        x, labels, weights = (np.empty((batch_size, *part.shape), part.dtype) for part in first)
+        for i in range(batch_size):  # into its place at once: of many patches a second copy would be as much as the batch
+            patch = self._patch(epoch, index * batch_size + i) if i else first
+            x[i], labels[i], weights[i] = patch
+        return x, labels, None if (weights == 1).all() else weights
 
     def drawn(self, epoch: int, number: int) -> Example:
         """Return the example that patch `number` of an epoch is of."""

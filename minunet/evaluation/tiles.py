@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from .. import devices, kernels, losses, sizes
 from ..checks import NotFiniteError, array, require
+from ..data.geometry import N_SYMMETRIES, symmetry
 from ..data.mirror import mirror
-from ..data.sampling import N_SYMMETRIES, symmetry
 from ..kernels.buffers import pooled
 from ..network import Network
 from ..training.memory import free_memory, inference_bytes

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..data.sampling import symmetry
+from ..data.geometry import symmetry
 
 Span = tuple[int, int]
 

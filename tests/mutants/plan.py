@@ -20,6 +20,7 @@ ESTIMATOR = [
     "tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py",
     *(f"tests/minunet/test_{name}.py" for name in ("unet", "norms")),
 ]  # fmt: skip
+WARPED = ["tests/kernels/test_warping.py", "tests/minunet/data/test_geometry.py"]
 GOING_ON = "tests/minunet/test_checkpoint.py"
 
 NUMBERLESS = [
@@ -29,6 +30,7 @@ NUMBERLESS = [
 
 # What follows the file's own tests, by the start of its path: the first that fits.
 FOLLOWING: list[tuple[str, list[str]]] = [
+    *((f"{folder}warping.py", WARPED) for folder in ("kernels/cpu/", "kernels/")),
     ("kernels/cpu/updates.py", ["tests/minunet/test_optim.py", *MATHEMATICS]),
     ("kernels/cpu/loss.py", ["tests/minunet/test_losses.py", *MATHEMATICS]),
     *((f"kernels/cpu/{name}", [*WINOGRAD, *MATHEMATICS]) for name in ("winograd", "windows", "transforms")),

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from minunet.data import rare
 from minunet.data.datasets import cells
+from minunet.data.geometry import symmetry
 from minunet.data.rare import class_counts, places_of_rare
 from minunet.data.rng import generator
-from minunet.data.sampling import Example, PatchSampler, symmetry
+from minunet.data.sampling import Example, PatchSampler
 
 
 def with_block(h, w, rows, cols, k=1, weight=None):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minunet.data.sampling import symmetry
+from minunet.data.geometry import symmetry
 from minunet.evaluation.turned import Turned, inverse
 
 

@@ -19,7 +19,7 @@ from minunet.training import diverged, step
 
 SMALL = {
     "base_channels": 2, "depth": 1, "patch_size": 16, "batch_size": 2, "max_epochs": 3, "verbose": 0, "random_state": 0,
-    "validation_fraction": 0.0, "device": "cpu",
+    "validation_fraction": 0.0, "device": "cpu", "augment": "flips",
 }  # fmt: skip
 STEPS = 25  # an epoch's
 DIVERGED = re.compile(
