@@ -179,7 +179,7 @@ class Torch:
         self.epoch_steps = steps_per_epoch(self.sampler.training_pixels, unet.batch_size, self.sampler.patch_size)
         self.schedule = Schedule(unet.learning_rate, self.epoch_steps, unet.max_epochs, unet.max_minutes)
         self.model = TorchUNet(base=unet.base_channels, depth=unet.depth).in_format(torch.channels_last)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), unet.learning_rate, weight_decay=unet.weight_decay)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), unet.learning_rate, weight_decay=unet.weight_decay or 0)
         self.seconds, self.n_steps = 0.0, 0
 
     def train_until(self, seconds: float) -> None:

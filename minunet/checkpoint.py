@@ -17,6 +17,7 @@ from .data.fingerprint import difference, fingerprint
 from .data.prepare import Prepared
 from .flat import Weights
 from .optim import Optimizer
+from .training.average import Average
 from .training.history import told
 from .training.keeper import Position
 
@@ -53,12 +54,15 @@ class Checkpoint:
         """What the training that is gone on with was drawn from."""
         return None if self._found is None else int(self._found.metadata["random_state"])
 
-    def restore(self, model: UNet, data: Prepared, optimizer: Optimizer, steps_per_epoch: int) -> Position:
-        """Give a model's network, and the optimizer, what they had. Return where that was; at the beginning of a new training.
+    def restore(
+        self, model: UNet, data: Prepared, optimizer: Optimizer, steps_per_epoch: int, average: Average | None = None
+    ) -> Position:
+        """Give a model's network, the optimizer and the average of the weights what they had.
 
+        Return where that was; at the beginning of a new training.
         ValueError where the training would be another one by now, by what is not as it was; or where no such training could be.
         """
-        n_bytes = (1 + optimizer.n_moments + model.early_stopping) * model.network_.flat.nbytes
+        n_bytes = (1 + optimizer.n_moments + bool(average) + (model.early_stopping or bool(average))) * model.network_.flat.nbytes
         files.require_writable(self.path, n_bytes)
         modelfile.require_no_code(model.network_, self.path)
         self._prints = fingerprint(data)
@@ -69,12 +73,17 @@ class Checkpoint:
         self._require_same(said, json.loads(json.dumps(description.described(model))), model.max_epochs)
         try:
             apart = model.early_stopping and "val_dice" in said["history"]  # the model is that of the best epoch
-            trainingstate.check_resumed(said["training"], moments, optimizer, steps_per_epoch, apart, trained is not None)
+            trainingstate.check_resumed(
+                said["training"], moments, optimizer, steps_per_epoch, averages=average is not None,
+                apart=(apart or average is not None, trained is not None),
+            )
         except ValueError as error:
             raise modelfile.ModelFileError(f"{self._name}: the training's description is damaged: {error}") from None
         asarray = kernels.for_array(model.network_.flat).asarray
         own = Weights(older.flat, older.state.flat)
         model.network_.flat[...], model.network_.state.flat[...] = map(asarray, trained or own)
+        if average:
+            average.resume(asarray(moments.pop()))
         optimizer.moments = tuple(asarray(moment) for moment in moments)
         optimizer.n_updates, optimizer.learning_rate = said["training"]["n_updates"], said["training"]["learning_rate"]
         at = trainingstate.position(said["training"], said["history"])
@@ -82,15 +91,17 @@ class Checkpoint:
         at.threshold = said.get("threshold") if model.threshold == "validation" else model.threshold_
         return at
 
-    def writer(self, model: UNet, optimizer: Optimizer) -> Callable[[Position, bool], None]:
+    def writer(self, model: UNet, optimizer: Optimizer, average: Average | None = None) -> Callable[[Position, bool], None]:
         """Return what writes the file, of a training with this model's settings, which `restore` has seen."""
 
         def write(position: Position, over: bool) -> None:
             vars(model).update(told(position.history) | {"interrupted_": not over, "threshold_": position.threshold})
-            said = description.described(model) | {"training": trainingstate.described(position, optimizer, self._prints)}
-            modelfile.save(
-                self.path, model.network_, said, description.check, moments=optimizer.moments, model=position.best
-            )
+            mean = Weights(average.other, model.network_.state.flat) if average else None  # it is not shown
+            moments = (*optimizer.moments, *([mean.flat] if mean else []))
+            training = trainingstate.described(position, optimizer, self._prints, len(moments))
+            said = description.described(model) | {"training": training}
+            own = position.best or mean
+            modelfile.save(self.path, model.network_, said, description.check, moments=moments, model=own)
 
         return write
 

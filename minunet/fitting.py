@@ -17,10 +17,11 @@ from .data.prepare import Prepared, prepare
 from .data.rare import places_of_rare
 from .data.sampling import PatchSampler
 from .evaluation.held_out import validate
-from .optim import OPTIMIZERS, SGD, Adam, Optimizer
+from .optim import OPTIMIZERS, SGD, Optimizer
 from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .sizes import fitting_patch
 from .training import journal
+from .training.average import Average
 from .training.budget import Training, require_weights
 from .training.diagnosis import Diagnosis
 from .training.history import History, told
@@ -68,7 +69,7 @@ def _fit(
     patch_size = fitting_patch(network, int(unet.patch_size), [e.label.shape for e in data.training])
     training = Training(
         network, int(unet.batch_size), patch_size, losses.resolve(unet.loss), OPTIMIZERS[unet.optimizer],
-        [e.label.shape for e in data.validation],
+        [e.label.shape for e in data.validation], averages=unet.average is not None,
     )  # fmt: skip
     with unet._computing(network):
         training.require()
@@ -97,16 +98,17 @@ def _train(
     )  # fmt: skip
     batch_size = int(unet.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
     steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
-    schedule = Schedule(unet.learning_rate, steps, int(unet.max_epochs), unet.max_minutes)
-    was_fitted, optimizer = hasattr(unet, "network_"), _optimizer(unet)
+    schedule = Schedule(unet.learning_rate, steps, int(unet.max_epochs), unet.max_minutes, unet.schedule, unet.warm_up)
+    was_fitted, optimizer = hasattr(unet, "network_"), optimizer_of(unet)
+    average = None if unet.average is None else Average(network.flat, unet.average)
     chosen = unet.threshold == "validation"
     fixed = None if chosen or unet.threshold is None else float(unet.threshold)  # type: ignore[arg-type]
     at, keeper = Position(threshold=fixed), None
     if kept:
         model = unet._as_it_is()
         vars(model).update(fitted | told({}) | {"interrupted_": True, "threshold_": at.threshold})
-        at = kept.restore(model, data, optimizer, steps)
-        keeper = Keeper(kept.writer(model, optimizer), at.seconds)
+        at = kept.restore(model, data, optimizer, steps, average)
+        keeper = Keeper(kept.writer(model, optimizer, average), at.seconds)
 
     def publish(whole: bool, history: History, threshold: float | None) -> Callable[[], object] | None:
         """Let the old model go, for whoever predicts meanwhile at once; but not for a few steps of the first epoch."""
@@ -131,7 +133,7 @@ def _train(
                 network, data.validation, loss, classes=data.classes.tolist(), class_weight=data.class_weight,
                 threshold="validation" if chosen else fixed, tell=diagnosis.on_held_out,
             ),
-            progress=Progress(schedule, unet.verbose, at),
+            progress=Progress(schedule, unet.verbose, at), clip_norm=unet.clip_norm, average=average,
             patience=Patience(int(unet.n_iter_no_change), unet.tol) if unet.early_stopping else None,
         )  # fmt: skip
         finished = False
@@ -184,7 +186,11 @@ def _seed(unet: UNet, older: UNet | None, kept: Checkpoint | None) -> int:
     return older.random_state_ if older else int(np.random.SeedSequence().generate_state(1)[0])
 
 
-def _optimizer(unet: UNet) -> Optimizer:
-    if unet.optimizer == "adam":
-        return Adam(unet.learning_rate, weight_decay=unet.weight_decay)
-    return SGD(unet.learning_rate, unet.momentum, unet.weight_decay)
+def optimizer_of(unet: UNet) -> Optimizer:
+    """Return the optimizer that a UNet's parameters describe; of a weight_decay that is None it has its own."""
+    kind, options = OPTIMIZERS[unet.optimizer], dict[str, Any]()
+    if kind is SGD:
+        options = {"momentum": unet.momentum, "nesterov": unet.optimizer == "nesterov"}
+    if unet.weight_decay is not None:
+        options["weight_decay"] = unet.weight_decay
+    return kind(learning_rate=unet.learning_rate, **options)

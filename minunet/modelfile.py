@@ -1,8 +1,8 @@
 """One model, one file: safetensors, which holds arrays and text and can hold no code.
 
 weights       under the network's parameter names, and a batch norm's statistics under theirs; of a checkpoint an optimizer's
-              moments, too: moment0.head.bias, ...; and, where the model's are others than those that are trained, these, with
-              their statistics: trained.head.bias, ...
+              moments, too: moment0.head.bias, ..., and the mean of the weights as one more; and, where the model's are others
+              than those that are trained, these, with their statistics: trained.head.bias, ...
 metadata      format "minunet", format_version "1",
               network: the config, as JSON; model: whatever the estimator wants to keep, as JSON,
               sha256_description: of these two texts; sha256_weights: of the weights, each under its name
@@ -40,7 +40,7 @@ MAX_NAME = 100  # characters of a choice
 MAX_DEPTH = 30  # beyond, 2^depth channels alone would be absurd
 TEXTS = ("format", "format_version", "network", "model")
 SUMS = ("sha256_description", "sha256_weights")
-MOST_MOMENTS = 2  # Adam's
+MOST_MOMENTS = 3  # Adam's two, and the mean of the weights
 TRAINED = "trained."  # what the names of these weights begin with, where they are not the model's
 CODES = {"float32": "F32", "float64": "F64"}  # what safetensors calls a network's dtype
 

@@ -124,4 +124,4 @@ class AdamW(Adam):
         super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay)
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "sgd": SGD}  # by name
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "nesterov": SGD}  # by name

@@ -16,6 +16,7 @@ from .devices import precision_at, resolve
 from .kernels import ALGORITHMS, PRECISIONS
 from .losses import LOSSES
 from .optim import OPTIMIZERS
+from .training.schedule import SCHEDULES
 
 if TYPE_CHECKING:
     from .unet import UNet
@@ -26,6 +27,7 @@ CHOICES = {
     "block": tuple(BLOCKS),
     "norm": tuple(NORMS),
     "optimizer": tuple(OPTIMIZERS),
+    "schedule": tuple(SCHEDULES),
     "normalize": ("image", "dataset"),
     "target": ("classes", "instances"),
     "algorithm": ALGORITHMS,
@@ -38,10 +40,10 @@ _WHOLE = {
 _MOST = dict.fromkeys(("base_channels", "batch_size", "patch_size"), MOST)
 _UNBOUNDED = ("max_epochs", "n_iter_no_change", "n_threads", "random_state", "verbose")
 _MOST |= dict.fromkeys(_UNBOUNDED, 10**400 - 1)  # what a model file can hold
-_POSITIVE = ("learning_rate", "max_minutes")
-_SHARES = ("dropout", "momentum", "validation_fraction")
+_POSITIVE = ("learning_rate", "max_minutes", "clip_norm")
+_SHARES = ("dropout", "momentum", "validation_fraction", "warm_up")
 _FROM_ZERO = ("weight_decay", "tol")
-_MAY_BE_NONE = ("n_threads", "random_state", "max_minutes", "norm")
+_MAY_BE_NONE = ("n_threads", "random_state", "max_minutes", "norm", "clip_norm", "average", "weight_decay")
 
 
 def check_parameters(unet: UNet) -> None:
@@ -78,7 +80,7 @@ def check_parameters(unet: UNet) -> None:
     augment.check(given["augment"])
     for name in ("early_stopping", "warm_start"):
         _require(isinstance(given[name], (bool, np.bool_)), name, given[name], "True or False")
-    for name in _FROM_ZERO:
+    for name in (name for name in _FROM_ZERO if name in given):
         _require(is_number(given[name]) and given[name] >= 0, name, given[name], "a number from 0 up")
     threshold = given["threshold"]
     known = threshold is None or (isinstance(threshold, str) and threshold == "validation")
@@ -87,6 +89,11 @@ def check_parameters(unet: UNet) -> None:
     if given["target"] == "instances":
         takes = 'None beside target="instances" (--target instances), for which borders are a class of their own'
         _require(given["border_weight"] is None, "border_weight", given["border_weight"], takes)
+    average = given.get("average", 0.5)
+    between = is_number(average) and 0 < average < 1
+    _require(between, "average", average, "None or a number above 0 and below 1, such as 0.999")
+    rises = given["schedule"] == "one_cycle" and given["warm_up"] > 0
+    _require(not rises, "warm_up", given["warm_up"], "0 with schedule='one_cycle' (--schedule one_cycle), which rises by itself")
 
 
 def _check_percentiles(given: Any) -> None:

@@ -32,10 +32,10 @@ _ALWAYS = {"loss", "learning_rate", "seconds", "steps"}
 DATA = dict.fromkeys(("images", "masks", "weights", "validation", "held_out"), _LETTERS)
 
 
-def described(position: Position, optimizer: Optimizer, data: Fingerprint) -> dict[str, Any]:
-    """Return what JSON can hold of a training, but for the optimizer's moments."""
+def described(position: Position, optimizer: Optimizer, data: Fingerprint, n_moments: int) -> dict[str, Any]:
+    """Return what JSON can hold of a training, but for its moments: arrays of the layout of the weights."""
     return {
-        "minunet": __version__, "moments": len(optimizer.moments), "n_updates": optimizer.n_updates,
+        "minunet": __version__, "moments": n_moments, "n_updates": optimizer.n_updates,
         "learning_rate": optimizer.learning_rate, "epoch": position.epoch, "index": position.index, "n_steps": position.n_steps,
         "seconds": position.seconds, "losses": position.losses, "data": data,
     }  # fmt: skip
@@ -70,15 +70,19 @@ def most_epochs(history: dict[str, Any]) -> int:
 
 
 def check_resumed(
-    said: dict[str, Any], moments: Sequence[Array], optimizer: Optimizer, steps_per_epoch: int, apart: bool, has_trained: bool
-) -> None:
+    said: dict[str, Any], moments: Sequence[Array], optimizer: Optimizer, steps_per_epoch: int, *, averages: bool,
+    apart: tuple[bool, bool],
+) -> None:  # fmt: skip
     """Refuse what no training with this optimizer, and so many steps an epoch, can have left.
 
-    apart : the model's weights are others than those that are trained; has_trained : these are there.
+    averages : behind the optimizer's moments is the mean of the weights. apart : whether the model's weights are others than
+    those that are trained, and whether these are there.
     """
     require(said["index"] <= steps_per_epoch, "training.index", said["index"], f"{steps_per_epoch} at most, an epoch's steps")
-    has = optimizer.n_moments if said["n_steps"] else 0
-    require(len(moments) == has, "training.moments", len(moments), f"{has}, as {type(optimizer).__name__} has")
-    takes = "those beside the model's, which are others" if apart else "none, for they are the model's"
-    require(apart == has_trained, "the weights that are trained", "there" if has_trained else "missing", takes)
-    check_moments(tuple(moments), optimizer._squares)
+    has = averages + (optimizer.n_moments if said["n_steps"] else 0)
+    takes = f"{has}, as {type(optimizer).__name__} has" + (", and the mean of the weights" if averages else "")
+    require(len(moments) == has, "training.moments", len(moments), takes)
+    are_apart, are_there = apart
+    takes = "those beside the model's, which are others" if are_apart else "none, for they are the model's"
+    require(are_apart == are_there, "the weights that are trained", "there" if are_there else "missing", takes)
+    check_moments(tuple(moments[: has - averages]), optimizer._squares)

@@ -55,10 +55,17 @@ class UNet(Estimator):
     border_weight : None, or a pair (w0, sigma): to a background pixel's class weight w0 exp(-(d1 + d2)^2 / (2 sigma^2)) is added,
         d1 and d2 its distances in pixels to the two nearest objects, so that narrow gaps are learned. The background is the
         lowest class, an object what is connected of another. True is the paper's (10, 5).
-    optimizer : "adam" or "sgd".
-    learning_rate : of the first step; it decays to 0 over the training.
-    momentum : SGD's.
-    weight_decay : Adam's is decoupled (AdamW), SGD's an L2 penalty.
+    optimizer : "adam"; "adamw", the same with weight decay; "sgd", with momentum; "nesterov", whose momentum looks ahead.
+    learning_rate : the largest.
+    momentum : SGD's, and Nesterov's.
+    weight_decay : Adam's and AdamW's is decoupled, SGD's an L2 penalty. None is the optimizer's own: 0.01 of AdamW, else 0.
+    schedule : how the learning rate falls. "poly" and "cosine", smoothly to 0 at the end; "step", to a tenth at 1/2 and at 3/4;
+        "plateau", to a tenth whenever val_loss (loss, where nothing is held out) has not fallen for 5 epochs; "one_cycle", up for
+        30 % of the training, then down to 0; "constant", not at all.
+    warm_up : share of the training in which the learning rate rises to its largest value first, from a hundredth of it.
+    clip_norm : the largest L2 norm that the gradient may have: a longer one is scaled down to it. None lets any be.
+    average : decay of a running mean of the weights, such as 0.999, which is then validated, kept and saved in place of the
+        weights themselves; None keeps these.
     batch_size : patches a step.
     patch_size : side of the square patches in pixels, at most: rounded down to one that halves evenly at each pooling, and
         smaller images make smaller patches.
@@ -127,7 +134,8 @@ class UNet(Estimator):
         loss: str | Loss = "cross_entropy", block: str | Block = "double_conv", norm: str | None = None,
         deep_supervision: bool = False,
         class_weight: Any = None, border_weight: bool | tuple[float, float] | None = None,
-        optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0,
+        optimizer: str = "adam", learning_rate: float = 1e-3, momentum: float = 0.9, weight_decay: float | None = None,
+        schedule: str = "poly", warm_up: float = 0.0, clip_norm: float | None = None, average: float | None = None,
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
         augment: bool | str | Augmentation | Function = True, normalize: str | tuple[float, float] = "image",
         validation_fraction: float = 0.1,
@@ -150,6 +158,10 @@ class UNet(Estimator):
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warm_up = warm_up
+        self.clip_norm = clip_norm
+        self.average = average
         self.batch_size = batch_size
         self.patch_size = patch_size
         self.max_epochs = max_epochs

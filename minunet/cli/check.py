@@ -119,11 +119,12 @@ def _plan(unet: UNet, found: Survey) -> tuple[Plan | None, list[Finding]]:
     sizes = [part.shape for part in parts.training]
     patch_size = fitting_patch(network, unet.patch_size, sizes)
     steps = steps_per_epoch(sum(h * w for h, w in sizes), unet.batch_size, patch_size)
-    schedule = Schedule(unet.learning_rate, steps, unet.max_epochs, unet.max_minutes)
+    schedule = Schedule(unet.learning_rate, steps, unet.max_epochs, unet.max_minutes, unet.schedule, unet.warm_up)
     beside = kernels.place(network.flat) == "cpu"  # the images, as float32 and int32, lie in the same memory
     training = Training(
         network, unet.batch_size, patch_size, losses.resolve(unet.loss), OPTIMIZERS[unet.optimizer],
         [part.shape for part in parts.held_out], sum(4 * h * w * (c + 1) for h, w, c in found.shapes) if beside else 0,
+        averages=unet.average is not None,
     )  # fmt: skip
     with unet._computing(network):
         findings = [Finding("error", training.refusal)] if training.refusal else []

@@ -48,7 +48,8 @@ class Training:
     """What decides how much memory a training takes.
 
     patch_size : one that fits the network, whose margins are not counted. held_out : sizes of the images that are predicted
-    after each epoch. besides : bytes that are still to be taken, whatever the network.
+    after each epoch. besides : bytes that are still to be taken, whatever the network. averages : whether a mean of the weights
+    is kept.
     """
 
     network: Network  # or its outline
@@ -58,6 +59,7 @@ class Training:
     optimizer: type[Optimizer]
     held_out: Sequence[tuple[int, ...]] = ()
     besides: int = 0
+    averages: bool = False
 
     @cached_property
     def takes(self) -> int:
@@ -68,7 +70,7 @@ class Training:
         side, tile = self.patch_size + 2 * self.network.margin, self._validation
         step = training_bytes(
             self.network, self.batch_size, side, side, self.loss, optimizer=self.optimizer,
-            predicting=tile and tile[:2], meanwhile=tile[2] if tile else 0, ahead=AHEAD,
+            predicting=tile and tile[:2], meanwhile=tile[2] if tile else 0, ahead=AHEAD, averages=self.averages,
         )  # fmt: skip
         return step + self.besides
 

@@ -23,6 +23,7 @@ from ..optim import Optimizer
 from ..warn import warn
 from . import diverged, journal
 from .ahead import Ahead
+from .average import Average
 from .diagnosis import Diagnosis
 from .history import History
 from .interrupt import Cut, StopOnInterrupt
@@ -45,6 +46,7 @@ class Loop:
         callbacks: Sequence[Any], progress: Progress,
         publish: Callable[[bool, History, float | None], Callable[[], object] | None],
         diagnosis: Diagnosis, at: Position | None = None, keeper: Keeper | None = None, patience: Patience | None = None,
+        clip_norm: float | None = None, average: Average | None = None,
     ) -> None:  # fmt: skip
         """publish(whole, history, threshold) is called when an epoch has ended, or was cut short, and returns what makes this
 
@@ -52,11 +54,13 @@ class Loop:
         at : where to go on from, if not at the beginning; the network and the optimizer are as they were there.
         keeper : writes down, between steps, where that is.
         patience : ends the training where nothing comes any more, and leaves the weights of the best epoch.
+        average : of the network's weights, which it has between a step and the next where an epoch ends, or a file is written.
         """
         self.network, self.optimizer, self.loss, self.sampler, self.schedule = network, optimizer, loss, sampler, schedule
         self.batch_size, self.class_weight, self.random_state = batch_size, class_weight, random_state
         self.validate, self.callbacks, self.progress, self.publish = validate, callbacks, progress, publish
         self.at, self.keeper, self.diagnosis, self.patience = at or Position(), keeper, diagnosis, patience
+        self.clip_norm, self.average = clip_norm, average
         self.began = self.at.epoch, self.at.index
         self._committed: History = {}
         self._kept: tuple[int, int] | None = None  # the epoch and the step that were written down last
@@ -127,6 +131,7 @@ class Loop:
             self._step()
             self._keep()
         self._read(0)
+        self._show_average(True)
         if not self._is_finite():  # the last update may have overflowed where its loss did not
             raise diverged.told(self, "the weights are not finite", at.n_steps, self.optimizer.learning_rate)
         whole = not interrupt.requested or at.index == self.schedule.steps_per_epoch
@@ -196,8 +201,16 @@ class Loop:
             self._read(0)  # a GPU's, too: what is written down is whole
             at.seconds = self._seconds()
             at.best = Weights(self.good, self.good_state) if self.told_best() else None
+            shown = self.average is not None and self.average.shown
+            self._show_average(False)  # what is trained is the network's, and the mean beside it
             self.keeper.write(at, over)
+            self._show_average(shown)
             self._kept = at.epoch, at.index
+
+    def _show_average(self, shown: bool) -> None:
+        """Let the network have the mean of its weights, if one is kept, or the weights that are trained."""
+        if self.average:
+            self.average.show(shown)
 
     def _is_finite(self) -> bool:
         return bool(np.isfinite(self.network.flat).all() and np.isfinite(self.network.state.flat).all())
@@ -205,9 +218,11 @@ class Loop:
     def _step(self) -> None:
         at = self.at
         x, labels, weights = self.ahead.batch(at.epoch, at.index)
-        self.optimizer.learning_rate = self.schedule.learning_rate_at(self._spent())
+        self.optimizer.learning_rate = self.schedule.learning_rate_at(self._spent(), at.history)
         rng = generator(self.random_state, "dropout", at.epoch, at.index)
         options: dict[str, Any] = {"loss": self.loss, "weights": weights, "class_weight": self.class_weight, "rng": rng}
+        options["clip_norm"] = self.clip_norm
+        self._show_average(False)
         rate = self.optimizer.learning_rate
         try:
             loss = step(self.network, self.optimizer, x, labels, **options)
@@ -217,6 +232,8 @@ class Loop:
         at.index, at.n_steps = at.index + 1, at.n_steps + 1
         self._unread.append((at.n_steps, rate, loss))
         self._read(self._late)
+        if self.average:
+            self.average.update(at.n_steps)
 
     def _read(self, unread: int) -> None:
         """Read losses until so many are left; wait for them, where a GPU has not got them yet."""

@@ -16,7 +16,7 @@ from .step import passes
 @kernels.contained
 def training_bytes(
     network: Network, n: int, h: int, w: int, loss: Loss | None = None, *, optimizer: type[Optimizer] = Adam,
-    predicting: tuple[int, int] | None = None, meanwhile: int = 0, ahead: int = 0,
+    predicting: tuple[int, int] | None = None, meanwhile: int = 0, ahead: int = 0, averages: bool = False,
 ) -> int:  # fmt: skip
     """Return the estimated peak of resident memory in `training.step`, for n images of h x w going in.
 
@@ -24,6 +24,7 @@ def training_bytes(
     use; the gradients that backward holds at its widest moment; partial sums and working memory of the kernels; and what the
     pool's buffers have over, by the pool's own rule. predicting : the size of an image that is predicted between two steps,
     with so many bytes taken `meanwhile`. ahead : batches that are prepared beside the step; a GPU holds none of them.
+    averages : whether a mean of the weights is kept.
     Within 10 % of measured (bench/memory.py), with the Numba kernels: the reference ones build whole column matrices.
     The process takes some 160 MB besides (Python, NumPy, Numba: "runtime" in bench/memory.py).
     """
@@ -33,7 +34,7 @@ def training_bytes(
         x: Any = shapes.outline(shape, network.dtype, place)
         labels, weights = shapes.outline(y_shape, "int32", place), shapes.outline(y_shape, network.dtype, place)
         prepared = (ahead if place == "cpu" else 0) * (x.nbytes + labels.nbytes + weights.nbytes)
-        book.keep((1 + optimizer.n_moments) * network.flat.nbytes + x.nbytes + weights.nbytes + prepared)
+        book.keep((1 + optimizer.n_moments + averages) * network.flat.nbytes + x.nbytes + weights.nbytes + prepared)
         for _ in range(2 if place == "cpu" else 1):  # what NumPy makes then lies beside all that the pool has: CuPy's serves both
             passes(plain, _Foretold(loss), x, Target(labels, weights), shapes.Outlines(place))  # type: ignore[arg-type]
         if predicting is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import devices, kernels, losses
-from ..checks import NotFiniteError, array
+from ..checks import NotFiniteError, array, is_number, require, shown
 from ..kernels import updates
 from ..kernels.buffers import Pool, pooled
 from ..layers import named
@@ -29,18 +29,21 @@ _pools: WeakKeyDictionary[Network, Pool] = WeakKeyDictionary()  # what one step 
 def step(
     network: Network, optimizer: Optimizer, x: NDArray[np.floating], labels: NDArray[np.integer], *,
     loss: str | Loss = "cross_entropy", weights: ArrayLike | None = None, class_weight: ArrayLike | None = None,
-    ignore_index: int | None = None, rng: np.random.Generator | None = None,
+    ignore_index: int | None = None, rng: np.random.Generator | None = None, clip_norm: float | None = None,
 ) -> NDArray[np.floating]:  # fmt: skip
     """Run x forward, the loss backward, and update the network. Return the loss (0-d) before the update.
 
     x (N, H, W, C), labels (N, P, Q), NumPy arrays also where the network lies on a GPU; the weights are those of
-    `losses.target`; rng is for dropout.
+    `losses.target`; rng is for dropout. A gradient whose L2 norm is above clip_norm is scaled down to it (Pascanu et al. 2013,
+    algorithm 1).
     Where the loss is not finite, the network is left as it was: the caller decides what to do. FloatingPointError where the
     gradient is not, which leaves it, too, or what an update made of the weights. A GPU is not asked for either: it would wait.
     The network's next step uses this one's memory again; it is given back with the network, or at the end of `fit`.
     On a GPU the step is under way when this returns: `float(loss)` waits for it.
     """
     loss, place = losses.resolve(loss), kernels.place(network.flat)
+    limited = clip_norm is None or (is_number(clip_norm) and clip_norm > 0)
+    require(limited, "clip_norm", shown(clip_norm), "None or a number above 0")
     with pooled(_pools.setdefault(network, Pool())), devices.using(place):
         x = array("x", x)
         options: Any = {"class_weight": class_weight, "weights": weights, "ignore_index": ignore_index}
@@ -55,7 +58,8 @@ def step(
             run = graph.recorded(network, key, lambda x, *of: _passes(alive(), loss, x, Target(*of[:2]), of[2]), x, *target)
             value, (gradient, state) = run(x, *target, rng)
         if gradient is not None:
-            _require_finite(gradient, "the gradient is not finite", ": the network was left as it is")
+            found = gradient if clip_norm is None else kernels.run(updates.clip_norm, gradient, most=float(clip_norm))
+            _require_finite(found, "the gradient is not finite", ": the network was left as it is")
             _require_finite(state, "a batch's mean or variance is not finite", ": the network was left as it is")
             optimizer.update(network.flat, gradient, loss=value)
             _require_finite(network.flat, "the weights are not finite", ": the update was too large, lower the learning_rate")

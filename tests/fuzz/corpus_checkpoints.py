@@ -17,7 +17,7 @@ TRAINING = "model/training"
 FIELDS: dict[str, tuple[Any, ...]] = {
     "": (None, [], {}, 3, "x", True),
     "/minunet": ("", "0.0.0", "x" * 10**7, 3, None, "\x1b[2J", ["0.1.0"]),
-    "/moments": (-1, 0, 1, 3, 10**9, 10**300, 2.0, True, None, "2", NAN),
+    "/moments": (-1, 0, 1, 3, 4, 10**9, 10**300, 2.0, True, None, "2", NAN),
     "/n_updates": (-1, 0, 4, 6, 10**9, 10**300, 5.0, NAN, None),
     "/learning_rate": (NAN, INF, -1e-3, "x", None, True, 10**310),
     "/epoch": (-1, 0, 2, 3, 4, 10**9, 10**300, 1.0, NAN, True, None),

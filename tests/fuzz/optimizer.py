@@ -38,7 +38,7 @@ def test_one_input(data: bytes) -> tuple[str, str]:
 
 def _optimizer(source: Source) -> Optimizer:
     if source.once_in(2):
-        return SGD(source.choice(RATES), source.choice(RATES), source.choice((0.0, 0.1)))
+        return SGD(source.choice(RATES), source.choice(RATES), source.choice((0.0, 0.1)), source.once_in(2))
     return Adam(source.choice(RATES[:6]), beta1=source.choice((0.9, 0.0)), weight_decay=source.choice((0.0, 0.1)))
 
 
@@ -101,7 +101,7 @@ def _demand_formula(optimizer: Optimizer, before: list[Any], param: Any, grad: A
     demand(all(isinstance(a, np.ndarray) for a in (param, grad)), "only arrays are taken", (type(param), type(grad)))
     expected, g, *moments = before
     moments = moments or [np.zeros_like(expected) for _ in optimizer.moments]
-    names = ("learning_rate", "momentum", "weight_decay") if isinstance(optimizer, SGD) else (
+    names = ("learning_rate", "momentum", "weight_decay", "nesterov") if isinstance(optimizer, SGD) else (
         "learning_rate", "beta1", "beta2", "epsilon", "weight_decay")  # fmt: skip
     rates = {name: getattr(optimizer, name) for name in names}
     if loss is None or np.isfinite(loss):

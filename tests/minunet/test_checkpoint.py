@@ -75,13 +75,19 @@ def stopped(monkeypatch, path, settings, after, data=None, **options):
 
 @pytest.mark.parametrize(
     "other",
-    [{}, {"optimizer": "sgd", "loss": "dice", "padding": "valid", "block": "residual"}, {"max_minutes": 1.0},
-     {"depth": 2, "deep_supervision": True}],
-    ids=["adam", "sgd", "minutes", "levels"],
+    [
+        {}, {"optimizer": "sgd", "loss": "dice", "padding": "valid", "block": "residual"}, {"max_minutes": 1.0},
+        {"depth": 2, "deep_supervision": True},
+        {"optimizer": "nesterov", "average": 0.9, "clip_norm": 0.1, "schedule": "plateau", "warm_up": 0.2,
+         "early_stopping": True},
+    ],
+    ids=["adam", "sgd", "minutes", "levels", "averaged"],
 )
 def test_stopped_in_every_step_and_gone_on_with_it_is_the_training_that_was_not(monkeypatch, path, other):
     """Each run makes one step, on another number of threads than the last. The clock of max_minutes counts steps."""
     settings = SMALL | other
+    monkeypatch.setattr("minunet.training.schedule.PATIENCE", 1)
+    monkeypatch.setattr("minunet.training.schedule.LESS", 1.0)  # no epoch's loss is lower: a plateau from the second on
     if "max_minutes" in other:
         monkeypatch.setattr(loop.Loop, "_seconds", lambda self: 7.0 * self.at.n_steps)  # a minute ends in the ninth step
     whole = UNet(**settings).fit(*images())
@@ -95,6 +101,8 @@ def test_stopped_in_every_step_and_gone_on_with_it_is_the_training_that_was_not(
             break
     assert runs == whole.history_["steps"][-1] == (9 if "max_minutes" in other else 12)
     assert trained(unet) == trained(whole)
+    if "schedule" in other:
+        assert whole.history_["learning_rate"] == pytest.approx([1e-3, 1e-3, 1e-4])
     assert trained(minunet.load(path)) == trained(whole) and not minunet.load(path).interrupted_
 
 
@@ -164,7 +172,8 @@ def test_more_epochs_go_on_and_fewer_than_are_done_are_refused(path):
 OTHER = {
     "base_channels": 3, "depth": 2, "padding": "valid", "dropout": 0.5, "loss": "dice", "block": "residual", "norm": "batch",
     "class_weight": {0: 1, 1: 3}, "border_weight": (4, 3), "optimizer": "sgd", "learning_rate": 1e-2, "momentum": 0.8,
-    "weight_decay": 0.1, "batch_size": 3, "patch_size": 8,
+    "weight_decay": 0.1, "schedule": "cosine", "warm_up": 0.1, "clip_norm": 1.0, "average": 0.99,
+    "batch_size": 3, "patch_size": 8,
     "augment": False, "normalize": "dataset", "validation_fraction": 0.2, "random_state": 6, "algorithm": "direct",
     "warm_start": True, "deep_supervision": True, "early_stopping": True, "n_iter_no_change": 11, "tol": 1e-3, "threshold": 0.4,
     "target": "instances",

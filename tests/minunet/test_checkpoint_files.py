@@ -156,6 +156,11 @@ def one_moment(training, moments):
     return moments[:1]
 
 
+def a_third_moment(training, moments):
+    training["moments"] = 3
+    return [*moments, moments[0]]
+
+
 def more_steps(training, moments):
     training |= {"index": 9, "losses": [0.5] * 9, "n_steps": 12, "n_updates": 12}
 
@@ -165,6 +170,7 @@ def more_steps(training, moments):
     [
         (a_negative_square, r"training's description is damaged: moments\[1\] is -0.5 to .*from 0 up: a mean of squares"),
         (one_moment, "training's description is damaged: training.moments is 1, of type int; it takes 2, as Adam has"),
+        (a_third_moment, "training.moments is 3, of type int; it takes 2, as Adam has"),
         (more_steps, "training's description is damaged: training.index is 9, of type int; it takes 3 at most, an epoch's steps"),
     ],
 )
@@ -172,6 +178,17 @@ def test_a_state_that_no_such_training_can_have_is_refused_although_its_model_lo
     changed(written, path, change)
     minunet.load(path)
     refused(ModelFileError, says, path, unet=fitted())
+
+
+def test_a_mean_of_weights_without_the_weights_is_refused(path):
+    settings = SMALL | {"average": 0.9}
+    stopped(UNet(**settings), *images(), path, 1, 2)
+    written = path.read_bytes()
+    changed(written, path, lambda training, moments: training.update(moments=2) or moments[:2])
+    says = "training.moments is 2, of type int; it takes 2, as Adam has, and one more: the model has other weights"
+    refused(ModelFileError, says, path, unet=UNet(**settings))
+    changed(written, path, a_negative_square)
+    refused(ModelFileError, r"moments\[1\] is .*from 0 up: a mean of squares", path, unet=UNet(**settings))
 
 
 def in_a_thread(call):

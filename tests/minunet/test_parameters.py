@@ -23,8 +23,11 @@ WHOLE = [
     "base_channels", "depth", "batch_size", "patch_size", "max_epochs", "random_state", "n_threads", "verbose",
     "n_iter_no_change",
 ]  # fmt: skip
-REAL = ["learning_rate", "max_minutes", "dropout", "momentum", "validation_fraction", "weight_decay", "tol", "threshold"]
-NAMED = ["padding", "loss", "optimizer", "normalize", "device", "algorithm", "precision"]
+REAL = [
+    "learning_rate", "max_minutes", "dropout", "momentum", "validation_fraction", "weight_decay", "warm_up", "clip_norm",
+    "average", "tol", "threshold",
+]  # fmt: skip
+NAMED = ["padding", "loss", "optimizer", "schedule", "normalize", "device", "algorithm", "precision"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from .mutant import Mutant, Row, read
 from .norms import IN_NORMS
 from .parts import PARTS
 from .prediction import IN_PREDICTION
+from .recipe import IN_RECIPE
 from .room import IN_ROOM
 from .validation import IN_VALIDATION
 from .winograd import WINOGRAD
@@ -388,8 +389,8 @@ THOUGHTFUL: list[Row] = [
     (
         "the learning rate never decays",
         "minunet/training/loop.py",
-        "learning_rate_at(self._spent())",
-        "learning_rate_at(0.0)",
+        "learning_rate_at(self._spent(), at.history)",
+        "learning_rate_at(0.0, at.history)",
         ("learning_rate", "decay", "poly"),
     ),
     (
@@ -409,8 +410,8 @@ THOUGHTFUL: list[Row] = [
     (
         "a gradient that is not finite is taken",
         STEP,
-        '            _require_finite(gradient, "the gradient is not finite"',
-        '            _require_finite(value, "the gradient is not finite"',
+        "gradient if clip_norm is None else",
+        "value if clip_norm is None else",
         ("neither_weights_nor_moments", "gradient_is_not_finite"),
     ),
     (
@@ -643,6 +644,7 @@ PLANTED = (
     IN_NORMS,
     IN_ROOM,
     IN_VALIDATION,
+    IN_RECIPE,
 )
 
 

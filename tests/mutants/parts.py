@@ -371,8 +371,8 @@ IN_COUNTS: list[Row] = [
     (
         "SGD's decay shrinks what momentum keeps",
         RULES,
-        "velocity += grad + weight_decay * param",
-        "velocity += grad + weight_decay * velocity",
+        "    decayed = grad + weight_decay * param\n    velocity *= momentum\n",
+        "    velocity *= momentum\n    decayed = grad + weight_decay * velocity\n",
         ("sgd", "updates"),
     ),
 ]

@@ -9,7 +9,7 @@ GROUP = ("strictest_of_a_group", "each_of_its_groups", "version_1", "swap_is_roo
 FAILED = ("after_a_memory_error", "error_held", "gives_back")
 
 IN_ROOM: list[Row] = [
-    ("SGD has Adam's moments", MEMORY, "(1 + optimizer.n_moments)", "3", ("estimates",)),
+    ("SGD has Adam's moments", MEMORY, "(1 + optimizer.n_moments + averages)", "(3 + averages)", ("estimates",)),
     ("what the second step adds is left out", MEMORY, 'range(2 if place == "cpu" else 1)', "range(1)", ("estimates",)),
     ("what is predicted meanwhile is left out", MEMORY, "book.keep(meanwhile)", "book.keep(0)", ("predicted_between",)),
     ("the groups around one's own do not count", GROUPS, "(below, *below.parents)", "(below,)", GROUP),

@@ -280,7 +280,10 @@ def test_no_order_of_threads_changes_a_bit():
     def everything(seed):
         with emulated(seed=seed):
             clipped = gpu.asarray(gradient.copy())
-            return [gpu.clip_norm(clipped, most=1.0), clipped, gpu.bias_grad(dy), *gpu.softmax_cross_entropy(*drawn_loss(np.float32, (1, 60, 70), 4))]
+            return [
+                gpu.clip_norm(clipped, most=1.0), clipped, gpu.bias_grad(dy),
+                *gpu.softmax_cross_entropy(*drawn_loss(np.float32, (1, 60, 70), 4)),
+            ]  # fmt: skip
 
     first = everything(0)
     for seed in (1, 2, 3):

@@ -269,7 +269,8 @@ def test_the_network_that_is_foretold_is_the_one_that_would_be_trained(settings)
 def test_every_parameter_can_be_handed_on(data, checked):
     given = {
         "base_channels": 3, "depth": 2, "padding": "valid", "dropout": 0.5, "class_weight": {0: 1.0, 255: 2.0},
-        "optimizer": "sgd", "learning_rate": 0.25, "momentum": 0.5, "weight_decay": 0.125, "batch_size": 1, "patch_size": 12,
+        "optimizer": "sgd", "learning_rate": 0.25, "momentum": 0.5, "weight_decay": 0.125,
+        "schedule": "step", "warm_up": 0.125, "clip_norm": 0.5, "average": 0.75, "batch_size": 1, "patch_size": 12,
         "max_epochs": 2, "max_minutes": 1.5, "augment": "flips", "normalize": "dataset", "validation_fraction": 0.25,
         "random_state": 5, "device": "cpu", "n_threads": 1, "algorithm": "direct", "precision": "float32", "loss": "dice",
         "block": "residual", "norm": "group", "deep_supervision": False, "border_weight": (8.0, 2.5), "target": "classes",

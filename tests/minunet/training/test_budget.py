@@ -193,6 +193,7 @@ def test_what_is_held_out_counts():
     assert many - (usual + 60000 * 9 * 9 * 12) < 0.02 * usual
     assert large > 999 * 999 * (12 + 2 * 4 + 8)
     assert training(besides=12345).takes == usual + 12345
+    assert training(averages=True).takes > usual
 
 
 def test_a_gpus_memory_and_what_lies_beside_it_are_two_things(limited):

@@ -97,6 +97,12 @@ def test_what_is_predicted_between_steps_lies_beside_what_the_pool_has_kept():
     assert estimate == pytest.approx(measured, rel=0.07)
 
 
+def test_a_mean_of_the_weights_takes_as_much_as_they_do():
+    network = Network(base_channels=8, depth=2)
+    usual, more = (memory.training_bytes(network, 1, 32, 32, averages=averages) for averages in (False, True))
+    assert more - usual == network.flat.nbytes
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_activations_grow_with_the_batch_and_parameters_do_not(padding):
     network = Network(base_channels=8, depth=2, padding=padding)
