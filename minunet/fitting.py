@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .data.prepare import Prepared, prepare
 from .data.rare import places_of_rare
 from .data.sampling import PatchSampler
 from .evaluation.held_out import validate
+from .network import Network
 from .optim import OPTIMIZERS, SGD, Optimizer
 from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .sizes import fitting_patch
@@ -46,13 +47,20 @@ def fit(
     check_pixel_size(pixel_size)
     require_weights(unet._config(1, 2, 0))
     with checkpoints.opened(checkpoint, resume=resume) as kept:
-        _fit(unet, x, y, pixel_size, callbacks, kept, companions)
+        _fit(unet, begin(unet, x, y, kept, **companions), pixel_size, callbacks, kept)
 
 
-def _fit(
-    unet: UNet, x: Any, y: Any, pixel_size: float | None, callbacks: Sequence[Any], kept: Checkpoint | None,
-    companions: dict[str, Any],
-) -> None:  # fmt: skip
+class Beginning(NamedTuple):
+    """What a training begins with, when all that may be wrong with it has been looked at."""
+
+    data: Prepared
+    network: Network
+    seed: int
+    training: Training
+
+
+def begin(unet: UNet, x: Any, y: Any, kept: Checkpoint | None = None, **companions: Any) -> Beginning:
+    """Return what `fit` would train a UNet with, whose parameters `check_parameters` has passed; the UNet stays as it is."""
     older = unet._as_it_is() if unet.warm_start and hasattr(unet, "network_") else None
     known = warmstart.settled(older) if older else None
     seed = _seed(unet, older, kept)
@@ -73,31 +81,43 @@ def _fit(
     )  # fmt: skip
     with unet._computing(network):
         training.require()
+    return Beginning(data, network, seed, training)
+
+
+def sampler_of(unet: UNet, start: Beginning) -> PatchSampler:
+    """Return what draws the patches of this training."""
+    examples, patch_size = start.data.training, start.training.patch_size
+    return PatchSampler(
+        examples, patch_size, margin=start.network.margin, augment=unet.augment, n_classes=len(start.data.classes),
+        random_state=start.seed, rare=places_of_rare(examples, patch_size),
+    )  # fmt: skip
+
+
+def _fit(
+    unet: UNet, start: Beginning, pixel_size: float | None, callbacks: Sequence[Any], kept: Checkpoint | None
+) -> None:
+    data, network = start.data, start.network
     fitted = {
         "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
-        "normalizer_": data.normalizer, "random_state_": seed, "network_": network, "n_parameters_": network.n_parameters,
+        "normalizer_": data.normalizer, "random_state_": start.seed, "network_": network, "n_parameters_": network.n_parameters,
         "class_frequencies_": data.frequencies, "snap_": data.snap, "joined_": data.joined, "ignore_index_": data.ignore,
         "held_out_": data.held_out, "smallest_object_": data.smallest_object,
         "pixel_size_": None if pixel_size is None else float(pixel_size),
     }  # fmt: skip
     try:
-        _train(unet, fitted, data, patch_size, callbacks, kept)
+        _train(unet, fitted, start, callbacks, kept)
     except MemoryError as error:
         with unet._computing(network):
-            raise training.failed(error) from error
+            raise start.training.failed(error) from error
 
 
 def _train(
-    unet: UNet, fitted: dict[str, Any], data: Prepared, patch_size: int, callbacks: Sequence[Any], kept: Checkpoint | None
+    unet: UNet, fitted: dict[str, Any], start: Beginning, callbacks: Sequence[Any], kept: Checkpoint | None
 ) -> None:
-    network, seed, loss = fitted["network_"], fitted["random_state_"], losses.resolve(unet.loss)
-    rare = places_of_rare(data.training, patch_size)
-    sampler = PatchSampler(
-        data.training, patch_size, margin=network.margin, augment=unet.augment, n_classes=len(data.classes), random_state=seed,
-        rare=rare,
-    )  # fmt: skip
+    data, network, seed, loss = start.data, start.network, start.seed, losses.resolve(unet.loss)
+    sampler = sampler_of(unet, start)
     batch_size = int(unet.batch_size)  # of NumPy's, a small whole number would overflow in what is counted with it
-    steps = steps_per_epoch(sampler.training_pixels, batch_size, patch_size)
+    steps = steps_per_epoch(sampler.training_pixels, batch_size, sampler.patch_size)
     schedule = Schedule(unet.learning_rate, steps, int(unet.max_epochs), unet.max_minutes, unet.schedule, unet.warm_up)
     was_fitted, optimizer = hasattr(unet, "network_"), optimizer_of(unet)
     average = None if unet.average is None else Average(network.flat, unet.average)

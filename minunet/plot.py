@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
+    from .finding import LearningRates
+
 LOSS, DICE = "#c85a1e", "#1478a0"
 MISSED, INVENTED = (214, 60, 50), (40, 110, 220)
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -85,6 +87,21 @@ def learning_curves(model_or_history: Any, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_xlabel("epoch", color=DARK)
     ax.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, labelcolor=DARK)
+    return ax
+
+
+def learning_rate(found: LearningRates, ax: Axes | None = None) -> Axes:
+    """Draw the loss of each rate that `UNet.find_learning_rate` tried, the mean loss, and the rate that is suggested."""
+    has = all(hasattr(found, name) for name in ("rates", "losses", "means", "suggestion"))
+    require(has, "found", f"of type {type(found).__name__}", "what UNet.find_learning_rate returned")
+    ax = ax or _new_axes(7.2, 3.4)
+    ax.plot(found.rates, found.losses, color=LOSS, alpha=1 - PALE, label="loss of a step")
+    ax.plot(found.rates, found.means, color=LOSS, label="mean loss")
+    ax.axvline(found.suggestion, color=DICE, linestyle="--", label=f"suggested: {found.suggestion:.2g}")
+    ax.set_xscale("log")
+    ax.set_xlabel("learning rate", color=DARK)
+    _style_scale(ax, "loss", LOSS, max(found.means.max(), found.losses[0]))
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, labelcolor=DARK)
     return ax
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import description, devices, fitting, kernels, modelfile, predicting
+from . import description, devices, finding, fitting, kernels, modelfile, predicting
 from .blocks import Block
 from .checks import is_number, is_whole, require, shown
 from .data import labels as label_codes
@@ -56,7 +56,7 @@ class UNet(Estimator):
         d1 and d2 its distances in pixels to the two nearest objects, so that narrow gaps are learned. The background is the
         lowest class, an object what is connected of another. True is the paper's (10, 5).
     optimizer : "adam"; "adamw", the same with weight decay; "sgd", with momentum; "nesterov", whose momentum looks ahead.
-    learning_rate : the largest.
+    learning_rate : the largest; `find_learning_rate` tells which serves.
     momentum : SGD's, and Nesterov's.
     weight_decay : Adam's and AdamW's is decoupled, SGD's an L2 penalty. None is the optimizer's own: 0.01 of AdamW, else 0.
     schedule : how the learning rate falls. "poly" and "cosine", smoothly to 0 at the end; "step", to a tenth at 1/2 and at 3/4;
@@ -240,6 +240,23 @@ class UNet(Estimator):
             release(error)  # the images, scaled
             raise
         return self
+
+    @kernels.contained
+    def find_learning_rate(
+        self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
+        sample_weight: ArrayLike | Sequence[ArrayLike] | None = None, classes: label_codes.Classes | None = None,
+        ignore_index: int | Sequence[int] | None = None, groups: Sequence[Hashable] | None = None,
+    ) -> finding.LearningRates:  # fmt: skip
+        """Return the losses of up to 100 steps at learning rates from 1e-6 to 1, and a suggestion (Smith 2017, section 3.3).
+
+        x, y and the others are those of `fit`. The steps are those that `fit` would begin with, on a network of their own: the
+        model stays as it is. They end where the loss falls apart: its mean is above 4 times the least so far, or it is not
+        finite. `suggestion` is a tenth of the rate at which the mean loss was least. `plot.learning_rate` draws it.
+        ValueError as in `fit`; FloatingPointError where the very first loss is not finite.
+        """
+        return finding.find_learning_rate(
+            self, x, y, sample_weight=sample_weight, classes=classes, ignore_index=ignore_index, groups=groups
+        )
 
     @kernels.contained
     def predict(self, x: ArrayLike | Sequence[ArrayLike], *, tta: bool = False, out: Any = None) -> Any:

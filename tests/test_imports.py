@@ -31,7 +31,7 @@ ORDER = (
     "flat blocks sizes supervision",
     "network",
     "training evaluation modelfile summary drawing plot testing datasets",
-    "unet fitting predicting checkpoint trainingstate parameters description warmstart",
+    "unet fitting finding predicting checkpoint trainingstate parameters description warmstart",
     "cli",
     "program",
     "__main__",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minunet import Network, UNet, drawing, plot
+from minunet.finding import LearningRates
 from minunet.layers import Conv2d, Sequential
 from minunet.summary import summarize
 
@@ -184,6 +185,20 @@ def test_curves_of_a_fitted_estimator_and_none_of_another():
     assert len(curves(plot.learning_curves(unet))) == 3
 
 
+FOUND = LearningRates(np.array([1e-4, 1e-3, 1e-2, 1e-1]), np.array([1.0, 0.1, 0.5, 2.0]), np.array([1.0, 0.6, 0.5, 1.0]))
+
+
+def test_rates_are_drawn_with_their_losses_and_the_one_that_is_suggested():
+    ax = plot.learning_rate(FOUND)
+    losses, means, suggested = ax.lines
+    for line, values in ((losses, FOUND.losses), (means, FOUND.means)):
+        np.testing.assert_array_equal(line.get_xydata(), np.stack([FOUND.rates, values], axis=1))
+    np.testing.assert_allclose(suggested.get_xdata(), 1e-3)
+    assert (ax.get_xscale(), ax.get_xlabel(), suggested.get_label()) == ("log", "learning rate", "suggested: 0.001")
+    with pytest.raises(ValueError, match=r"found is of type dict; it takes what UNet\.find_learning_rate returned"):
+        plot.learning_rate(HISTORY)
+
+
 def test_two_classes_are_black_and_white_with_errors_in_red_and_blue():
     ax = plot.comparison(MASK, MASK, WRONG, np.stack([1 - MASK / 255, MASK / 255], axis=-1))
     assert captions(ax) == ["image", "truth", "prediction", "probability of 255"]
@@ -322,6 +337,7 @@ def test_the_calibration_has_a_bar_for_each_bin_that_is_filled():
 DRAWINGS = {
     "architecture": lambda ax: plot.architecture(Network(base_channels=2, depth=1), (64, 64), ax=ax),
     "learning_curves": lambda ax: plot.learning_curves(HISTORY, ax),
+    "learning_rate": lambda ax: plot.learning_rate(FOUND, ax),
     "comparison": lambda ax: plot.comparison(MASK, MASK, WRONG, ax=ax),
     "calibration": lambda ax: plot.calibration(MASK, np.stack([1 - MASK / 255, MASK / 255], -1), classes=[0, 255], ax=ax),
     "confusion_matrix": lambda ax: plot.confusion_matrix(MASK, WRONG, ax=ax),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .mutant import Row
 
-UPDATES, OPTIM, SCHEDULE, AVERAGE, LOOP, STEP, FITTING, CHECKPOINT, STATE = (
+UPDATES, OPTIM, SCHEDULE, AVERAGE, LOOP, STEP, FITTING, CHECKPOINT, STATE, FINDING = (
     "kernels/cpu/updates.py", "minunet/optim.py",
     *(f"minunet/{name}.py" for name in (
         "training/schedule", "training/average", "training/loop", "training/step", "fitting", "checkpoint", "trainingstate",
+        "finding",
     )),
 )  # fmt: skip
 MEAN = ("is_the_mean", "interrupted_leaves", "fails_leaves")
@@ -46,4 +47,6 @@ IN_RECIPE: list[Row] = [
      "asarray(moments.pop()), False", ("gone_on_with",)),
     ("the weights are taken for a mean of squares", STATE, "moments[: has - averages]", "moments",
      ("gone_on_with", "state_that")),
+    ("the rate of the least loss is suggested", FINDING, "TENTH = 0.1", "TENTH = 1.0", ("suggest",)),
+    ("a search goes on where it has burst", FINDING, "if means[-1] > BURST * abs(means.min()):", "if False:", ("falls_apart",)),
 ]  # fmt: skip
