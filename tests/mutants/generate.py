@@ -102,6 +102,10 @@ FOUND_BY: dict[str, tuple[str, ...]] = {
     "is_dense": ("halves_of_one_buffer", "cache_serves"),
     "sgd": ("sgd", "updates"),
     "adam": ("adam", "updates"),
+    "clip": ("scaled_to", "that_is_not_finite"),
+    "squares": ("scaled_to",),
+    "average": ("takes_in", "is_the_mean"),
+    "plateau": ("plateau",),
     "col2im": ("col2im",),
     "cross_entropy": ("cross_entropy",),
 }

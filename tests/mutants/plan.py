@@ -18,7 +18,7 @@ MATHEMATICS = [
 WINOGRAD = [f"tests/kernels/cpu/test_{name}.py" for name in ("winograd", "extremes", "memory")]
 ESTIMATOR = [
     "tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py",
-    *(f"tests/minunet/test_{name}.py" for name in ("unet", "norms")),
+    *(f"tests/minunet/test_{name}.py" for name in ("fitting", "unet", "norms")),
 ]  # fmt: skip
 WARPED = ["tests/kernels/test_warping.py", "tests/minunet/data/test_geometry.py"]
 GOING_ON = "tests/minunet/test_checkpoint.py"
