@@ -158,7 +158,8 @@ class Seen:
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.3])
-def test_the_model_is_the_mean_and_the_training_does_not_notice(steps, decay, tmp_path):
+def test_the_model_is_the_mean_and_the_training_does_not_notice(steps, monkeypatch, decay, tmp_path):
+    monkeypatch.setattr("minunet.training.average.PIECE", 100)  # the weights are exchanged in several
     x, y = images(1)
     plain = UNet(**SMALL, schedule="constant").fit(*images(), validation_data=(x, y))
     without, seen = [after.tobytes() for _, after, _ in steps], Seen()
@@ -207,7 +208,6 @@ def test_a_training_that_fails_leaves_the_mean_of_the_last_epoch(steps, monkeypa
 
 @pytest.mark.skipif("cpu" not in kernels.available(), reason="what is compared with are the CPU kernels")
 def test_a_gpu_clips_and_averages_alike(monkeypatch):
-    """With as many weights as are exchanged in several pieces."""
     monkeypatch.setattr("minunet.training.average.PIECE", 50)
     settings = {"base_channels": 1, "depth": 0, "max_epochs": 2, "batch_size": 1, "augment": False}
     settings |= {"average": 0.5, "clip_norm": 0.05, "optimizer": "nesterov", "learning_rate": 0.5}

@@ -286,8 +286,8 @@ THOUGHTFUL: list[Row] = [
     (
         "a training step never drops",
         STEP,
-        "tape = Tape(True, rng)",
-        "tape = Tape(False, rng)",
+        "tape, levels = Tape(True, rng)",
+        "tape, levels = Tape(False, rng)",
         ("drop", "at_once"),
     ),
     (

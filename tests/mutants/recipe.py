@@ -42,7 +42,7 @@ IN_RECIPE: list[Row] = [
      "        self._read(0)\n",
      MEAN),
     ("only the first piece is exchanged", AVERAGE, "range(0, self.flat.size, PIECE)",
-     "range(0, min(self.flat.size, PIECE), PIECE)", ("gpu_clips",)),
+     "range(0, min(self.flat.size, PIECE), PIECE)", MEAN),
     ("a checkpoint's mean is taken for the weights", CHECKPOINT, "asarray(moments.pop()), True",
      "asarray(moments.pop()), False", ("gone_on_with",)),
     ("the weights are taken for a mean of squares", STATE, "moments[: has - averages]", "moments",
