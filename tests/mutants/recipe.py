@@ -45,7 +45,7 @@ IN_RECIPE: list[Row] = [
      "range(0, min(self.flat.size, PIECE), PIECE)", MEAN),
     ("a checkpoint's mean is taken for the weights", CHECKPOINT, "asarray(moments.pop()), True",
      "asarray(moments.pop()), False", ("gone_on_with",)),
-    ("the weights are taken for a mean of squares", STATE, "moments[: has - averages]", "moments",
+    ("the weights are taken for a mean of squares", STATE, "tuple(moments[:has])", "tuple(moments)",
      ("gone_on_with", "state_that")),
     ("the rate of the least loss is suggested", FINDING, "TENTH = 0.1", "TENTH = 1.0", ("suggest",)),
     ("a search goes on where it has burst", FINDING, "if means[-1] > BURST * abs(means.min()):", "if False:", ("falls_apart",)),
