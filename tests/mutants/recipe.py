@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from .mutant import Row
 
-UPDATES, OPTIM, SCHEDULE, AVERAGE, LOOP, STEP, FITTING, CHECKPOINT, STATE, FINDING = (
+UPDATES, OPTIM, SCHEDULE, AVERAGE, LOOP, STEP, FITTING, CHECKPOINT, FINDING = (
     "kernels/cpu/updates.py", "minunet/optim.py",
     *(f"minunet/{name}.py" for name in (
-        "training/schedule", "training/average", "training/loop", "training/step", "fitting", "checkpoint", "trainingstate",
-        "finding",
+        "training/schedule", "training/average", "training/loop", "training/step", "fitting", "checkpoint", "finding",
     )),
 )  # fmt: skip
 MEAN = ("is_the_mean", "interrupted_leaves", "fails_leaves")
@@ -45,8 +44,6 @@ IN_RECIPE: list[Row] = [
      "range(0, min(self.flat.size, PIECE), PIECE)", MEAN),
     ("a checkpoint's mean is taken for the weights", CHECKPOINT, "asarray(moments.pop()), True",
      "asarray(moments.pop()), False", ("gone_on_with",)),
-    ("the weights are taken for a mean of squares", STATE, "tuple(moments[:has])", "tuple(moments)",
-     ("gone_on_with", "state_that")),
     ("the rate of the least loss is suggested", FINDING, "TENTH = 0.1", "TENTH = 1.0", ("suggest",)),
     ("a search goes on where it has burst", FINDING, "if means[-1] > BURST * abs(means.min()):", "if False:", ("falls_apart",)),
 ]  # fmt: skip
