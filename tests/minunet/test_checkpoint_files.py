@@ -185,7 +185,7 @@ def test_a_mean_of_weights_without_the_weights_is_refused(path):
     stopped(UNet(**settings), *images(), path, 1, 2)
     written = path.read_bytes()
     changed(written, path, lambda training, moments: training.update(moments=2) or moments[:2])
-    says = "training.moments is 2, of type int; it takes 2, as Adam has, and one more: the model has other weights"
+    says = "training.moments is 2, of type int; it takes 3, as Adam has, and the mean of the weights"
     refused(ModelFileError, says, path, unet=UNet(**settings))
     changed(written, path, a_negative_square)
     refused(ModelFileError, r"moments\[1\] is .*from 0 up: a mean of squares", path, unet=UNet(**settings))

@@ -11,8 +11,8 @@ CHECKPOINT, STATE, PRINTS, KEEPER, LOOP, FITTING = (
 SAME = ("gone_on_with",)
 
 IN_GOING_ON: list[Row] = [
-    ("the moments are forgotten", CHECKPOINT, "(*optimizer.moments, *besides)",
-     "(*(0 * m for m in optimizer.moments), *besides)", SAME),
+    ("the moments are forgotten", CHECKPOINT, "(*optimizer.moments, *(",
+     "(*(0 * m for m in optimizer.moments), *(", SAME),
     (
         "the optimizer counts anew",
         CHECKPOINT,

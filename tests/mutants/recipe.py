@@ -42,8 +42,8 @@ IN_RECIPE: list[Row] = [
      MEAN),
     ("only the first piece is exchanged", AVERAGE, "range(0, self.flat.size, PIECE)",
      "range(0, min(self.flat.size, PIECE), PIECE)", MEAN),
-    ("a checkpoint's mean is taken for the weights", CHECKPOINT, "asarray(moments.pop()), True",
-     "asarray(moments.pop()), False", ("gone_on_with",)),
+    ("a checkpoint's mean is taken for the weights", "minunet/training/average.py", "        self.show(True)\n", "",
+     ("gone_on_with",)),
     ("the rate of the least loss is suggested", FINDING, "TENTH = 0.1", "TENTH = 1.0", ("suggest",)),
     ("a search goes on where it has burst", FINDING, "if means[-1] > BURST * abs(means.min()):", "if False:", ("falls_apart",)),
 ]  # fmt: skip

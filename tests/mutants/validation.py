@@ -36,9 +36,9 @@ IN_VALIDATION: list[Row] = [
     ("each epoch counts as the best", LOOP, "new = not self.patience or is_best(history)", "new = True", BEST),
     ("the threshold is the last epoch's", LOOP, "held_out.threshold if new and held_out else",
      "held_out.threshold if held_out else", ("threshold_is_that_of_the_best",)),
-    ("it goes on from the best weights", CHECKPOINT, "asarray(moments.pop() if apart else older.flat)",
-     "asarray((moments.pop(), older.flat)[1] if apart else older.flat)", ("more_epochs_go_on", "every_step")),
-    ("the best weights are forgotten", CHECKPOINT, "asarray(older.flat) if apart else None",
-     "model.network_.flat if apart else None", ("every_step",)),
+    ("it goes on from the best weights", CHECKPOINT, "map(asarray, trained or own)", "map(asarray, own)",
+     ("more_epochs_go_on", "every_step")),
+    ("the best weights are forgotten", CHECKPOINT, "Weights(*map(asarray, own)) if apart else None",
+     "Weights(model.network_.flat, model.network_.state.flat) if apart else None", ("every_step",)),
     ("epochs that come again stand twice", CSVLOG, "<= epoch), row]", "<= epoch + 1), row]", ("each_epoch_stands_once",)),
 ]  # fmt: skip
