@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data.inputs import Images, read_images
-from .data.prepare import Scaled, scaled
-from .data.stored import is_stored, read_stored
+from .data.prepare import scaled
+from .data.sliced import Image
 from .evaluation import places
 from .evaluation.objects import parted, regions, require_watershed
 from .evaluation.threshold import decide
@@ -25,8 +25,7 @@ Floats = NDArray[np.floating]
 
 def read(unet: UNet, x: Any) -> Images:
     """Return the images of x as the model takes them; those of an array on disk are not read yet."""
-    known: dict[str, Any] = {"n_channels": unet.n_channels_in_, "channel_axis": unet.channel_axis_}
-    return read_stored(x, **known) if is_stored(x) else read_images(x, **known)
+    return read_images(x, n_channels=unet.n_channels_in_, channel_axis=unet.channel_axis_)
 
 
 def indices(unet: UNet, probabilities: Floats) -> NDArray[np.intp]:
@@ -99,12 +98,12 @@ def _predicted(
     return out
 
 
-def _in_turn(unet: UNet, images: Images, tta: bool) -> Iterator[tuple[Scaled, Callable[[Callable[..., object]], None]]]:
+def _in_turn(unet: UNet, images: Images, tta: bool) -> Iterator[tuple[Image, Callable[[Callable[..., object]], None]]]:
     """Yield each image, and a function that predicts it and hands what it finds to another, tile by tile."""
     pool = Pool()
     for image in scaled(images, unet.normalizer_):
 
-        def into(take: Callable[..., object], image: Scaled = image) -> None:
+        def into(take: Callable[..., object], image: Image = image) -> None:
             with unet._computing(unet.network_), pooled(pool):
                 predict_into(unet.network_, image, take, tta=tta)
 

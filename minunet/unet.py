@@ -207,7 +207,8 @@ class UNet(Estimator):
     ) -> UNet:  # fmt: skip
         """Train on images x and masks y, from new weights unless warm_start. Return self.
 
-        x : H x W, H x W x C, N x H x W, N x H x W x C, or a list of images of different sizes; any numbers.
+        x : H x W, H x W x C, N x H x W, N x H x W x C, or a list of images of different sizes; any numbers. Large ones that lie
+            on disk (numpy.memmap, zarr, h5py) are read in slices, patch by patch: the file stays open and as it is meanwhile.
         y : a mask for each image, of its size, with any whole numbers for the classes.
         sample_weight : a weight >= 0 for each image, N numbers, or for each pixel, in the form of y; 0 leaves a pixel out
             (unlabelled parts of a sparse mask), and it may be NaN. So does a masked array (numpy.ma), as x or y.

@@ -185,7 +185,7 @@ def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[
         examples = parts or examples
     with warnings.catch_warnings():  # of strips of images, whose ranges are their own
         warnings.simplefilter("ignore", UserWarning)
-        probabilities = unet.predict_proba([example.image for example in examples])
+        probabilities = unet.predict_proba([np.asarray(example.image) for example in examples])
     judged = []
     for example, p in zip(examples, (np.ma.filled(p, 0) for p in probabilities), strict=True):
         truth = label_codes.decode(label_codes.encode(example.label, unet.classes_, unet.joined_), unet.classes_)

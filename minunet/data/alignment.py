@@ -11,6 +11,7 @@ from scipy import fft, ndimage
 
 from .page import TURNS, upright
 from .sampling import Example
+from .sliced import Image
 
 # Numbers that find what was moved by a few pixels, and keep quiet where image and mask
 # have little in common, where shading, halos or shadows correlate better with a moved mask, and where boxes stand for objects.
@@ -46,7 +47,7 @@ def inverted(signs: Sequence[int], shares: Sequence[float]) -> list[int]:
     return [i for i in against if abs(shares[i] - (1 - share)) <= abs(shares[i] - share)]
 
 
-def fit_of(image: NDArray, index: NDArray) -> tuple[int, tuple[int, int] | None]:
+def fit_of(image: Image, index: NDArray) -> tuple[int, tuple[int, int] | None]:
     """Compare an image (H, W, C) with its mask's class indices (H, W): their values, and their edges.
 
     Return whether the indices rise with the image (1), fall (-1) or do neither clearly (0), and by how many rows and
@@ -61,7 +62,7 @@ def fit_of(image: NDArray, index: NDArray) -> tuple[int, tuple[int, int] | None]
     return int(np.sign(in_place)) if clear else 0, _shift(_Peak(np.abs(values)), _Peak(edges))
 
 
-def fits_turned(image: NDArray, index: NDArray, orientation: int) -> bool:
+def fits_turned(image: Image, index: NDArray, orientation: int) -> bool:
     """Tell whether class indices (H, W) fit an image (H, W, C) only when they are turned as the image was to be upright.
 
     Such masks were drawn on the pixels as they are stored, with a program that does not know of the orientation.
@@ -110,9 +111,10 @@ def without(index: NDArray, counted: NDArray[np.bool_]) -> NDArray:
     return np.where(counted, index, np.argmax(np.bincount(index[counted], minlength=1)))
 
 
-def _compared(image: NDArray, index: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def _compared(image: Image, index: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return the correlations of values and of edges by how far the mask is moved; None where one shows nothing."""
-    middle = tuple(slice(max(0, side - MAX_SIDE) // 2, max(0, side - MAX_SIDE) // 2 + MAX_SIDE) for side in index.shape)
+    starts = [max(0, side - MAX_SIDE) // 2 for side in index.shape]
+    middle = slice(starts[0], starts[0] + MAX_SIDE), slice(starts[1], starts[1] + MAX_SIDE)
     shown = np.mean([_standardised(channel) for channel in np.moveaxis(image[middle], -1, 0)], axis=0)
     drawn = _standardised(index[middle])
     if not (shown.any() and drawn.any()):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 SOLID = 0.5  # a value that has this share of its pixels beside others of its own forms regions
 MANY = 2**16  # values from the least to the largest, up to which pixels are counted by value rather than sorted
+BAND = 2**20  # pixels of a mask that are looked at at a time: each takes some 30 bytes meanwhile
 FEW_VALUES = 32  # of a mask, up to which it is asked in how many pieces each lies
 
 HERE, IN_SQUARE, ALIKE = map(np.uint8, (1, 2, 4))  # bits: what a pixel is counted for
@@ -38,19 +39,35 @@ class Codes:
 
 def codes_of(mask: NDArray, weight: NDArray | None = None, name: str = "y") -> Codes:
     """Look at a mask (H, W); a pixel of weight 0 is unlabelled, and its value counts for nothing."""
-    values, index = _indexed(mask)
-    left = mask[:, 1:] == mask[:, :-1]
-    bits = IN_SQUARE * in_squares(mask) + (HERE if weight is None else HERE * (weight > 0))
-    bits[:, 1:] += ALIKE * left
+    n = max(1, BAND // mask.shape[1])
+    bands = [_counted(mask, weight, top, min(top + n, len(mask))) for top in range(0, len(mask), n)]
+    values = np.unique(np.concatenate([found for found, _ in bands], dtype=mask.dtype))
+    table = np.zeros((len(values), 4), np.int64)
+    for found, numbers in bands:
+        table[np.searchsorted(values, found)] += numbers
+    there = table[:, 0] > 0
+    counts, solid, alike, pieces = table[there].T
+    return Codes(name, mask.dtype, values[there], counts, solid, alike, pieces if len(counts) <= FEW_VALUES else None)
+
+
+def _counted(mask: NDArray, weight: NDArray | None, top: int, bottom: int) -> tuple[NDArray, NDArray[np.int64]]:
+    """Return the values in these rows, and how many pixels of each count, are solid, alike, and what they add to its pieces."""
+    above, below = max(top - 1, 0), min(bottom + 1, len(mask))
+    wide, own = mask[above:below], slice(top - above, bottom - above)
+    values, index = _indexed(wide[own])
+    left = wide[:, 1:] == wide[:, :-1]
+    bits = IN_SQUARE * in_squares(wide)[own] + (HERE if weight is None else HERE * (weight[top:bottom] > 0))
+    bits[:, 1:] += ALIKE * left[own]
     table = np.bincount((N_KINDS * index + bits).ravel(), minlength=N_KINDS * len(values)).reshape(-1, N_KINDS)
     holds = np.arange(N_KINDS)
-    counts, solid, alike = (table[:, holds & bit == bit].sum(axis=1) for bit in (HERE, HERE + IN_SQUARE, HERE + ALIKE))
-    there = counts > 0
-    pieces = None
-    if there.sum() <= FEW_VALUES:
-        added = _euler(mask, left)
-        pieces = np.bincount(index[added != 0], added[added != 0], len(values)).astype(np.int64)[there]
-    return Codes(name, mask.dtype, values[there], counts[there], solid[there], alike[there], pieces)
+    numbers = [table[:, holds & bit == bit].sum(axis=1) for bit in (HERE, HERE + IN_SQUARE, HERE + ALIKE)]
+    if (numbers[0] > 0).sum() <= FEW_VALUES:
+        added = _euler(wide, left)[own]
+        numbers.append(np.bincount(index[added != 0], added[added != 0], len(values)))
+    else:
+        numbers.append(np.zeros(len(values)))
+    there = table.any(axis=1)
+    return values[there], np.stack(numbers, axis=1).astype(np.int64)[there]
 
 
 def total(found: Sequence[Codes], what: str = "counts") -> dict[int, int]:

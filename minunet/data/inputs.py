@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import mistakes
-from .normalize import bands
+from .sliced import Image, OnDisk, are_large, bands, lies_on_disk, pixels_at
 
 FORMS = "H x W, H x W x C, N x H x W, N x H x W x C, or a list of images"
 COLOUR_SIDE = 32  # N x H x W arrays with N and H from here up and 3 or 4 (or 1) columns are images in colour, misread
@@ -18,9 +18,9 @@ COLOUR_SIDE = 32  # N x H x W arrays with N and H from here up and 3 or 4 (or 1)
 
 @dataclass(frozen=True)
 class Images:
-    """Images as (H, W, C) views of what was given, and the form in which they came."""
+    """Images as (H, W, C) views of what was given, or as what reads them from disk; and the form in which they came."""
 
-    arrays: list[NDArray]
+    arrays: list[Image]
     form: str  # "HW", "HWC", "NHW", "NHWC" or "list"
     channel_axis: bool  # whether x had an axis for channels
     name: str  # what to call x in messages
@@ -58,28 +58,31 @@ def read_images(
     """
     call = name if isinstance(x, (np.ndarray, list, tuple)) else f"np.asarray({name})"
     mistakes.require_colours(x, name)
-    as_given, x = x, mistakes.arrays_in(x, name)
+    is_large, as_given = are_large(x), x
+    if not is_large or isinstance(x, (list, tuple)):
+        x = mistakes.arrays_in(x, name)
     if isinstance(x, list):
-        arrays = [_numbers(image, f"{name}[{i}]") for i, image in enumerate(x)]
+        arrays = [_numbers(image, f"{name}[{i}]", keep=is_large) for i, image in enumerate(x)]
         form = "list"
     else:
-        array = _numbers(x, name)
-        if n_channels == 1 and array.ndim == 3 and array.shape[2] > mistakes.MOST_COLOURS:
+        array = _numbers(x, name, keep=is_large)
+        if n_channels == 1 and len(array.shape) == 3 and array.shape[2] > mistakes.MOST_COLOURS:
             channel_axis = False  # N x H x W: so many channels are none of its own
         form = _form(array, None if y is None else mistakes.arrays_in(y, y_name), channel_axis, name)
-        arrays = list(array) if form.startswith("N") else [array]
+        arrays = _each(array, form)
     if not arrays:
         raise ValueError(f"{name} holds no images; it takes {FORMS}")
-    has_channels = form in ("HWC", "NHWC") or (form == "list" and arrays[0].ndim == 3)
-    given = x if form == "list" else list(x) if form.startswith("N") else [x]
+    has_channels = form in ("HWC", "NHWC") or (form == "list" and len(arrays[0].shape) == 3)
+    given = x if form == "list" else _each(x, form)
     hidden = [masked_pixels(image) for image in given]
     boxed = form == "list" and not isinstance(as_given, (list, tuple))
-    each = [array if has_channels else array[..., None] for array in arrays]
-    images = Images(each, form, has_channels, name, call, hidden, boxed)
+    images = Images(list(arrays), form, has_channels, name, call, hidden, boxed)
+    for i, (array, label) in enumerate(zip(arrays, images.called(name), strict=True)):
+        images.arrays[i] = _image(array, i if form.startswith("N") else None, has_channels, label)
     takes = "each image takes H x W or H x W x C, alike for all: np.stack([image] * 3, axis=-1) gives a grey one three channels"
-    for array, image, label in zip(arrays, images.arrays, images.called(name), strict=True):
+    for image, label in zip(images.arrays, images.called(name), strict=True):
         if image.ndim != 3:
-            raise ValueError(f"{label} has shape {array.shape}; {takes}")
+            raise ValueError(f"{label} has shape {image.shape if has_channels else image.shape[:-1]}; {takes}")
         if image.size == 0:
             raise ValueError(f"{label} has shape {image.shape[:2]}: no pixels; it takes images from 1 x 1 up")
         if not gaps:
@@ -88,18 +91,37 @@ def read_images(
     return images
 
 
+def _each(array: Any, form: str) -> list[Any]:
+    """Return the images of an array; of a stack on disk itself for each, unread."""
+    if not form.startswith("N"):
+        return [array]
+    return [array] * array.shape[0] if lies_on_disk(array) else list(array)
+
+
+def _image(array: Any, i: int | None, has_channels: bool, name: str) -> Image:
+    """Return an image with an axis for channels. i : which of a stack on disk it is."""
+    if lies_on_disk(array):
+        return OnDisk(array, i, has_channels=has_channels, name=name)
+    return array if has_channels else array[..., None]  # type: ignore[no-any-return]
+
+
 def without_gaps(images: Images, weights: Sequence[NDArray | None]) -> Images:
     """Return the images with NaN and infinities of weight 0 hidden; ValueError where others are not finite."""
     hidden = []
     for image, weight, masked, label in zip(images.arrays, weights, images.hidden, images.called(images.name), strict=True):
-        gap = ~np.isfinite(image).all(axis=2) if image.dtype.kind == "f" else np.zeros(0, bool)
-        if weight is None or not gap.any():
+        gap = None if weight is None or image.dtype.kind != "f" else _gaps(image)
+        if weight is None or gap is None or not gap.any():
             _check_finite(image, label)
             hidden.append(masked)
             continue
-        _check_finite(np.where((gap & (weight == 0))[..., None], 0, image), label)
+        _check_finite(image, label, unless=weight == 0)
         hidden.append(gap if masked is None else gap | masked)
     return replace(images, hidden=hidden)
+
+
+def _gaps(image: Image) -> NDArray[np.bool_]:
+    """Return which pixels (H, W) are not finite in some channel."""
+    return np.concatenate([~np.isfinite(image[rows, slice(None)]).all(axis=2) for rows in bands(image)])
 
 
 def masked_pixels(array: Any) -> NDArray[np.bool_] | None:
@@ -125,7 +147,7 @@ def read_masks(y: Any, images: Images, name: str = "y", *, may_be_exchanged: boo
         hint = f" (channels come last: one image of {len(images.arrays)} is {mistakes.moved(images.call, 'HWC')})" if one else ""
         raise ValueError(f"{counts}; each image takes one mask{hint}")
     arrays = [_numbers(mask, label) for mask, label in zip(given, labels, strict=True)]
-    if not may_be_exchanged and (values := mistakes.seem_exchanged(images.arrays[0], arrays[0])):
+    if not may_be_exchanged and (values := mistakes.seem_exchanged(_some_of(images.arrays[0]), arrays[0])):
         holds = f"{images.called(images.name)[0]} holds {values[0]} different values and {labels[0]} {values[1]}"
         raise ValueError(f"{holds}: images and masks seem to be exchanged; the images come first")
     call = name if isinstance(y, (np.ndarray, list, tuple)) else f"np.asarray({name})"
@@ -179,7 +201,17 @@ def _some(weights: list[NDArray[np.float32]]) -> list[NDArray[np.float32] | None
     return list(weights)
 
 
-def _numbers(array: Any, name: str) -> NDArray:
+def _some_of(image: Image) -> NDArray:
+    """Return an image, or of one on disk every k-th pixel (M, C): what it holds is then told by those."""
+    if isinstance(image, OnDisk):
+        return pixels_at(image, slice(None, None, -(-image.size // mistakes.SAMPLES)))
+    return np.asarray(image)
+
+
+def _numbers(array: Any, name: str, *, keep: bool = False) -> Any:
+    """Return an array of numbers. keep : leave what lies on disk where it is."""
+    if keep and lies_on_disk(array):
+        return array
     array = np.ma.filled(array, 0) if np.ma.is_masked(array) else mistakes.as_array(array, name)
     if array.dtype.kind not in "buif":
         raise mistakes.wrong_dtype(array, name)
@@ -215,11 +247,12 @@ def per_image(given: Any, images: Images, name: str) -> list[Any]:
     return [given] if images.form in ("HW", "HWC") or given.ndim == 0 else list(given)
 
 
-def _form(array: NDArray, y: Any, channel_axis: bool | None, name: str) -> str:
-    if array.ndim in (2, 4):
-        return "HW" if array.ndim == 2 else "NHWC"
-    if array.ndim != 3:
-        raise ValueError(f"{name} has {array.ndim} axes, shape {array.shape}; it takes {FORMS}")
+def _form(array: Any, y: Any, channel_axis: bool | None, name: str) -> str:
+    n_axes = len(array.shape)
+    if n_axes in (2, 4):
+        return "HW" if n_axes == 2 else "NHWC"
+    if n_axes != 3:
+        raise ValueError(f"{name} has {n_axes} axes, shape {array.shape}; it takes {FORMS}")
     if channel_axis if y is None else _is_one_mask(y, array.shape):
         return "HWC"
     n, h, w = array.shape
@@ -241,17 +274,25 @@ def _is_one_mask(y: Any, shape: tuple[int, ...]) -> bool:
     return alike or (last and mistakes.is_one_hot(y, -1)) or (first and mistakes.is_one_hot(y, 0))
 
 
-def _check_finite(image: NDArray, name: str) -> None:
+def _check_finite(image: Image, name: str, unless: NDArray[np.bool_] | None = None) -> None:
+    """Raise a ValueError where numbers are not finite; unless : at other pixels (H, W) than these."""
     if image.dtype.kind != "f":
         return
-    counts = [(start, *(int(of(band).sum()) for of in (np.isnan, np.isinf))) for start, band in bands(image)]
-    n_nan, n_inf = (sum(column) for column in list(zip(*counts, strict=True))[1:])
-    if n := n_nan + n_inf:
-        first = next(start for start, *of in counts if any(of))
-        (row, column), (nan, inf) = np.argwhere(~np.isfinite(next(bands(image[first:, :]))[1]))[0][:2], (n_nan, n_inf)
+    n, nan, inf, first = 0, False, False, (0, 0)
+    for rows in bands(image):
+        band = image[rows, slice(None)]
+        bad = ~np.isfinite(band)
+        bad &= True if unless is None else ~unless[rows][..., None]
+        if not bad.any():
+            continue
+        if not n:
+            row, column = (int(v) for v in np.argwhere(bad)[0][:2])
+            first = rows.start + row, column
+        n, nan, inf = n + int(bad.sum()), nan or bool(np.isnan(band[bad]).any()), inf or bool(np.isinf(band[bad]).any())
+    if n:
         what = "NaN or infinite" if nan and inf else "NaN" if nan else "infinite"
         raise ValueError(
-            f"{name} holds {n} {what} value{'s' if n > 1 else ''}, the first at row {first + row}, column {column}; "
+            f"{name} holds {n} {what} value{'s' if n > 1 else ''}, the first at row {first[0]}, column {first[1]}; "
             "it takes finite numbers: np.ma.masked_invalid hides the others, and so does a sample_weight of 0 in fit"
         )
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..checks import is_whole, shown
 from .codes import SOLID, Codes, codes_of, form_regions, total
 from .contradictions import INSTANCES, Class, Doubt, objects, told, two_codes, word
+from .rare import class_counts
 
 MAX_CLASSES = 22  # PASCAL VOC's 20 kinds of objects, the ground, and what is left open
 FREQUENT = 0.05  # a value with this share of the pixels is certainly meant; one that forms regions is, too
@@ -146,15 +147,9 @@ def decode(indices: NDArray[np.integer], classes: NDArray) -> NDArray:
 
 def class_frequencies(labels: Sequence[NDArray[np.integer]], n_classes: int, weights: Weights = ()) -> NDArray[np.float64]:
     """Return each class's share of all pixels of a weight above 0: (K,)."""
-    labelled = zip(labels, _labelled(labels, weights), strict=True)
-    counts = np.sum([np.bincount(label[here], minlength=n_classes) for label, here in labelled], axis=0)
+    labelled = zip(labels, weights or [None] * len(labels), strict=True)
+    counts = np.sum([class_counts(label, weight, n_classes) for label, weight in labelled], axis=0)
     return np.asarray(counts / counts.sum())
-
-
-def _labelled(masks: Sequence[NDArray], weights: Weights) -> list[NDArray[np.bool_]]:
-    """Return where each mask counts: everywhere, where it has no weights."""
-    given = weights or [None] * len(masks)
-    return [np.ones(mask.shape, bool) if w is None else w > 0 for mask, w in zip(masks, given, strict=True)]
 
 
 def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -81,7 +81,8 @@ def look_at(
         given = given.of_instances(ignore) if target == "instances" else given
     except ValueError as error:
         raise ValueError(str(error).replace("y[0]", f"the mask of {pair.name}").replace("x[0]", pair.name)) from None
-    (image,), (hidden,), (mask,), (weight,) = given.images.arrays, given.images.hidden, given.masks, given.weights
+    (hidden,), (mask,), (weight,) = given.images.hidden, given.masks, given.weights
+    image = np.asarray(given.images.arrays[0])
     codes = codes_of(mask, weight, pair.name)
     (counted,) = given.counted
     index = _index(mask, codes, classes, counted)

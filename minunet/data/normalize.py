@@ -8,16 +8,17 @@ has the figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .sliced import Image, Scaled, Sliced, bands, pixels_at
+
 PERCENTILES = (1.0, 99.0)  # a hot pixel or a black border does not set the scale
 MAX_SAMPLES = 2**20  # pixels that percentiles are taken from; beyond, every k-th
-BAND = 2**22  # pixels of an image that are looked at together: it may be larger than memory
 LIMIT = 10.0  # what is further out after scaling, hot pixels and missing data, is cut: it would drown all else
 BLANK_AT = 2.0  # where missing data comes to lie: outside the range of the others, and no further
 NARROW = 0.5  # a range of less than this share of the narrowest one in training is not that of an image with objects ...
@@ -44,7 +45,7 @@ Setting = str | tuple[float, float]
 class View(NamedTuple):
     """An image (H, W, C), or what gives image[rows, cols] of one, and what is known of its pixels (H, W)."""
 
-    image: NDArray
+    image: Image
     hidden: NDArray[np.bool_] | None = None  # which say nothing, and may be NaN
     counted: NDArray[np.bool_] | None = None  # which set the scale, of those that are not hidden; all of these, if none does
     label: NDArray[np.integer] | None = None  # the index of each one's class
@@ -107,7 +108,7 @@ class Normalizer:
         if self.mode == "image":
             return self.learn_usual(ranges)
         # One step for all, so that each image counts in proportion to its area.
-        step = -(-sum(math.prod(view.image.shape[:2]) for view in views) // MAX_SAMPLES)
+        step = -(-sum(_area(view.image) for view in views) // MAX_SAMPLES)
         parts = [_samples(view, found.blanks, step)[0] for view, found in zip(views, ranges, strict=True)]
         ends = [_percentiles(np.concatenate(of), self.percentiles) for of in zip(*parts, strict=True)]
         self.low, self.high = np.array(ends).T
@@ -126,7 +127,7 @@ class Normalizer:
 
     def measure(self, view: View) -> Range:
         """Return what an image spans."""
-        image, step = view.image, -(-math.prod(view.image.shape[:2]) // MAX_SAMPLES)
+        image, step = view.image, -(-_area(view.image) // MAX_SAMPLES)
         blanks: list[float | None] = [None] * image.shape[2] if self.limit is None else _blanks(view, step)
         samples, classes = _samples(view, blanks, step)
         low, high = np.array([_percentiles(values, self.percentiles) for values in samples]).T
@@ -178,6 +179,14 @@ class Normalizer:
                 scaled[hidden] = 0
             return scaled.astype(np.float32)
 
+    def scaled(
+        self, image: Image, found: Range, hidden: NDArray[np.bool_] | None, name: str, *, lazily: bool = False
+    ) -> Image:
+        """Return the image as a call does; of one that is read in slices, or lazily, one that is scaled as it is sliced."""
+        if lazily or isinstance(image, Sliced):
+            return Scaled(image, lambda part, hidden: self(part, found, hidden), hidden, name)
+        return self(image, found, hidden)
+
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold, for the model file."""
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
@@ -210,12 +219,21 @@ def on_narrow(names: Sequence[str], ranges: Sequence[Range], normalizer: Normali
 def trained_blank(view: View, found: Range) -> float | None:
     """Return the value that looks like missing data where it counts, so that it would be trained on."""
     for c, blank in enumerate(found.blanks):
-        if blank is not None and (view.counted is None or (view.image[..., c] == blank)[view.counted].any()):
+        if blank is not None and (view.counted is None or _holds(view.image, c, blank, view.counted)):
             return blank
     return None
 
 
-def _sampled(image: NDArray, here: NDArray[np.bool_] | None, step: int) -> slice | NDArray[np.intp]:
+def _area(image: Image) -> int:
+    return image.shape[0] * image.shape[1]
+
+
+def _holds(image: Image, c: int, value: float, here: NDArray[np.bool_]) -> bool:
+    """Tell whether a channel has this value at one of the pixels (H, W)."""
+    return any((image[rows, slice(None)][..., c] == value)[here[rows]].any() for rows in bands(image))
+
+
+def _sampled(image: Image, here: NDArray[np.bool_] | None, step: int) -> slice | NDArray[np.intp]:
     """Return the places, in row-major order, of every step-th pixel; of those that are here (H, W), if any is."""
     width = image.shape[1]
     while step > 1 and math.gcd(step, width) > 1:  # or some columns would never be seen: think of stripes
@@ -232,7 +250,7 @@ def _samples(view: View, blanks: Sequence[float | None], step: int) -> tuple[lis
     """Return for each channel every step-th value that sets the scale (M,), and its class (M,): 0 where none is known."""
     seen = None if view.hidden is None else ~view.hidden
     at = _sampled(view.image, seen if view.counted is None else view.counted, step)
-    samples = _taken(view.image, at).astype(np.float64)
+    samples = pixels_at(view.image, at).astype(np.float64)
     label: NDArray[np.integer] = np.zeros(len(samples), np.intp) if view.label is None else view.label.reshape(-1)[at]
     pairs = [(values, label) for values in samples.T]
     for c, blank in enumerate(blanks):
@@ -242,31 +260,13 @@ def _samples(view: View, blanks: Sequence[float | None], step: int) -> tuple[lis
     return [values for values, _ in pairs], [classes for _, classes in pairs]
 
 
-def _taken(image: NDArray, at: slice | NDArray[np.intp]) -> NDArray:
-    """Return the pixels (M, C) of an image (H, W, C) at places in row-major order, every step-th of a slice or those listed."""
-    if not isinstance(at, slice):
-        return image.reshape(-1, image.shape[2])[at]
-    parts, step = [], at.step
-    for start, band in bands(image):
-        first = -start * image.shape[1] % step
-        parts.append(np.ascontiguousarray(band.reshape(-1, image.shape[2])[first::step]))
-    return np.concatenate(parts)
-
-
-def bands(image: NDArray, overlap: int = 0) -> Iterator[tuple[int, NDArray]]:
-    """Yield an image (H, W, C) as bands of whole rows, each with the number of its first; `overlap` rows are in two."""
-    h, w, _ = image.shape
-    n = max(BAND // w, 1)
-    for start in range(0, h, n):
-        yield start, np.asarray(image[start : min(start + n + overlap, h), 0:w])
-
-
 def _blanks(view: View, step: int) -> list[float | None]:
     at = _sampled(view.image, None if view.hidden is None else ~view.hidden, step)
-    return [_blank(values.astype(np.float64), view.image, c) for c, values in enumerate(_taken(view.image, at).T)]
+    samples = pixels_at(view.image, at).astype(np.float64)
+    return [_blank(values, view.image, c) for c, values in enumerate(samples.T)]
 
 
-def _blank(values: NDArray[np.float64], image: NDArray, channel: int) -> float | None:
+def _blank(values: NDArray[np.float64], image: Image, c: int) -> float | None:
     """Return the value that stands for missing data in a channel, if one looks like it. values : samples of it.
 
     It is negative, 0, or the largest of its type, it lies far outside the others, and it fills a block.
@@ -280,9 +280,8 @@ def _blank(values: NDArray[np.float64], image: NDArray, channel: int) -> float |
             continue
         low, high = _percentiles(others, PERCENTILES)
         with np.errstate(over="ignore"):
-            far = (low - value if is_least else value - high) > FAR * (high - low)
-        if low < high and far and _is_solid(image, channel, value):
-            return value
+            if low < high and (low - value if is_least else value - high) > FAR * (high - low) and _is_solid(image, c, value):
+                return value
     return None
 
 
@@ -291,13 +290,16 @@ def _is_filler(value: float, dtype: np.dtype) -> bool:
     return value in (2**16 - 1, np.iinfo(dtype).max if dtype.kind in "iu" and dtype.itemsize > 1 else None) or value >= FILLERS
 
 
-def _is_solid(image: NDArray, channel: int, value: float) -> bool:
-    n_squares = n_here = 0
-    for _, band in bands(image, overlap=1):
-        here = band[..., channel] == value
+def _is_solid(image: Image, c: int, value: float) -> bool:
+    """Tell whether the pixels of a channel that have this value lie together."""
+    n, n_squares, above = 0, 0, np.zeros((0, image.shape[1]), bool)
+    for rows in bands(image):
+        here = image[rows, slice(None)][..., c] == value
+        n += int(here.sum())
+        here = np.concatenate([above, here])
         n_squares += int((here[1:, 1:] & here[1:, :-1] & here[:-1, 1:] & here[:-1, :-1]).sum())
-        n_here += int(here[: max(BAND // image.shape[1], 1)].sum())
-    return n_squares >= MIN_SOLID * n_here
+        above = here[-1:]
+    return n_squares >= MIN_SOLID * n
 
 
 def _capacity(dtype: np.dtype, samples: Sequence[NDArray[np.float64]]) -> float:

@@ -18,8 +18,10 @@ from .border import setting as border_setting
 from .border import weighed
 from .codes import Codes, total
 from .inputs import Images
-from .normalize import BLANK, NARROWER, Normalizer, Range, View, on_blanks, on_narrow, trained_blank
+from .normalize import BLANK, NARROWER, Normalizer, View, on_blanks, on_narrow, trained_blank
+from .rare import class_counts
 from .sampling import Example
+from .sliced import Image, Sliced, bands
 from .splitting import Part, Split, read_groups, split
 from .weights import Examples, ignored_values, read_examples, require_no_class
 
@@ -81,7 +83,7 @@ def prepare(
     values, joined = _classes(given, classes, known) if smallest_object is None else (instances.CLASSES, {})
     snap = classes is not None or (known is not None and known.snap)
     apart = _read_validation(validation_data, given, values, joined if snap else None, ignore, target)
-    labels = [label_codes.encode(mask, values, joined) for mask in masks]
+    labels = [_indices(mask, image, values, joined) for mask, image in zip(masks, images.arrays, strict=True)]
     views = [View(*of) for of in zip(images.arrays, images.hidden, given.counted, labels, strict=True)]
     normalizer = known.normalizer if known else Normalizer.of(normalize)
     ranges = [normalizer.measure(view) for view in views]
@@ -90,7 +92,7 @@ def prepare(
     trained = [trained_blank(view, found) for view, found in zip(views, ranges, strict=True)]
     _tell_of(on_blanks(images.called(images.name), trained), BLANK)
     examples = [
-        Example(normalizer(image, found, hidden), label, weight, name)
+        Example(normalizer.scaled(image, found, hidden, name), label, weight, name)
         for image, found, hidden, label, weight, name in zip(
             images.arrays, ranges, images.hidden, labels, weights, images.called(images.name), strict=True
         )
@@ -156,7 +158,7 @@ def _split(examples: list[Example], values: NDArray, groups: list[Hashable] | No
 
     def count(part: Part) -> NDArray[np.integer]:
         found = _of(examples, part)
-        return np.bincount(found.label[... if found.weight is None else found.weight > 0].ravel(), minlength=len(values))
+        return class_counts(found.label, found.weight, len(values))
 
     parts = split([e.label.shape for e in examples], fraction, random_state, groups=groups, count=count)
     n, n_held = len(examples), len(parts.held_out)
@@ -207,38 +209,31 @@ def _to_validate(
     if held_out is None:
         return []
     images, masks, weights = held_out
-    given = zip(scaled(images, normalizer), masks, weights, strict=True)
-    return [Example(image[:, :], label_codes.encode(mask, classes, joined), weight) for image, mask, weight in given]
+    given = zip(scaled(images, normalizer, lazily=False), masks, weights, strict=True)
+    return [Example(image, _indices(mask, image, classes, joined), weight) for image, mask, weight in given]
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """An image (H, W, C) as a network that was fitted with this normalizer takes it: scaled[rows, cols] are float32.
+def _indices(mask: NDArray, image: Image, classes: NDArray, joined: dict[int, int]) -> NDArray[np.integer]:
+    """Return the index of each pixel's class (H, W); beside an image that lies on disk, in a byte if that does."""
+    if not isinstance(image, Sliced):
+        return label_codes.encode(mask, classes, joined)
+    index = np.empty(mask.shape, np.min_scalar_type(len(classes) - 1))
+    for rows in bands(image):
+        index[rows] = label_codes.encode(mask[rows], classes, joined)
+    return index
 
-    found : what the whole image was measured at, so that its parts are those of the whole, scaled.
+
+def scaled(images: Images, normalizer: Normalizer, *, lazily: bool = True) -> Iterator[Image]:
+    """Yield each image as a network that was fitted with this normalizer takes it; tell first what is odd about their scales.
+
+    lazily : scale what is in memory, too, only where it is sliced: that is enough for whoever looks at it once.
     """
-
-    image: NDArray
-    normalizer: Normalizer
-    found: Range
-    hidden: NDArray[np.bool_] | None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.image.shape
-
-    def __getitem__(self, at: tuple[slice, slice]) -> NDArray[np.float32]:
-        return self.normalizer(np.asarray(self.image[at]), self.found, None if self.hidden is None else self.hidden[at])
-
-
-def scaled(images: Images, normalizer: Normalizer) -> Iterator[Scaled]:
-    """Yield each image as it is to be predicted; tell first what is odd about their scales."""
     ranges = [normalizer.measure(View(*of)) for of in zip(images.arrays, images.hidden, strict=True)]
     names = images.called(images.name)
     _tell_of(on_blanks(names, [found.blank for found in ranges]), BLANK)
     _tell_of(on_narrow(names, ranges, normalizer), NARROWER)
-    for image, found, hidden in zip(images.arrays, ranges, images.hidden, strict=True):
-        yield Scaled(image, normalizer, found, hidden)
+    for image, found, hidden, name in zip(images.arrays, ranges, images.hidden, names, strict=True):
+        yield normalizer.scaled(image, found, hidden, name, lazily=lazily)
 
 
 def _tell_of(names: Sequence[str], text: str) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ONE_OF = 3  # patches lies on a rare class, and a class is rare that fewer than one of so many shows by itself
 TRIED = 300  # patches that are looked at, at least: of each image one, of larger ones more
 MOST = 100_000  # places of a class that are kept: every k-th
-BAND = 2**22  # pixels of a mask that are looked at at a time
+BAND = 2**20  # pixels of a mask that are looked at at a time
 
 Places = NDArray[np.int32]
 

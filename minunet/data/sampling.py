@@ -12,21 +12,22 @@ from .augment import Augmentation, Function, resolve
 from .geometry import Patch, Window
 from .rare import ONE_OF, Places
 from .rng import generator
+from .sliced import Image, cut
 
 
 @dataclass(frozen=True)
 class Example:
     """An image (H, W, C), its class indices (H, W), its pixels' weights (H, W) or None, and what to call it."""
 
-    image: NDArray
+    image: Image
     label: NDArray
     weight: NDArray[np.float32] | None
     name: str = ""
 
     def crop(self, rows: slice, cols: slice) -> Example:
-        """Return a part of it, as views."""
+        """Return a part of it, as views, or unread."""
         weight = None if self.weight is None else self.weight[rows, cols]
-        return Example(self.image[rows, cols], self.label[rows, cols], weight, self.name)
+        return Example(cut(self.image, rows, cols), self.label[rows, cols], weight, self.name)
 
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32] | None]

@@ -13,6 +13,7 @@ from . import instances
 from .codes import Codes, codes_of
 from .inputs import Images, masked_pixels, per_image, read_images, read_masks, read_weights, without_gaps
 from .labels import Classes, given_classes
+from .sliced import lies_on_disk
 
 
 class Examples(NamedTuple):
@@ -54,6 +55,7 @@ def read_examples(
 
     ignore : values of the masks that say nothing. ValueError names an image of which nothing is left.
     """
+    y = np.asarray(y) if lies_on_disk(y) else y  # a mask is small, and looked at more than once
     images = read_images(
         x, y, n_channels=n_channels, channel_axis=channel_axis, name=name, y_name=mask_name, gaps=True
     )

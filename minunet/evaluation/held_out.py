@@ -52,14 +52,15 @@ def validate(
     found, boundaries = np.zeros((k, k), np.int64), np.zeros((4, k), np.int64)
     for example in examples:
         probabilities = predict_proba(network, example.image)
-        weights = np.ones(example.label.shape) if example.weight is None else example.weight
-        of_loss = weights if class_weight is None else weights * class_weight[example.label]  # as in training
-        counts = counts + loss.counts(probabilities, Target(example.label, of_loss))
+        label = example.label.astype(np.int32, copy=False)
+        weights = np.ones(label.shape) if example.weight is None else example.weight
+        of_loss = weights if class_weight is None else weights * class_weight[label]  # as in training
+        counts = counts + loss.counts(probabilities, Target(label, of_loss))
         here = None if example.weight is None else example.weight > 0
         where = ... if here is None else here
-        predicted, truth = decide(probabilities, given), example.label[where]
+        predicted, truth = decide(probabilities, given), label[where]
         found += np.bincount((truth * k + predicted[where]).ravel(), minlength=k * k).reshape(k, k)
-        boundaries += boundary_counts(example.label, predicted, k, counted=here)
+        boundaries += boundary_counts(label, predicted, k, counted=here)
         if choice:
             choice.add(probabilities[where][..., 1].ravel(), truth.ravel())
     if not found.any():

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from .. import devices, kernels, losses, sizes
 from ..checks import NotFiniteError, array, require
 from ..data.geometry import N_SYMMETRIES, symmetry
-from ..data.mirror import mirror
+from ..data.mirror import mirrored
+from ..data.sliced import Image, Sliced
 from ..kernels.buffers import pooled
 from ..network import Network
 from ..training.memory import free_memory, inference_bytes
@@ -30,7 +31,7 @@ LARGE, MOST_BYTES = 2**26, 2**30  # pixels from which an image may lie on disk, 
 
 @kernels.contained
 def predict_proba(
-    network: Network, image: NDArray[np.floating], *, tta: bool = False, max_bytes: float | None = None
+    network: Network, image: Image, *, tta: bool = False, max_bytes: float | None = None
 ) -> NDArray[np.floating]:
     """Return the probabilities (H, W, K) of an image (H, W, C) from 1 x 1 up, its borders mirrored; all finite, or it raises.
 
@@ -39,7 +40,7 @@ def predict_proba(
         an image of LARGE pixels, MOST_BYTES at most. The largest tiles that fit are taken, but never smaller than LEAST_SIDE
         and the halo.
     """
-    image = array("image", image)
+    image = image if isinstance(image, Sliced) else array("image", image)
     require(image.ndim == 3 and image.size > 0, "image", f"an array of shape {image.shape}", "(H, W, C), none of them 0")
     require(image.dtype.kind in "buif", "image", f"of dtype {image.dtype}", "numbers")
     out = np.empty((*image.shape[:2], network.out_channels), network.dtype)
@@ -143,9 +144,7 @@ def _predict_tile(network: Network, image: Any, rows: Span, cols: Span) -> NDArr
     """Return the probabilities of rows x cols of the image; both start at multiples of 2^depth."""
     h, w, _ = image.shape
     (top, above), (left, before) = _input_indices(network, rows, h), _input_indices(network, cols, w)
-    y, x = mirror(top, h), mirror(left, w)
-    part = image[y.min() : y.max() + 1, x.min() : x.max() + 1]
-    tile = part[np.ix_(y - y.min(), x - x.min())][None].astype(network.dtype, copy=False)
+    tile = mirrored(image, top, left)[None].astype(network.dtype, copy=False)
     logits = network(kernels.for_array(network.flat).asarray(tile))
     with np.errstate(invalid="ignore"):  # of logits that are not finite; predict_proba looks
         return losses.softmax(kernels.to_host(logits[0, above : above + rows[1] - rows[0], before : before + cols[1] - cols[0]]))

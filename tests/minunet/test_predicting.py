@@ -5,9 +5,9 @@ import pytest
 import tifffile
 
 from minunet import UNet
-from minunet.data import normalize
+from minunet.data import sliced
 from minunet.data.normalize import Normalizer, View
-from minunet.data.stored import Stored
+from minunet.data.sliced import OnDisk, pixels_at
 from minunet.evaluation import places, tiles
 
 SMALL = {
@@ -27,7 +27,8 @@ def unet():
 def tiled(monkeypatch):
     """Have everything cut into the smallest tiles, and read in narrow bands."""
     monkeypatch.setattr(tiles, "free_memory", lambda network: 4.0)
-    monkeypatch.setattr(normalize, "BAND", 1000)
+    monkeypatch.setattr(sliced, "BAND", 4000)
+    monkeypatch.setattr(sliced, "LARGE", 0)
 
 
 def stack(n=2, seed=1):
@@ -174,17 +175,18 @@ def test_an_image_in_bands_spans_what_it_spans_as_a_whole(monkeypatch, dtype, bl
     kept = [values[values != 0] for values in flat]
     assert whole.low.tolist() == [np.percentile(values, 1, method="nearest") for values in kept]
     read = []
-    monkeypatch.setattr(normalize, "BAND", 50)
-    monkeypatch.setattr(Stored, "__getitem__", lambda self, at: read.append(at) or self.source[at])
-    for found in (Normalizer().measure(View(image)), Normalizer().measure(View(Stored(image, None, True)))):
+    monkeypatch.setattr(sliced, "BAND", 500)
+    monkeypatch.setattr(OnDisk, "read", lambda self, *at: read.append(at) or self.source[at])
+    stored = OnDisk(image, None, has_channels=True, name="x")
+    for found in (Normalizer().measure(View(image)), Normalizer().measure(View(stored))):
         for name, value in whole._asdict().items():
             np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
-    assert max(rows.stop - rows.start for rows, _ in read) <= 2  # one, and one that overlaps
+    assert max(rows.stop - rows.start for rows, _ in read) == 1
 
 
 @pytest.mark.parametrize("n", [97, 1000])
 def test_samples_of_bands_are_those_of_the_whole(monkeypatch, n):
     image = np.arange(70 * 45 * 2).reshape(70, 45, 2)
     step = -(-70 * 45 // n)
-    monkeypatch.setattr(normalize, "BAND", 137)
-    np.testing.assert_array_equal(normalize._taken(image, slice(None, None, step)), image.reshape(-1, 2)[::step])
+    monkeypatch.setattr(sliced, "BAND", 1370)
+    np.testing.assert_array_equal(pixels_at(image[:, ::-1], slice(None, None, step)), image[:, ::-1].reshape(-1, 2)[::step])

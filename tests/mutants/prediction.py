@@ -6,7 +6,7 @@ from .mutant import Row
 
 TILED, TURNED, PLACES = (f"minunet/evaluation/{name}.py" for name in ("tiles", "turned", "places"))
 OBJECTS, METRICS = "minunet/evaluation/objects.py", "minunet/evaluation/metrics.py"
-INSTANCES, NORMALIZE = "minunet/data/instances.py", "minunet/data/normalize.py"
+INSTANCES = "minunet/data/instances.py"
 
 IN_PREDICTION: list[Row] = [
     ("a turned tile begins anywhere in a window", TILED, "(p0 // cell * cell, p1)", "(p0, p1)", ("turning_them_by_hand",)),
@@ -15,9 +15,6 @@ IN_PREDICTION: list[Row] = [
     ("a flip is looked for on the other side", TURNED, "(w - cols[1], w - cols[0]) if k >= 4", "cols if k >= 4",
      ("parts_are_those",)),
     ("small images are kept to small runs, too", TILED, "if h * w >= LARGE else np.inf", "", ("only_a_large_image",)),
-    ("bands take every k-th pixel from their own start", NORMALIZE, "first = -start * image.shape[1] % step", "first = 0",
-     ("samples_of_bands",)),
-    ("squares across two bands do not count", NORMALIZE, "bands(image, overlap=1)", "bands(image)", ("in_bands",)),
     ("pages are written on the first one", PLACES, "(page[0] if page else 0)", "0", ("new_files",)),
     ("a type that wraps the labels is taken", PLACES, 'if dtype.kind not in "buif" or not', 'if dtype.kind not in "buif" and not',
      ("refused_before_any_work",)),

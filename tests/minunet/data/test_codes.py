@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from unittest import mock
 
 import numpy as np
 from hypothesis import given
@@ -46,3 +47,14 @@ def test_pieces_are_connected_regions_less_their_holes(seed, shape, n_values):
         regions = ndimage.label(mask == value, np.ones((3, 3)))[1]
         holes = ndimage.label(np.pad(mask != value, 1, constant_values=True))[1] - 1
         assert n == regions - holes
+
+
+@given(st.integers(0, 2**32 - 1), st.tuples(st.integers(1, 9), st.integers(1, 9)), st.sampled_from([1, 7]), st.integers(1, 40))
+def test_a_large_mask_is_looked_at_in_parts_with_the_same_result(seed, shape, band, n_values):
+    rng = np.random.default_rng(seed)
+    mask, weight = rng.integers(0, n_values, shape), rng.integers(0, 3, shape)
+    whole = mask_codes.codes_of(mask, weight)
+    with mock.patch.object(mask_codes, "BAND", band):
+        parts = mask_codes.codes_of(mask, weight)
+    for name in ("values", "counts", "solid", "alike", "pieces"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
