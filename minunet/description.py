@@ -16,6 +16,7 @@ from .data.border import setting as border_setting
 from .data.labels import resolve_class_weight
 from .data.normalize import LIMIT, PERCENTILES, Normalizer
 from .data.pixelsize import LEAST, MOST
+from .data.stacks import MOST as MOST_AROUND
 from .network import Network
 from .parameters import CHOICES, check_parameters
 from .text import line
@@ -127,7 +128,7 @@ def _parameters(unet: UNet) -> dict[str, Any]:
     if isinstance(border, (tuple, list, np.ndarray)):
         border = list(border_setting(border) or ())
     own = {"border_weight": border, "class_weight": weight, "loss": loss, "random_state": seed}
-    own |= {"normalize": unet.normalizer_.setting}
+    own |= {"normalize": unet.normalizer_.setting, "context": unet.context_}
     own["target"] = "classes" if unet.smallest_object_ is None else "instances"
     own |= {name: config[name] for name in config if name in params and name not in own}
     params |= own | {"device": "auto", "precision": "auto", "augment": augment.described(unet.augment)}  # two are a machine's
@@ -153,7 +154,8 @@ def restore(unet: UNet, said: dict[str, Any]) -> None:
     unet.channel_axis_, unet.random_state_ = said["channel_axis"], said["random_state"]
     unet.history_, unet.interrupted_ = said["history"], said["interrupted"]
     unet.ignore_index_, unet.pixel_size_ = list(said["ignore_index"]), said["pixel_size"]
-    unet.threshold_ = said["threshold"]
+    unet.threshold_, unet.context_ = said["threshold"], unet.context
+    unet.n_channels_in_ = unet.network_.in_channels // (2 * unet.context + 1)
     unet.smallest_object_ = said["smallest_object"]
     unet.class_frequencies_, unet.snap_ = np.array(said["class_frequencies"], float), said["snap"]
 
@@ -164,7 +166,7 @@ def check(said: dict[str, Any], config: dict[str, Any]) -> None:
     check_fields("", said, DESCRIPTION | CHECKPOINT, optional=CHECKPOINT)
     _check_ignored(said["ignore_index"])
     _check_classes(said["classes"], config["out_channels"])
-    _check_normalizer(said["normalizer"], config["in_channels"])
+    _check_normalizer(said["normalizer"], _channels(said["estimator"].get("context", 0), config["in_channels"]))
     _check_frequencies(said["class_frequencies"], config["out_channels"])
     two = said["threshold"] is None or config["out_channels"] == 2
     require(two, "threshold", said["threshold"], f"null: the network has {config['out_channels']} classes, and it divides two")
@@ -174,6 +176,14 @@ def check(said: dict[str, Any], config: dict[str, Any]) -> None:
     _check_estimator(said["estimator"], said, config)
     if "training" in said:
         trainingstate.check(said["training"], said["history"], said["classes"]["values"])
+
+
+def _channels(context: Any, n: int) -> int:
+    """Return how many channels the images have of a network that sees n, with so many slices on each side."""
+    fits = type(context) is int and 0 <= context <= MOST_AROUND and n % (2 * context + 1) == 0
+    takes = f"a whole number from 0 to {MOST_AROUND}, and the network's {n} channels are those of 2 context + 1 slices"
+    require(fits, "estimator.context", context, takes)
+    return n // (2 * int(context) + 1)
 
 
 def _check_classes(classes: dict[str, Any], k: int) -> None:

@@ -66,7 +66,8 @@ def begin(unet: UNet, x: Any, y: Any, kept: Checkpoint | None = None, **companio
     seed = _seed(unet, older, kept)
     data = prepare(
         x, y, normalize=unet.normalize, class_weight=unet.class_weight, validation_fraction=unet.validation_fraction,
-        random_state=seed, border_weight=unet.border_weight, known=known, target=unet.target, **companions,
+        random_state=seed, border_weight=unet.border_weight, known=known, target=unet.target,
+        context=int(unet.context), **companions,
     )  # fmt: skip
     _require_held_out(unet, data)
     network = unet._network(data.n_channels, len(data.classes), seed)
@@ -101,7 +102,7 @@ def _fit(
         "classes_": data.classes, "n_channels_in_": data.n_channels, "channel_axis_": data.channel_axis,
         "normalizer_": data.normalizer, "random_state_": start.seed, "network_": network, "n_parameters_": network.n_parameters,
         "class_frequencies_": data.frequencies, "snap_": data.snap, "joined_": data.joined, "ignore_index_": data.ignore,
-        "held_out_": data.held_out, "smallest_object_": data.smallest_object,
+        "held_out_": data.held_out, "smallest_object_": data.smallest_object, "context_": int(unet.context),
         "pixel_size_": None if pixel_size is None else float(pixel_size),
     }  # fmt: skip
     try:

@@ -12,6 +12,7 @@ from .checks import MOST, check_deep_supervision, check_depth, is_number, is_who
 from .data import augment, border
 from .data.pixelsize import LEAST
 from .data.pixelsize import MOST as MOST_MICROMETRES
+from .data.stacks import MOST as MOST_AROUND
 from .devices import precision_at, resolve
 from .kernels import ALGORITHMS, PRECISIONS
 from .losses import LOSSES
@@ -35,11 +36,11 @@ CHOICES = {
 }
 _WHOLE = {
     "base_channels": 1, "depth": 0, "batch_size": 1, "patch_size": 1, "max_epochs": 1, "n_threads": 1, "random_state": 0,
-    "verbose": 0, "n_iter_no_change": 1,
+    "verbose": 0, "n_iter_no_change": 1, "context": 0,
 }  # fmt: skip
 _MOST = dict.fromkeys(("base_channels", "batch_size", "patch_size"), MOST)
 _UNBOUNDED = ("max_epochs", "n_iter_no_change", "n_threads", "random_state", "verbose")
-_MOST |= dict.fromkeys(_UNBOUNDED, 10**400 - 1)  # what a model file can hold
+_MOST |= dict.fromkeys(_UNBOUNDED, 10**400 - 1) | {"context": MOST_AROUND}  # what a model file can hold
 _POSITIVE = ("learning_rate", "max_minutes", "clip_norm")
 _SHARES = ("dropout", "momentum", "validation_fraction", "warm_up")
 _FROM_ZERO = ("weight_decay", "tol")

@@ -101,7 +101,7 @@ def _predicted(
 def _in_turn(unet: UNet, images: Images, tta: bool) -> Iterator[tuple[Image, Callable[[Callable[..., object]], None]]]:
     """Yield each image, and a function that predicts it and hands what it finds to another, tile by tile."""
     pool = Pool()
-    for image in scaled(images, unet.normalizer_):
+    for image in scaled(images, unet.normalizer_, unet.context_):
 
         def into(take: Callable[..., object], image: Image = image) -> None:
             with unet._computing(unet.network_), pooled(pool):

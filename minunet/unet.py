@@ -78,6 +78,8 @@ class UNet(Estimator):
     normalize : "image" maps the 1st to 99th percentile of each image and channel to -1 .. 1, or those of the training images
         where its own range is far narrower, as an empty field's is; (1, 99.8) other percentiles, likewise; "dataset" takes
         those of the training set, always.
+    context : slices before and after each one that are seen with it, as further channels; x is then a stack, N x H x W (x C) or a
+        list of slices in their order. With `groups` each group is a stack; so are the pages of a file.
     validation_fraction : share of the images, with fewer than 10 of each image, held out to report loss and Dice; never all
         that there is of a class.
     early_stopping : end the training when val_dice, the mean Dice on what is held out, has not risen by tol for n_iter_no_change
@@ -110,6 +112,7 @@ class UNet(Estimator):
 
     classes_: NDArray
     n_channels_in_: int
+    context_: int
     n_parameters_: int
     network_: Network
     normalizer_: Normalizer
@@ -138,6 +141,7 @@ class UNet(Estimator):
         schedule: str = "poly", warm_up: float = 0.0, clip_norm: float | None = None, average: float | None = None,
         batch_size: int = 4, patch_size: int = 256, max_epochs: int = 100, max_minutes: float | None = None,
         augment: bool | str | Augmentation | Function = True, normalize: str | tuple[float, float] = "image",
+        context: int = 0,
         validation_fraction: float = 0.1,
         early_stopping: bool = False, n_iter_no_change: int = 10, tol: float = 1e-4, threshold: float | str | None = None,
         target: str = "classes", warm_start: bool = False,
@@ -168,6 +172,7 @@ class UNet(Estimator):
         self.max_minutes = max_minutes
         self.augment = augment
         self.normalize = normalize
+        self.context = context
         self.validation_fraction = validation_fraction
         self.early_stopping = early_stopping
         self.n_iter_no_change = n_iter_no_change
@@ -200,7 +205,7 @@ class UNet(Estimator):
     def fit(
         self, x: ArrayLike | Sequence[ArrayLike], y: ArrayLike | Sequence[ArrayLike], *,
         sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
-        validation_data: tuple[Any, Any] | None = None, classes: label_codes.Classes | None = None,
+        validation_data: tuple[Any, Any] | tuple[Any, Any, Any] | None = None, classes: label_codes.Classes | None = None,
         ignore_index: int | Sequence[int] | None = None, groups: Sequence[Hashable] | None = None,
         pixel_size: float | None = None, callbacks: Sequence[Any] = (), checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -212,7 +217,8 @@ class UNet(Estimator):
         y : a mask for each image, of its size, with any whole numbers for the classes.
         sample_weight : a weight >= 0 for each image, N numbers, or for each pixel, in the form of y; 0 leaves a pixel out
             (unlabelled parts of a sparse mask), and it may be NaN. So does a masked array (numpy.ma), as x or y.
-        validation_data : (x, y) to report on, instead of a share of the training images.
+        validation_data : (x, y) to report on, instead of a share of the training images; with context, where x is not one
+            stack, (x, y, groups).
         classes : the mask values that count; each pixel's value is taken for the nearest of them (in `score` too). A tuple is a
             class that has several, and is called by the first: [0, (255, 1)] for masks of 0 and 255 beside masks of 0 and 1.
         ignore_index : a mask value, or several, that is no class: a weight of 0 (in validation_data and `score`, too).
@@ -355,7 +361,8 @@ class UNet(Estimator):
     def _config(self, n_channels: int, n_classes: int, seed: int) -> dict[str, Any]:
         """Return what the network is made from."""
         own = {name: getattr(self, name) for name in description.OF_NETWORK}
-        return {"in_channels": n_channels, "out_channels": n_classes, "random_state": seed, "dtype": "float32"} | own
+        seen = n_channels * (2 * int(self.context) + 1)
+        return {"in_channels": seen, "out_channels": n_classes, "random_state": seed, "dtype": "float32"} | own
 
     def _network(self, n_channels: int, n_classes: int, seed: int) -> Network:
         return Network(**self._config(n_channels, n_classes, seed)).to(self.device)
@@ -399,6 +406,7 @@ class UNet(Estimator):
         rising = listed and bool((classes[1:] > classes[:-1]).all())
         takes = f"the masks' values, {k} different ones in rising order, as network_ has outputs"
         require(rising, "classes_", shown(classes), takes)
+        c //= 2 * self.context_ + 1
         require(is_whole(channels) and channels == c, "n_channels_in_", channels, f"{c}, as network_ takes")
         threshold = self.threshold_
         divides = threshold is None or (k == 2 and is_number(threshold) and 0 < threshold < 1)
@@ -411,9 +419,9 @@ def load(path: str | os.PathLike[str]) -> UNet:
     """Return the model that `UNet.save` wrote; ModelFileError where the file is not one, or damaged."""
     network, said = modelfile.load(path, description.check)
     unet = UNet(**said["estimator"])
+    unet.network_, unet.n_parameters_ = network, network.n_parameters
     description.restore(unet, said)
     vars(unet).update(told(unet.history_))
-    unet.network_, unet.n_channels_in_, unet.n_parameters_ = network, network.in_channels, network.n_parameters
     unet.held_out_ = []
     _tell("loaded", path)
     return unet

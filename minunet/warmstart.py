@@ -23,6 +23,7 @@ def settled(unet: UNet) -> Known:
     """Return what a fitted model has settled for whoever goes on with it; ValueError where its parameters say otherwise."""
     unet._check_fitted()
     has = {name: unet.network_.config[name] for name in ARCHITECTURE} | {"normalize": unet.normalizer_.setting}
+    has["context"] = unet.context_
     has["target"] = "classes" if unet.smallest_object_ is None else "instances"
     for name, value in has.items():
         given = getattr(unet, name)

@@ -17,7 +17,7 @@ from ..data import labels as label_codes
 from ..data import pixelsize
 from ..data.codes import codes_of
 from ..data.contradictions import word
-from ..data.folders import Pair, read_pairs
+from ..data.folders import Pair, by_file, read_pairs
 from ..data.instances import three_classes
 from ..data.weights import read_examples
 from ..evaluation import metrics
@@ -69,13 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
     objects = _objects(unet, pairs, arguments)
     truths = [three_classes(mask) for mask in objects] if objects else _truths(unet, pairs, counted, arguments.classes)
     predictions, found = [], []
-    for pair in flags.each(pairs, "evaluating", arguments.quiet):
-        if told := pixelsize.mismatch(pair.pixel_size, unet.pixel_size_):
-            complain(f"warning: {pair.name}: {told}")
-        with flags.about(pair.name):
-            probabilities = np.ma.filled(unet.predict_proba([pair.image], tta=arguments.tta)[0], 0)  # masked: the first class
-        predictions.append(label_codes.decode(predicting.indices(unet, probabilities), unet.classes_))
-        found += [predicting.objects(unet, probabilities)] if objects else []
+    for stack in flags.each(by_file(pairs) if unet.context_ else [[pair] for pair in pairs], "evaluating", arguments.quiet):
+        for pair in stack:
+            if told := pixelsize.mismatch(pair.pixel_size, unet.pixel_size_):
+                complain(f"warning: {pair.name}: {told}")
+        with flags.about(stack[0].name) if len(stack) == 1 else flags.named([pair.name for pair in stack]):
+            probabilities = unet.predict_proba([pair.image for pair in stack], tta=arguments.tta)
+        for p in (np.ma.filled(p, 0) for p in probabilities):  # what is masked is of the first class
+            predictions.append(label_codes.decode(predicting.indices(unet, p), unet.classes_))
+            found += [predicting.objects(unet, p)] if objects else []
     each = zip(pairs, truths, predictions, counted, strict=True)
     rows = [score(pair.name, [t], [p], [here], unet.classes_) for pair, t, p, here in each]
     total = score("all", truths, predictions, counted, unet.classes_)

@@ -109,8 +109,8 @@ def estimator(arguments: argparse.Namespace, init: Path | None = None) -> UNet:
     """
     given = {name: vars(arguments)[name] for name in UNet().get_params() if name in vars(arguments) and name not in UNFLAGGED}
     unet = UNet() if init is None else load(init)
-    own = {} if init is None else {name: getattr(unet, name) for name in (*OF_NETWORK, "normalize")}
-    for name in (*ARCHITECTURE, "normalize") if init else ():
+    own = {} if init is None else {name: getattr(unet, name) for name in (*OF_NETWORK, "normalize", "context")}
+    for name in (*ARCHITECTURE, "normalize", "context") if init else ():
         if given.get(name, own[name]) != own[name]:
             flag = f"--{name.replace('_', '-')}"
             arguments.parser.error(f"{flag} is {given[name]}, but {init} has {own[name]}: leave {flag} out, or --init")

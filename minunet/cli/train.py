@@ -6,8 +6,9 @@ import argparse
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,10 @@ from ..data import labels as label_codes
 from ..data import pixelsize
 from ..data.codes import Codes
 from ..data.contradictions import word
-from ..data.folders import Pair, listed, read_pairs, require_one_palette
+from ..data.folders import Pair, by_file, listed, read_pairs, require_one_palette
 from ..data.images import content
 from ..data.sampling import Example
-from ..data.splitting import stacks
+from ..data.splitting import Part, stacks
 from ..data.weights import read_examples
 from ..plot import require_matplotlib
 from ..text import printable, shown
@@ -76,8 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
     data = describe(pairs, held_out, *_codes(unet, pairs, arguments))
     if not arguments.quiet:
         print("\n".join(f"{name:8} {value}" for name, value in data), flush=True)
-    validation = _xy(held_out) if held_out else None
     x, y = _xy(pairs)
+    groups: list[Hashable] | None = [pair.path for pair in pairs]
+    validation: Any = _xy(held_out) if held_out else None
+    if not unet.context:  # else files apart are stacks of their own
+        groups = stacks([pair.path for pair in pairs])
+    elif held_out:
+        validation = (*validation, [pair.path for pair in held_out])
     pixel_size = pixelsize.common(pair.pixel_size for pair in pairs)
     target = outputs.named(arguments.output.absolute(), arguments.force)  # the current folder may vanish
     checkpoint, table = (path and path.absolute() for path in (arguments.checkpoint, arguments.csv))
@@ -87,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             with flags.named([pair.name for pair in pairs]):
                 unet.fit(
                     x, y, validation_data=validation, classes=arguments.classes, ignore_index=arguments.ignore,
-                    groups=stacks([pair.path for pair in pairs]), pixel_size=pixel_size, checkpoint=checkpoint,
+                    groups=groups, pixel_size=pixel_size, checkpoint=checkpoint,
                     resume=arguments.resume, callbacks=[CSVLog(table, replace=arguments.force)] if table else [],
                 )  # fmt: skip
         finally:
@@ -171,22 +177,27 @@ def warn_of_shared_images(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> No
 
 def judge(unet: UNet, pairs: Sequence[Pair], held_out: Sequence[Pair]) -> tuple[list[Judged], str]:
     """Return predictions on what was not trained on, and what that is; on the training images where nothing was held out."""
-    given = read_examples(*_xy(held_out or pairs), ignore=unet.ignore_index_)
-    masks = [pair.mask for pair in held_out or pairs]
+    whole = list(held_out or pairs)
+    given = read_examples(*_xy(whole), ignore=unet.ignore_index_)
+    masks = [pair.mask for pair in whole]
     masks = masks if unet.smallest_object_ is None else given.of_instances(unet.ignore_index_).masks
-    each = zip(held_out or pairs, masks, given.weights, strict=True)
+    each = zip(whole, masks, given.weights, strict=True)
     examples = [Example(pair.image, mask, weight, pair.name) for pair, mask, weight in each]
-    note = "the validation images"
+    note, places = "the validation images", list[Part]()
     if not held_out:
-        parts = [examples[part.image].crop(part.rows, part.cols) for part in unet.held_out_]
-        whole = all(part.shape == examples[part.image].label.shape for part in unet.held_out_)
-        note = "images held out of the training" if whole else "the strip held out of each training image"
-        note = note if parts else "the training images: none was held out, so expect worse on others"
-        examples = parts or examples
+        places = unet.held_out_
+        are_whole = all(part.shape == examples[part.image].label.shape for part in places)
+        note = "images held out of the training" if are_whole else "the strip held out of each training image"
+        note = note if places else "the training images: none was held out, so expect worse on others"
+    parts = [examples[part.image].crop(part.rows, part.cols) for part in places] or examples
     with warnings.catch_warnings():  # of strips of images, whose ranges are their own
         warnings.simplefilter("ignore", UserWarning)
-        probabilities = unet.predict_proba([np.asarray(example.image) for example in examples])
-    judged = []
+        if unet.context_:
+            found = [p for stack in by_file(whole) for p in unet.predict_proba([pair.image for pair in stack])]
+            probabilities = [found[part.image][part.rows, part.cols] for part in places] or found
+        else:
+            probabilities = unet.predict_proba([np.asarray(part.image) for part in parts])
+    judged, examples = [], parts
     for example, p in zip(examples, (np.ma.filled(p, 0) for p in probabilities), strict=True):
         truth = label_codes.decode(label_codes.encode(example.label, unet.classes_, unet.joined_), unet.classes_)
         predicted = unet._labels(p)

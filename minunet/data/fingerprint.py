@@ -24,7 +24,7 @@ def fingerprint(data: Prepared) -> Fingerprint:
         "masks": _digests(e.label for e in data.examples),
         "weights": _digests(None if e.weight is None or (e.weight == 1).all() else e.weight for e in data.examples),
         "validation": _digests(array for e in data.apart for array in (e.image, e.label, e.weight)),
-        "held_out": _digest(str([(part.image, part.rows, part.cols) for part in data.held_out]).encode()),
+        "held_out": _digest(f"{[(part.image, part.rows, part.cols) for part in data.held_out]}{data.around or ''}".encode()),
     }
 
 
@@ -44,7 +44,7 @@ def difference(before: Fingerprint, now: Fingerprint) -> str | None:
     if now["validation"] != before["validation"]:
         return "validation_data (--validation) is another"
     if now["held_out"] != before["held_out"]:
-        return "other parts of the images are held out (groups, or the names of files that say which are of one stack)"
+        return "other parts of the images are held out, or of a stack (groups, or the files' names that say which are of one)"
     return None
 
 

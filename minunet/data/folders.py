@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -295,6 +295,11 @@ def _match_names(images: list[Named], masks: list[Named], ignored: list[Path], i
         )
     images_alone, masks_alone = ([file.path for file in files if file.path not in made] for files in alone)
     return Matching(pairs, images_alone, masks_alone, ignored + sorted(made), [])
+
+
+def by_file(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """Return the pairs of each file, the pages of a stack, in their order."""
+    return [list(pages) for _, pages in itertools.groupby(pairs, key=lambda pair: pair.path)]
 
 
 def _stacked(arrays: list[NDArray]) -> NDArray | list[NDArray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from .rare import class_counts
 from .sampling import Example
 from .sliced import Image, Sliced, bands
 from .splitting import Part, Split, read_groups, split
+from .stacks import require_neighbours, slices_around, stacked
 from .weights import Examples, ignored_values, read_examples, require_no_class
 
 NAMED = 5  # images in a warning
@@ -45,6 +46,7 @@ class Prepared:
     """Examples to learn from and examples held out, scaled; what their images are, and what their masks' values mean.
 
     examples : all that x and y are, from which parts are held out; apart : what is to be validated on instead.
+    training, validation : as the network sees them, in parts, with the slices around each (`around`: of both, one after another).
     """
 
     examples: list[Example]
@@ -52,6 +54,7 @@ class Prepared:
     training: list[Example]
     validation: list[Example]
     held_out: list[Part]
+    around: list[list[int]]
     n_channels: int
     channel_axis: bool
     classes: NDArray
@@ -67,7 +70,7 @@ class Prepared:
 def prepare(
     x: Any, y: Any, *, sample_weight: Any, validation_data: Any, classes: label_codes.Classes | None, ignore_index: Any,
     normalize: Any, class_weight: Any, validation_fraction: float, random_state: int, groups: Any = None,
-    border_weight: Any = None, known: Known | None = None, target: str = "classes",
+    border_weight: Any = None, known: Known | None = None, target: str = "classes", context: int = 0,
 ) -> Prepared:  # fmt: skip
     """Return what `fit` trains on; a ValueError says what is wrong with x, y or their companions. Nothing given is changed.
 
@@ -79,10 +82,14 @@ def prepare(
     given = read_examples(x, y, sample_weight=sample_weight, ignore=ignore, n_channels=n_channels)
     given, smallest_object = _objects(given, classes, ignore) if target == "instances" else (given, None)
     images, masks, weights = given
-    group_of = None if groups is None else read_groups(groups, len(images.arrays))
+    group_of: list[Hashable] | None = [0] * len(images.arrays) if context else None  # a stack
+    group_of = group_of if groups is None else read_groups(groups, len(images.arrays))
+    around = slices_around(images.arrays, images.called(images.name), context, group_of)
+    require_neighbours(around, context)
     values, joined = _classes(given, classes, known) if smallest_object is None else (instances.CLASSES, {})
     snap = classes is not None or (known is not None and known.snap)
-    apart = _read_validation(validation_data, given, values, joined if snap else None, ignore, target)
+    apart = _read_validation(validation_data, given, values, joined if snap else None, ignore, target, context)
+    around_apart = _around(validation_data, apart, context)
     labels = [_indices(mask, image, values, joined) for mask, image in zip(masks, images.arrays, strict=True)]
     views = [View(*of) for of in zip(images.arrays, images.hidden, given.counted, labels, strict=True)]
     normalizer = known.normalizer if known else Normalizer.of(normalize)
@@ -103,14 +110,15 @@ def prepare(
     given_apart = _to_validate(apart, normalizer, values, joined)
     if border := border_setting(border_weight):  # of whole images, before any is cut: what is beyond a cut is an object, too
         examples, given_apart = ([weighed(e, border, resolved) for e in side] for side in (examples, given_apart))
-    training, validation, held_out = examples, given_apart, list[Part]()
+    seen, held_out = _seen(examples, around), list[Part]()
+    training, validation = seen, _seen(given_apart, around_apart)
     if validation_data is None:
         parts = _split(examples, values, group_of, validation_fraction, random_state)
-        training, validation = ([_of(examples, part) for part in side] for side in (parts.training, parts.held_out))
+        training, validation = ([_of(seen, part) for part in side] for side in (parts.training, parts.held_out))
         held_out = parts.held_out
     return Prepared(
-        examples, given_apart, training, validation, held_out, images.n_channels, images.channel_axis, values, joined,
-        frequencies, resolved, normalizer, snap, ignore, smallest_object,
+        examples, given_apart, training, validation, held_out, around + around_apart, images.n_channels, images.channel_axis,
+        values, joined, frequencies, resolved, normalizer, snap, ignore, smallest_object,
     )  # fmt: skip
 
 
@@ -125,6 +133,12 @@ def _objects(given: Examples, classes: label_codes.Classes | None, ignore: Seque
     if instances.numbered(given.masks):
         warn(instances.NUMBERED)
     return given.of_instances(ignore), instances.smallest(objects)
+
+
+def _seen(examples: Sequence[Example], around: Sequence[Sequence[int]]) -> list[Example]:
+    """Return examples as the network sees them, each with the images around it."""
+    images = stacked([example.image for example in examples], around)
+    return [replace(example, image=image) for example, image in zip(examples, images, strict=True)]
 
 
 def _classes(
@@ -182,16 +196,17 @@ def _of(examples: Sequence[Example], part: Part) -> Example:
 
 def _read_validation(
     data: Any, given: Examples, classes: NDArray, joined: dict[int, int] | None, ignore: Sequence[int],
-    target: str,
+    target: str, context: int,
 ) -> Examples | None:  # fmt: skip
     """Return images with their masks. joined : where the classes were given, so that each value is its nearest's."""
     if data is None:
         return None
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
+    if not isinstance(data, (tuple, list)) or len(data) not in ((2, 3) if context else (2,)):
         share = "without it, UNet(validation_fraction=0.2) holds out a share of the training images"
-        raise ValueError(f"validation_data is {mistakes.kind(data)}; it takes a pair (x, y) of images and masks ({share})")
+        more = ", with context perhaps (x, y, groups)" if context else ""
+        raise ValueError(f"validation_data is {mistakes.kind(data)}; it takes a pair (x, y) of images and masks{more} ({share})")
     found = read_examples(
-        *data, ignore=ignore, name="validation_data[0]", mask_name="validation_data[1]",
+        *data[:2], ignore=ignore, name="validation_data[0]", mask_name="validation_data[1]",
         n_channels=given.images.n_channels, channel_axis=given.images.channel_axis,
     )  # fmt: skip
     if target == "instances":
@@ -201,6 +216,15 @@ def _read_validation(
     else:
         label_codes.require_same_code(found.codes(found.images.called("validation_data[1]")), classes, joined)
     return found
+
+
+def _around(data: Any, apart: Examples | None, context: int) -> list[list[int]]:
+    """Return with which slices each image of validation_data is seen."""
+    if apart is None:
+        return []
+    images = apart.images
+    groups = read_groups(data[2], len(images.arrays)) if len(data) == 3 else None
+    return slices_around(images.arrays, images.called(images.name), context, groups)
 
 
 def _to_validate(
@@ -223,17 +247,24 @@ def _indices(mask: NDArray, image: Image, classes: NDArray, joined: dict[int, in
     return index
 
 
-def scaled(images: Images, normalizer: Normalizer, *, lazily: bool = True) -> Iterator[Image]:
+def scaled(images: Images, normalizer: Normalizer, context: int = 0, *, lazily: bool = True) -> Iterator[Image]:
     """Yield each image as a network that was fitted with this normalizer takes it; tell first what is odd about their scales.
 
+    context : how many slices before and after each it is to be seen with, of the one stack that the images are then.
     lazily : scale what is in memory, too, only where it is sliced: that is enough for whoever looks at it once.
     """
     ranges = [normalizer.measure(View(*of)) for of in zip(images.arrays, images.hidden, strict=True)]
     names = images.called(images.name)
     _tell_of(on_blanks(names, [found.blank for found in ranges]), BLANK)
     _tell_of(on_narrow(names, ranges, normalizer), NARROWER)
-    for image, found, hidden, name in zip(images.arrays, ranges, images.hidden, names, strict=True):
-        yield normalizer.scaled(image, found, hidden, name, lazily=lazily)
+    around = slices_around(images.arrays, names, context)
+    if len(around) == 1:
+        warn(f"{names[0]} is one slice; this model sees {context} on each side of one, and takes it for these, too: give a stack")
+    each = (
+        normalizer.scaled(image, found, hidden, name, lazily=lazily)
+        for image, found, hidden, name in zip(images.arrays, ranges, images.hidden, names, strict=True)
+    )
+    yield from stacked(list(each), around) if around else each
 
 
 def _tell_of(names: Sequence[str], text: str) -> None:

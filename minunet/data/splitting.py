@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..checks import require, shown
 from .rng import generator
+from .stacks import units as units_of
 
 FEW = 10  # with fewer images, a strip of each is held out instead of whole ones
 MIN_STRIP = 8  # pixels: less tells nothing
@@ -63,7 +64,7 @@ def split(
     if fraction == 0:
         return Split(whole, [], [])
     stock = _Stock(whole, fraction, count or _area)
-    units = _units(range(len(whole)) if groups is None else groups)
+    units = units_of(range(len(whole)) if groups is None else groups)
     rng = generator(random_state, "split")
     held: list[int] = []
     beside: list[int] = []
@@ -125,14 +126,6 @@ class _Stock:
 
 def _area(part: Part) -> NDArray[np.integer]:
     return np.array([math.prod(part.shape)])
-
-
-def _units(groups: Iterable[Hashable]) -> list[list[int]]:
-    """Return the images of each group, in the order in which the groups first occur."""
-    units: dict[Hashable, list[int]] = {}
-    for i, group in enumerate(groups):
-        units.setdefault(group, []).append(i)
-    return list(units.values())
 
 
 def _held_units(units: Sequence[list[int]], fraction: float, stock: _Stock) -> list[int]:

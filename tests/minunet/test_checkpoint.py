@@ -176,7 +176,7 @@ OTHER = {
     "batch_size": 3, "patch_size": 8,
     "augment": False, "normalize": "dataset", "validation_fraction": 0.2, "random_state": 6, "algorithm": "direct",
     "warm_start": True, "deep_supervision": True, "early_stopping": True, "n_iter_no_change": 11, "tol": 1e-3, "threshold": 0.4,
-    "target": "instances",
+    "target": "instances", "context": 1,
 }  # fmt: skip
 FREE = {"max_epochs": 4, "max_minutes": 5.0, "n_threads": 1, "verbose": 1, "device": "cpu", "precision": "float32"}
 

@@ -21,7 +21,7 @@ def images():
 
 WHOLE = [
     "base_channels", "depth", "batch_size", "patch_size", "max_epochs", "random_state", "n_threads", "verbose",
-    "n_iter_no_change",
+    "n_iter_no_change", "context",
 ]  # fmt: skip
 REAL = [
     "learning_rate", "max_minutes", "dropout", "momentum", "validation_fraction", "weight_decay", "warm_up", "clip_norm",

@@ -236,3 +236,18 @@ def test_long_doubles_are_taken_as_doubles_and_refused_beyond_them():
     np.testing.assert_array_equal(image[..., 0], [[1, 2], [3, 4]])
     with pytest.raises(ValueError, match=r"x\[0\] holds numbers beyond 1.8e\+308; it takes what a double can hold"):
         read_images([x * np.longdouble("1e400")])
+
+
+BROKEN = [None, "a.png", np.full((4, 4), None), np.zeros(4), np.zeros((1, 4, 4, 1)), np.full((4, 4), np.nan), {"a": 1}, 3.0]
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+def test_a_broken_member_of_a_list_is_named(broken, place):
+    x, y = ([np.arange(16).reshape(4, 4) % 2] * 4 for _ in range(2))
+    for given_, name in ((x, "x"), (y, "y")):
+        good, given_[place] = given_[place], broken
+        with pytest.raises(ValueError, match=rf"^{name}\[{place}\] (is|has|holds) "):
+            read_masks(y, read_images(x, y))
+        given_[place] = good
+    assert len(read_masks(y, read_images(x, y))) == 4
