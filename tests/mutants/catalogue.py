@@ -11,6 +11,7 @@ from cuda_on_cpu.door import compiler
 from .augment import IN_AUGMENT
 from .cuda import CUDA
 from .goingon import IN_GOING_ON
+from .inputs import IN_INPUTS
 from .levels import IN_LEVELS
 from .losses import OF_LOSSES
 from .mutant import Mutant, Row, read
@@ -637,6 +638,7 @@ PLANTED = (
     WINOGRAD,
     PARTS,
     IN_AUGMENT,
+    IN_INPUTS,
     IN_LEVELS,
     OF_LOSSES,
     IN_PREDICTION,

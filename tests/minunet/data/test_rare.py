@@ -45,10 +45,10 @@ def test_a_class_is_rare_where_less_than_a_third_of_all_windows_hold_it(h, w, to
 
 
 def test_an_image_counts_by_its_area_as_it_is_drawn():
-    of_class_1 = [with_block(32, 32, slice(None), slice(None)), with_block(32, 64, slice(0), slice(0))]
-    assert places_of_rare(of_class_1[:1], 16) == []
-    assert places_of_rare([*of_class_1, of_class_1[1]], 16)[0].shape == (32 * 32, 3)  # a fifth of the patches
-    assert places_of_rare([*of_class_1, of_class_1[0]], 16) == []  # half of them
+    small, large = with_block(32, 32, slice(None), slice(None)), with_block(32, 128, slice(0), slice(0))
+    assert places_of_rare([small], 16) == []
+    assert places_of_rare([small, large], 16)[0].shape == (32 * 32, 3)  # a fifth of the patches
+    assert places_of_rare([small, small, large, small], 16) == []  # three sevenths of them
 
 
 def test_pixels_without_weight_make_no_class_and_are_no_places():
