@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for figures and curves (needs matplotlib)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--select", action="store_true", help="train on 00-15, score 16-19")
+    parser.add_argument("--tta", action="store_true", help="score minunet's mean over eight turns and flips in the end, too")
     parser.add_argument("--set", action="append", type=_setting, default=[], metavar="NAME=VALUE", help="a UNet parameter")
     arguments = parser.parse_args()
     settings = dict(arguments.set)
@@ -58,6 +59,10 @@ def main() -> None:
     curves = {"minunet": train_minunet(unet, x[:n_train], y[:n_train], Judge(x, y, test, "minunet"), peer)}
     if peer:
         curves["PyTorch"] = peer.judge.curve
+    if arguments.tta:
+        last, turned = curves["minunet"][-1], Judge(x, y, test, "tta")
+        turned(probability_inside(unet, tta=True), int(last["steps"]), last["seconds"])
+        curves["tta"] = turned.curve
     report(curves)
     if arguments.output:
         figures = json.dumps({"machine": machine, "curves": curves}, indent=1)
@@ -128,9 +133,9 @@ def rand_error(truth: np.ndarray, mask: np.ndarray) -> float:
     return float(np.mean([adapted_rand_error(segments(t), segments(m)) for t, m in zip(truth, mask, strict=True)]))
 
 
-def probability_inside(unet: UNet) -> Predict:
+def probability_inside(unet: UNet, *, tta: bool = False) -> Predict:
     """Return the function that gives the probability of class 255."""
-    return lambda x: unet.predict_proba(x)[..., 1]
+    return lambda x: unet.predict_proba(x, tta=tta)[..., 1]
 
 
 def train_minunet(unet: UNet, x: np.ndarray, y: np.ndarray, judge: Judge, peer: Torch | None) -> list[Scores]:
