@@ -36,6 +36,12 @@ def images(seed=0, n=3):
     return x, (x > 0.6).astype(int)
 
 
+def noise():
+    """Return images and masks that have nothing to do with each other: some epoch in the midst is the best."""
+    rng = np.random.default_rng(3)
+    return rng.random((5, 20, 24), np.float32), rng.integers(0, 2, (5, 20, 24))
+
+
 def example(seed=0, n=2, side=16):
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, side, side, 1)).astype(np.float32), rng.integers(0, 2, (n, side, side))
@@ -262,17 +268,34 @@ def stopping(monkeypatch, after):
     monkeypatch.setattr(loop, "step", pressed)
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
-def test_a_training_that_is_gone_on_with_is_the_one_that_was_never_stopped(tmp_path, monkeypatch, norm):
-    settings = SMALL | {"norm": norm}
-    whole = UNet(**settings).fit(*images())
-    stopping(monkeypatch, 6)
-    with pytest.warns(UserWarning, match="interrupted"):
-        UNet(**settings).fit(*images(), checkpoint=tmp_path / "kept")
-    stopping(monkeypatch, 10**9)
-    resumed = UNet(**settings).fit(*images(), checkpoint=tmp_path / "kept", resume=True)
-    assert_same(arrays(resumed.network_), arrays(whole.network_))
-    assert_same(arrays(minunet.load(tmp_path / "kept").network_), arrays(whole.network_))
+BEST = {"early_stopping": True, "validation_fraction": 0.4, "learning_rate": 0.1, "max_epochs": 5}
+
+
+@pytest.mark.parametrize("settings", [{}, {"norm": "group"}, BEST], ids=str)
+def test_a_training_that_is_gone_on_with_is_the_one_that_was_never_stopped(tmp_path, monkeypatch, settings):
+    settings, data = SMALL | settings, noise() if settings is BEST else images()
+    whole = UNet(**settings).fit(*data)
+    for after in (6, 4 * settings["max_epochs"] - 2):  # within an epoch, the last one too
+        stopping(monkeypatch, after)
+        with pytest.warns(UserWarning, match="interrupted"):
+            UNet(**settings).fit(*data, checkpoint=tmp_path / f"{after}")
+        stopping(monkeypatch, 10**9)
+        resumed = UNet(**settings).fit(*data, checkpoint=tmp_path / f"{after}", resume=True)
+        assert_same(arrays(resumed.network_), arrays(whole.network_))
+        assert_same(arrays(minunet.load(tmp_path / f"{after}").network_), arrays(whole.network_))
+
+
+def test_the_model_of_the_best_epoch_has_the_best_epochs_statistics(monkeypatch):
+    def recorded(network, *arguments, **options):
+        made.append(arrays(network))
+        return step(network, *arguments, **options)
+
+    made = []
+    monkeypatch.setattr(loop, "step", recorded)
+    unet = UNet(**SMALL | BEST).fit(*noise())
+    best = int(np.argmax(unet.history_["val_dice"]))
+    assert len(made) == 20 and best < 4  # or there would be nothing to see
+    assert_same(arrays(unet.network_), made[4 * (best + 1)])
 
 
 def test_what_fails_leaves_the_weights_and_the_statistics_of_one_moment(monkeypatch):
