@@ -79,7 +79,7 @@ def stopped(monkeypatch, path, settings, after, data=None, **options):
         {}, {"optimizer": "sgd", "loss": "dice", "padding": "valid", "block": "residual"}, {"max_minutes": 1.0},
         {"depth": 2, "deep_supervision": True},
         {"optimizer": "nesterov", "average": 0.9, "clip_norm": 0.1, "schedule": "plateau", "warm_up": 0.2,
-         "early_stopping": True},
+         "early_stopping": True, "norm": "batch"},
     ],
     ids=["adam", "sgd", "minutes", "levels", "averaged"],
 )

@@ -274,7 +274,7 @@ def test_every_parameter_can_be_handed_on(data, checked):
         "max_epochs": 2, "max_minutes": 1.5, "augment": "flips", "normalize": "dataset", "validation_fraction": 0.25,
         "random_state": 5, "device": "cpu", "n_threads": 1, "algorithm": "direct", "precision": "float32", "loss": "dice",
         "block": "residual", "norm": "group", "deep_supervision": False, "border_weight": (8.0, 2.5), "target": "classes",
-        "early_stopping": True, "n_iter_no_change": 7, "tol": 0.5, "threshold": 0.25,
+        "early_stopping": True, "n_iter_no_change": 7, "tol": 0.5, "threshold": 0.25, "context": 1,
     }  # fmt: skip
     assert set(given) == set(UNet().get_params()) - {"verbose", "warm_start"}
     words = check._command("check", argparse.Namespace(images="images", masks="masks", **given), {})

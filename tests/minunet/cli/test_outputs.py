@@ -131,9 +131,9 @@ def test_what_is_read_is_not_replaced_even_by_force(here, capsys):
 
 
 def test_a_file_that_appears_during_the_prediction_is_kept_and_the_others_are_written(here, model, monkeypatch, capsys):
-    def predict_proba(self, x, _predict=UNet.predict_proba):
+    def predict_proba(self, x, _predict=UNet.predict_proba, **options):
         (here / "out" / "1.png").write_bytes(b"theirs")
-        return _predict(self, x)
+        return _predict(self, x, **options)
 
     monkeypatch.setattr(UNet, "predict_proba", predict_proba)
     assert main(["predict", model, "images", "-o", "out", "-q"]) == 1
@@ -276,11 +276,11 @@ def test_scores_do_not_go_through_a_link_nor_over_what_appeared(here, model, mon
     assert main(["evaluate", model, "images", "masks", "--csv", "s.csv"]) == 1
     assert "s.csv is there already; --force" in capsys.readouterr().err and os.listdir(here / "elsewhere") == []
 
-    def predict(self, x, _predict=UNet.predict):
+    def predict_proba(self, x, _predict=UNet.predict_proba, **options):
         (here / "t.csv").write_text("theirs")
-        return _predict(self, x)
+        return _predict(self, x, **options)
 
-    monkeypatch.setattr(UNet, "predict", predict)
+    monkeypatch.setattr(UNet, "predict_proba", predict_proba)
     assert main(["evaluate", model, "images", "masks", "--csv", "t.csv"]) == 1
     out, err = capsys.readouterr()
     assert "t.csv is there already" in err and "pixel error" in out and (here / "t.csv").read_text() == "theirs"

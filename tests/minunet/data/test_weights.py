@@ -34,10 +34,10 @@ def data():
 
 
 def all_of(unet):
-    """What a training came to, to the bit."""
-    return unet.network_.flat.tobytes(), unet.classes_.tolist(), unet.class_frequencies_.tolist(), unet.normalizer_.to_dict(), {
-        name: values for name, values in unet.history_.items() if name != "seconds"
-    }  # fmt: skip
+    """What a training came to, to the bit; a figure that is not known is NaN, which equals nothing but its name."""
+    history = {name: values for name, values in unet.history_.items() if name != "seconds"}
+    settled = unet.classes_.tolist(), unet.class_frequencies_.tolist(), unet.normalizer_.to_dict()
+    return unet.network_.flat.tobytes(), *settled, repr(history)
 
 
 WAYS = {
