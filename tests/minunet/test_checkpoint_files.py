@@ -18,6 +18,7 @@ from stopped import at_every_step, stopped
 
 import minunet
 from minunet import ModelFileError, UNet, checkpoint, description, leftovers, losses, modelfile
+from minunet.flat import Weights
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and limits are made as on Linux")
 
@@ -142,9 +143,12 @@ def test_a_link_to_itself_is_told_by_its_name(path):
 def changed(written, path, change):
     """Write a checkpoint whose training and moments were changed, by somebody who makes the sums anew."""
     path.write_bytes(written)
-    network, said, moments, _ = modelfile.load_checkpoint(path, description.check)
-    moments = change(said["training"], moments) or moments
-    modelfile.save(path, network, said, moments=moments)
+    network, said, moments, trained = modelfile.load_checkpoint(path, description.check)
+    moments, own = change(said["training"], moments) or moments, None
+    if trained is not None:
+        own = Weights(network.flat.copy(), network.state.flat.copy())
+        network.flat[...], network.state.flat[...] = trained
+    modelfile.save(path, network, said, moments=moments, model=own)
 
 
 def a_negative_square(training, moments):
