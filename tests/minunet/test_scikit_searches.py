@@ -200,10 +200,10 @@ def test_copies_and_pickles_predict_the_same_bits_and_go_their_own_ways(tmp_path
     np.testing.assert_array_equal(unfitted.fit(x, y).predict_proba(x), proba)
 
 
-class Thresholded(UNet):
-    def __init__(self, *, threshold=0.5, **settings):
+class Cut(UNet):
+    def __init__(self, *, cutoff=0.5, **settings):
         super().__init__(**settings)
-        self.threshold = threshold
+        self.cutoff = cutoff
 
 
 class Fixed(UNet):
@@ -212,13 +212,13 @@ class Fixed(UNet):
 
 
 def test_parameters_of_a_subclass_are_cloned_searched_and_shown(tmp_path):
-    one, other = Thresholded(threshold=0.3, base_channels=2), Fixed(depth=2)
-    assert set(one.get_params()) == {"threshold", *UNet().get_params()} and other.get_params() == {"depth": 2}
-    assert (repr(one), repr(other)) == ("Thresholded(base_channels=2, threshold=0.3)", "Fixed(depth=2)")
-    assert clone(one).threshold == 0.3 and clone(other).depth == 2 and type(clone(other)) is Fixed
-    with pytest.raises(ValueError, match=r"Fixed has no parameter 'threshold'; it has: depth$"):
-        other.set_params(threshold=1)
-    for unet in (Thresholded(threshold=0.3, **SMALL), Fixed()):
+    one, other = Cut(cutoff=0.3, base_channels=2), Fixed(depth=2)
+    assert set(one.get_params()) == {"cutoff", *UNet().get_params()} and other.get_params() == {"depth": 2}
+    assert (repr(one), repr(other)) == ("Cut(base_channels=2, cutoff=0.3)", "Fixed(depth=2)")
+    assert clone(one).cutoff == 0.3 and clone(other).depth == 2 and type(clone(other)) is Fixed
+    with pytest.raises(ValueError, match=r"Fixed has no parameter 'cutoff'; it has: depth$"):
+        other.set_params(cutoff=1)
+    for unet in (Cut(cutoff=0.3, **SMALL), Fixed()):
         unet.fit(x, y).save(tmp_path / "m")
         assert minunet.load(tmp_path / "m").get_params() == UNet(**SMALL).get_params()
 

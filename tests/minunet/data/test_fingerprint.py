@@ -10,7 +10,7 @@ from minunet.data.fingerprint import LETTERS
 
 def of(images):
     examples = [SimpleNamespace(image=image, label=image > 3, weight=None) for image in images]
-    return fingerprint.fingerprint(SimpleNamespace(examples=examples, apart=[], held_out=[]))
+    return fingerprint.fingerprint(SimpleNamespace(examples=examples, apart=[], held_out=[], around=[]))
 
 
 def test_of_very_many_images_the_last_share_a_digest(monkeypatch):
