@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -43,6 +44,19 @@ def short(given: object, write: Callable[[object], str] = str) -> str:
     except ValueError:  # Python writes no whole numbers of thousands of digits
         text = "a number of very many digits"
     return text if len(text) < 300 else f"{text[:290]} ..."
+
+
+def mismatch(function: Callable[..., object], *arguments: object) -> str | None:
+    """Return what Python would say if a function were called with so many arguments; None where it could be, or nobody knows."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of some, written in C, nobody can tell
+        return None
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        return str(error)
+    return None
 
 
 def is_whole(value: object) -> bool:
@@ -266,7 +280,7 @@ def check_moments(moments: tuple[Array, ...], squares: tuple[int, ...]) -> None:
 
 def check_rates(rates: dict[str, float], dtype: Any) -> None:
     """Refuse the numbers of an update rule that no step can be made with, in the parameters' own precision."""
-    largest = np.finfo(dtype).max
+    largest = float(np.finfo(dtype).max)
     for name, value in rates.items():
         if name == "nesterov":
             require(isinstance(value, (bool, np.bool_)), name, shown(value), "True or False")

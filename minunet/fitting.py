@@ -61,6 +61,11 @@ class Beginning(NamedTuple):
 
 def begin(unet: UNet, x: Any, y: Any, kept: Checkpoint | None = None, **companions: Any) -> Beginning:
     """Return what `fit` would train a UNet with, whose parameters `check_parameters` has passed; the UNet stays as it is."""
+    if unet.deep_supervision and unet.depth < 2:
+        raise ValueError(
+            f"deep_supervision (--deep-supervision) is True with depth={unet.depth}, where the decoder has no level below the "
+            "top to judge; it takes a depth (--depth) from 2 up, or False"
+        )
     older = unet._as_it_is() if unet.warm_start and hasattr(unet, "network_") else None
     known = warmstart.settled(older) if older else None
     seed = _seed(unet, older, kept)

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import blocks, losses
 from .blocks import BLOCKS, NORMS
-from .checks import MOST, check_deep_supervision, check_depth, is_number, is_whole, require, shown
+from .checks import MOST, check_deep_supervision, check_depth, is_number, is_whole, mismatch, require, shown
 from .data import augment, border
 from .data.pixelsize import LEAST
 from .data.pixelsize import MOST as MOST_MICROMETRES
@@ -59,15 +59,15 @@ def check_parameters(unet: UNet) -> None:
         if name in ("loss", "block", "normalize") and not isinstance(given[name], str):
             continue  # the user's own
         known = isinstance(given[name], str) and given[name] in choices
-        _require(known, name, given[name], " or ".join(map(repr, choices)))
+        _require(known, name, given[name], _or_none(name) + " or ".join(map(repr, choices)))
     if not isinstance(given["normalize"], str):
         _check_percentiles(given["normalize"])
     precision_at(resolve(given["device"]), given["precision"])
     for name in (name for name in _WHOLE if name in given):
         value, least = given[name], _WHOLE[name]
-        takes = f"a whole number from {least} up"
+        takes = f"{_or_none(name)}a whole number from {least} up"
         if isinstance(value, (np.random.RandomState, np.random.Generator)):  # of which each fit would draw another seed
-            takes += f", or None: int({name}.{'randint' if hasattr(value, 'randint') else 'integers'}(2**31)) draws one"
+            takes += f": int({name}.{'randint' if hasattr(value, 'randint') else 'integers'}(2**31)) draws one"
         _require(is_whole(value) and value >= least, name, value, takes)
     for name, most in _MOST.items():
         _require(given.get(name, 0) <= most, name, given.get(name), f"up to {most if most < 2**63 else '400 digits'}")
@@ -75,14 +75,14 @@ def check_parameters(unet: UNet) -> None:
     check_deep_supervision(given["deep_supervision"], given["padding"])
     for name in _POSITIVE:
         if name in given:
-            _require(is_number(given[name]) and given[name] > 0, name, given[name], "a number above 0")
+            _require(is_number(given[name]) and given[name] > 0, name, given[name], f"{_or_none(name)}a number above 0")
     for name in _SHARES:
         _require(is_number(given[name]) and 0 <= given[name] < 1, name, given[name], "a number from 0 to below 1")
     augment.check(given["augment"])
     for name in ("early_stopping", "warm_start"):
         _require(isinstance(given[name], (bool, np.bool_)), name, given[name], "True or False")
     for name in (name for name in _FROM_ZERO if name in given):
-        _require(is_number(given[name]) and given[name] >= 0, name, given[name], "a number from 0 up")
+        _require(is_number(given[name]) and given[name] >= 0, name, given[name], f"{_or_none(name)}a number from 0 up")
     threshold = given["threshold"]
     known = threshold is None or (isinstance(threshold, str) and threshold == "validation")
     fits = known or (is_number(threshold) and 0 < threshold < 1)
@@ -97,6 +97,11 @@ def check_parameters(unet: UNet) -> None:
     _require(not rises, "warm_up", given["warm_up"], "0 with schedule='one_cycle' (--schedule one_cycle), which rises by itself")
 
 
+def _or_none(name: str) -> str:
+    """Return the beginning of what is told of a parameter that may be None."""
+    return "None or " if name in _MAY_BE_NONE else ""
+
+
 def _check_percentiles(given: Any) -> None:
     pair = isinstance(given, (tuple, list)) and len(given) == 2 and all(map(is_number, given))
     fits = pair and 0 <= given[0] < given[1] <= 100
@@ -104,7 +109,7 @@ def _check_percentiles(given: Any) -> None:
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """Raise a ValueError unless each callback has on_epoch_end: an epoch of training would be lost before it failed."""
+    """Raise a ValueError unless each callback has on_epoch_end(epoch, logs): else an epoch would be lost before it failed."""
     several = isinstance(callbacks, (list, tuple))
     for i, callback in enumerate(callbacks if several else [callbacks]):
         takes, name = "objects with a method on_epoch_end(epoch, logs)", f"callbacks[{i}]"
@@ -114,6 +119,8 @@ def check_callbacks(callbacks: Any) -> None:
             takes += f": types.SimpleNamespace(on_epoch_end={name}) makes one of a function"
         has = callable(getattr(callback, "on_epoch_end", None)) and not isinstance(callback, type)
         _require(has, name, callback, takes)
+        wrong = mismatch(callback.on_epoch_end, 0, {})
+        require(not wrong, f"{name}.on_epoch_end", f"a function of other arguments ({wrong})", "(epoch, logs)")
     _require(several, "callbacks", callbacks, "a list of them: [callback]")
 
 

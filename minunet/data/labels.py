@@ -168,7 +168,8 @@ def resolve_class_weight(class_weight: Any, classes: NDArray, frequencies: NDArr
             raise ValueError(f"class_weight is for {shown(list(class_weight))}; {_one_for_each(classes)}")
         class_weight = [class_weight[value] for value in listed]
     try:
-        weights = np.asarray(class_weight, np.float64)
+        texts = np.asarray(class_weight).dtype.kind in "US"  # of which NumPy would make numbers, too
+        weights = np.empty(0) if texts else np.asarray(class_weight, np.float64)
     except (TypeError, ValueError, OverflowError):
         weights = np.empty(0)  # no numbers: refused below
     with np.errstate(over="ignore"):  # what exceeds float32 is infinite there, and refused as such

@@ -104,3 +104,53 @@ def test_what_fit_has_left_must_still_belong_together(images, tmp_path, name, va
         with pytest.raises(ValueError, match=says):
             use()
     assert not list(tmp_path.iterdir())
+
+
+# ---- What would pass unseen, or be told in Python's words ----
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "takes"),
+    [
+        ("norm", "layer", "None or 'batch' or 'group' or 'instance'"), ("clip_norm", 0, "None or a number above 0"),
+        ("max_minutes", -1, "None or a number above 0"), ("weight_decay", -1, "None or a number from 0 up"),
+        ("n_threads", 0, "None or a whole number from 1 up"), ("learning_rate", 0, "a number above 0"),
+    ],
+)  # fmt: skip
+def test_that_none_is_taken_is_told(images, name, value, takes):
+    with pytest.raises(ValueError) as refused:
+        UNet(**(TINY | {name: value})).fit(*images)
+    assert str(refused.value) == f"{name} is {value!r}; it takes {takes}"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay"])
+def test_a_rate_beyond_float32_is_refused_without_a_warning_of_numpys(images, name):
+    with pytest.raises(ValueError, match=rf"^{name} is 1e\+308; it takes a number from 0 up, and finite"):
+        UNet(**(TINY | {name: 1e308})).fit(*images)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_deep_supervision_is_refused_where_there_is_no_level_to_judge(images, depth):
+    unet = UNet(**(TINY | {"depth": depth, "deep_supervision": True}))
+    for call in (unet.fit, unet.find_learning_rate):
+        with pytest.raises(ValueError, match=rf"^deep_supervision .* is True with depth={depth}, .* takes a depth .* from 2 up"):
+            call(*images)
+    assert not hasattr(unet, "network_")
+
+
+@pytest.mark.parametrize("weight", [{0: "1", 1: 2}, ["1", "2"], np.array(["1", "2"]), [b"1", 2]])
+def test_texts_are_no_class_weights(images, weight):
+    with pytest.raises(ValueError, match=r"^class_weight is .*; it takes None, 'balanced', \{mask value: weight\}, or one"):
+        UNet(**(TINY | {"class_weight": weight})).fit(*images)
+
+
+def test_a_callback_that_cannot_be_called_is_refused_before_an_epoch(images):
+    class Forgetful:
+        def on_epoch_end(self, epoch):
+            raise AssertionError("it was called")
+
+    unet = UNet(**TINY)
+    with pytest.raises(ValueError, match=r"^callbacks\[0\]\.on_epoch_end is a function of other arguments \(too many .*\)"):
+        unet.fit(*images, callbacks=[Forgetful()])
+    assert not hasattr(unet, "network_")
