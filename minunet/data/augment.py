@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import is_number, require, shown
+from ..checks import is_number, mismatch, require, shown
 from .geometry import GRID, N_SYMMETRIES, Patch, Window, displacements, symmetry
 from .intensity import blurred, contrasted, gamma_corrected
+from .mistakes import kind
 
 if TYPE_CHECKING:
     from .sampling import Example
@@ -142,24 +143,31 @@ class OwnTransform:
     def _returned(self, told: Any, shape: tuple[int, ...]) -> tuple[NDArray, NDArray]:
         """Return a function's image and mask as the network takes them; ValueError where it cannot."""
         pair = isinstance(told, (tuple, list)) and len(told) == 2
-        self._require(pair, "something else than a pair", "(image, mask)", told)
-        image, mask = map(np.asarray, told)
+        self._require(pair, "something else than a pair", f"(image, mask), and not {kind(told)}")
+        image, mask = (self._array(what, a) for what, a in zip(("an image", "a mask"), told, strict=True))
         self._require(image.shape == shape, f"an image of shape {image.shape}", f"{shape}, as it is given")
         self._require(image.dtype.kind == "f", f"an image of dtype {image.dtype}", "float32, as it is given")
-        self._require(np.isfinite(image).all(), "an image with NaN or infinity", "finite numbers")
+        with np.errstate(over="ignore"):  # what float32 does not hold is refused as infinite
+            image = image.astype(np.float32)
+        self._require(np.isfinite(image).all(), "an image with NaN or infinity", "finite numbers, of float32")
         self._require(mask.shape == shape[:2], f"a mask of shape {mask.shape}", f"{shape[:2]}, as it is given")
         self._require(mask.dtype.kind in "iu", f"a mask of dtype {mask.dtype}", "whole numbers, as it is given")
         low, high = int(mask.min()), int(mask.max())
         classes = f"class indices from 0 to {self.n_classes - 1}, and -1 for what does not count"
         self._require(low >= -1 and high < self.n_classes, f"a mask of values from {low} to {high}", classes)
-        return image.astype(np.float32), mask.astype(np.int32)
+        return image, mask.astype(np.int32)
 
-    def _require(self, holds: Any, returned: str, takes: str, told: Any = None) -> None:
+    def _array(self, what: str, told: Any) -> NDArray:
+        self._require(not np.ma.isMaskedArray(told), f"{what} that is masked", "an array, and -1 in the mask for what is hidden")
+        try:
+            return np.asarray(told)
+        except Exception:  # each library refuses in its own way
+            self._require(False, f"{what} that is {kind(told)}, and no array", "arrays of NumPy's")
+            raise
+
+    def _require(self, holds: Any, returned: str, takes: str) -> None:
         if not holds:
-            raise ValueError(
-                f"augment, the function {shown(self.function)}, returned {returned}; it is to return {takes}"
-                + ("" if told is None else f", and not {shown(told)}")
-            )
+            raise ValueError(f"augment, the function {shown(self.function)}, returned {returned}; it is to return {takes}")
 
 
 def check(augment: Any) -> None:
@@ -168,6 +176,9 @@ def check(augment: Any) -> None:
     named = isinstance(augment, (bool, np.bool_)) or (isinstance(augment, str) and augment == "flips")
     call = f"; {augment.__name__}() makes one" if isinstance(augment, type) else ""
     require(named or own or isinstance(augment, Augmentation), "augment", shown(augment), TAKES + call)
+    if own:
+        wrong = mismatch(augment, "image", "mask", "rng")
+        require(not wrong, "augment", f"{shown(augment)}, a function of other arguments ({wrong})", TAKES)
 
 
 def resolve(augment: Any, examples: Sequence[Example], n_classes: int) -> Augmentation | OwnTransform:

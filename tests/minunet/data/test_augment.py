@@ -147,7 +147,7 @@ def test_a_strength_that_cannot_be_is_named(name, value):
 def test_what_is_no_augmentation_is_refused(value):
     with pytest.raises(ValueError, match=r"^augment is .* it takes True, False, 'flips', a minunet.Augmentation, or a function"):
         augment.check(value)
-    for fine in (True, np.bool_(False), "flips", np.str_("flips"), Augmentation(), np.fliplr):
+    for fine in (True, np.bool_(False), "flips", np.str_("flips"), Augmentation(), lambda image, mask, rng: (image, mask)):
         augment.check(fine)
 
 
@@ -191,6 +191,8 @@ WRONG = {
     "a mask of values from 0 to 3": lambda image, mask: (image, mask * 0 + np.eye(16, dtype=int) * 3),
     "a mask of values from -2 to -2": lambda image, mask: (image, np.full_like(mask, -2)),
     "something else than a pair": lambda image, mask: image,
+    "an image that is a list of 2, and no array": lambda image, mask: ([[1], [1, 2]], mask),
+    "a mask that is masked": lambda image, mask: (image, np.ma.masked_less(mask, 1)),
 }
 
 
@@ -201,6 +203,23 @@ def test_what_a_function_may_not_return_is_told(says):
 
     with pytest.raises(ValueError, match=rf"^augment, the function .*mine.*, returned {re.escape(says)}; it is to return "):
         batches(mine)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_float32_does_not_hold_is_told_of_the_function():
+    with pytest.raises(ValueError, match=r"returned an image with NaN or infinity; it is to return finite numbers, of float32$"):
+        batches(lambda image, mask, rng: (np.full(image.shape, 1e300), mask))
+
+
+def test_what_is_no_pair_is_told_by_its_kind():
+    with pytest.raises(ValueError, match=r"returned something else than a pair; .*\(image, mask\), and not a tuple of 3$"):
+        batches(lambda image, mask, rng: (image, mask, mask))
+
+
+@pytest.mark.parametrize("function", [lambda: None, lambda image, mask: (image, mask), lambda image, *, mask, rng: (image, mask)])
+def test_a_function_of_other_arguments_is_refused_at_once(function):
+    with pytest.raises(ValueError, match=r"^augment is .*, a function of other arguments \(.+\); it takes True, False"):
+        augment.check(function)
 
 
 def test_a_function_that_leaves_nothing_that_counts_is_passed_over():
