@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import require, shown
 from .data.inputs import Images, read_images
 from .data.prepare import scaled
 from .data.sliced import Image
@@ -45,6 +46,7 @@ def probabilities(unet: UNet, x: Any, *, tta: bool = False, out: Any = None) -> 
 
 def instances(unet: UNet, x: Any, *, tta: bool = False) -> Any:
     """Return what `UNet.predict_instances` does."""
+    require_choice(tta)
     require_parts(unet)
     images = read(unet, x)
     return images.restore([objects(unet, p) for p in each(unet, images, tta=tta)])
@@ -63,6 +65,11 @@ def require_parts(unet: UNet) -> None:
         require_watershed()
 
 
+def require_choice(tta: Any) -> None:
+    """Refuse what is neither yes nor no: a text is true, whatever it says."""
+    require(isinstance(tta, (bool, np.bool_)), "tta", shown(tta), "True or False")
+
+
 def each(unet: UNet, images: Images, *, tta: bool = False) -> Iterator[Floats]:
     """Yield the probabilities of each image (H, W, K): of many large images, all at once would not fit."""
     for image, into in _in_turn(unet, images, tta):
@@ -79,6 +86,7 @@ def _predicted(
 
     trailing : the shape that it has beside h x w. values : all that it may be; None of probabilities.
     """
+    require_choice(tta)
     images = read(unet, x)
     if out is None:
         results = []

@@ -312,6 +312,7 @@ class UNet(Estimator):
         """
         if average not in ("macro", None):
             raise ValueError(f"average is {average!r}; it takes 'macro' (the mean) or None (one Dice a class)")
+        predicting.require_choice(tta)
         fitted = self._ready()
         ignore = fitted.ignore_index_ if ignore_index is None else ignored_values(ignore_index)
         given = read_examples(

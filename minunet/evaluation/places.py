@@ -42,9 +42,14 @@ def require_place(out: Any, shape: tuple[int, ...], values: NDArray | None, x: A
     if isinstance(out, (str, os.PathLike)):
         ending = Path(out).suffix.lower()
         require(ending == NPY or (ending in TIFF and values is not None), "out", f"the path {os.fspath(out)}", TAKES)
+        own = getattr(x, "filename", None)  # of a map
+        same = own is not None and os.path.exists(out) and os.path.samefile(own, out)
+        require(not same, "out", f"{os.fspath(out)}, the file of x", "another path: the images would be lost")
         return
     fits = all(hasattr(out, name) for name in ("shape", "dtype", "__setitem__"))
     require(fits, "out", f"of type {type(out).__name__}", TAKES)
+    writable = out.flags.writeable if isinstance(out, np.ndarray) else not getattr(out, "read_only", False)  # zarr's
+    require(writable, "out", "an array that is read-only", "one to write into (a file's, opened with mode='r+')")
     if tuple(out.shape) != shape:
         raise ValueError(f"out has shape {tuple(out.shape)}; it takes that of the prediction, {shape}")
     dtype = np.dtype(out.dtype)

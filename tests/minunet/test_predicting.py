@@ -113,6 +113,12 @@ def test_a_failure_midway_leaves_what_was_there(unet, tiled, tmp_path, monkeypat
 X = stack()[0]
 
 
+def read_only(shape, dtype):
+    out = np.zeros(shape, dtype)
+    out.flags.writeable = False
+    return out
+
+
 @pytest.mark.parametrize(
     ("x", "out", "says"),
     [
@@ -122,6 +128,7 @@ X = stack()[0]
         (X, np.zeros(X.shape, np.int8), r"^out is of dtype int8; it takes one that holds the classes \[0, 200\], such as uint8"),
         (X, X, "^out is x itself; it takes another array"),
         (X, X[::-1], "^out is x itself"),
+        (X, read_only(X.shape, np.uint8), "^out is an array that is read-only; it takes one to write into"),
         ([X, X], np.zeros((2, *X.shape)), "^out is one place, but x is a list of images; it takes one array"),
         (np.ma.masked_less(X, 9), np.zeros(X.shape), "^x is masked, which out cannot tell; fill it"),
     ],
@@ -139,6 +146,24 @@ def test_a_place_that_is_none_is_refused_before_any_work(unet, monkeypatch, x, o
 def test_probabilities_take_floats(unet, out, says):
     with pytest.raises(ValueError, match=says):
         unet.predict_proba(X, out=out)
+
+
+def test_images_are_not_overwritten_by_what_is_found_in_them(unet, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for call in (unet.predict, unet.predict_proba):
+        with pytest.raises(ValueError, match=r"^out is .*x\.npy, the file of x; it takes another path"):
+            call(x, out=tmp_path / "x.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), X)
+
+
+@pytest.mark.parametrize("tta", ["no", 8, None, np.ones(2)])
+def test_tta_is_yes_or_no(unet, tta):
+    for call in (unet.predict, unet.predict_proba, unet.predict_instances):
+        with pytest.raises(ValueError, match=r"^tta is .*; it takes True or False$"):
+            call(X, tta=tta)
+    with pytest.raises(ValueError, match=r"^tta is .*; it takes True or False$"):
+        unet.score(X, np.zeros(X.shape, int), tta=tta)
 
 
 def test_a_score_with_turned_images_is_that_of_their_labels(unet):
