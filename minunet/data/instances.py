@@ -18,6 +18,14 @@ NUMBERED = (
     'all objects in the masks have one number, so with target="instances" each connected piece was taken for an object. '
     "Those that touch are one then: give each a number of its own to part them"
 )
+SCATTERED = (
+    'half of the objects in the masks or more lie in several pieces, and with target="instances" (--target instances) a value is '
+    'the number of one object. If the values are classes, target="classes" learns them; if of one class, 0 and 1 say so'
+)
+GROUNDLESS = (
+    'no pixel of the masks is 0, the ground of target="instances" (--target instances), so all is taken for objects. If another '
+    "value is the ground, make it 0"
+)
 THICKNESS = 2  # pixels of a border; docs/choices.md has the figures
 
 
@@ -49,6 +57,18 @@ def numbered(masks: Sequence[NDArray[np.integer]]) -> list[NDArray[np.integer]] 
         return None
     pieces = [ndimage.label(mask, np.ones((3, 3))) for mask in masks]
     return [each for each, _ in pieces] if any(n > 1 for _, n in pieces) else None
+
+
+def are_scattered(masks: Sequence[NDArray[np.integer]]) -> bool:
+    """Tell whether half of the objects or more lie in several 8-connected pieces of an image, as classes do."""
+    from scipy import ndimage
+
+    several = list[bool]()
+    for mask in masks:
+        numbers = np.where(mask != 0, np.unique(mask, return_inverse=True)[1].reshape(mask.shape) + 1, 0)
+        boxes = enumerate(ndimage.find_objects(numbers), start=1)
+        several += [ndimage.label(numbers[box] == number, np.ones((3, 3)))[1] > 1 for number, box in boxes if box is not None]
+    return 2 * sum(several) >= len(several) > 0
 
 
 def require_objects(masks: Sequence[NDArray[np.integer]], names: Sequence[str]) -> None:

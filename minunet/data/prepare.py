@@ -129,10 +129,25 @@ def _objects(given: Examples, classes: label_codes.Classes | None, ignore: Seque
             f'classes (--classes) is {shown(classes)}, but with target="instances" (--target instances) masks number objects; '
             "leave it out: what is learned is ground, inside and border"
         )
-    objects = given.objects(ignore)
+    if instances.GROUND in ignore:
+        raise ValueError(
+            'ignore_index (--ignore) is 0, which is the ground with target="instances" (--target instances); it takes other '
+            "values of the masks, and sample_weight leaves pixels out, too"
+        )
+    objects, learned = given.objects(ignore), given.of_instances(ignore)
+    classes_found = label_codes.count_values(learned.of_counted(learned.masks))
+    if len(classes_found) == 1:
+        raise ValueError(
+            f"{given.images.called('y')[0].partition('[')[0]} holds one object wherever a pixel counts, and neither ground (0) nor "
+            "a border: there is nothing to learn"
+        )
     if instances.numbered(given.masks):
         warn(instances.NUMBERED)
-    return given.of_instances(ignore), instances.smallest(objects)
+    elif instances.are_scattered(objects):
+        warn(instances.SCATTERED)
+    if instances.GROUND not in classes_found:
+        warn(instances.GROUNDLESS)
+    return learned, instances.smallest(objects)
 
 
 def _seen(examples: Sequence[Example], around: Sequence[Sequence[int]]) -> list[Example]:

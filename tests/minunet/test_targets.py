@@ -120,11 +120,26 @@ def test_masks_of_one_number_are_told_of():
     [
         (np.zeros((2, 40, 40), int), {}, "y holds no objects: all masks are 0"),
         (discs()[1], {"classes": [0, 1]}, r"classes \(--classes\) is \[0, 1\], but with target"),
+        (np.ones((2, 40, 40), int), {}, r"^y holds one object wherever a pixel counts, and neither ground \(0\) nor a border"),
+        (discs()[1], {"ignore_index": 0}, r'^ignore_index \(--ignore\) is 0, which is the ground with target="instances"'),
     ],
 )
 def test_what_numbers_no_objects(y, kept, says):
     with pytest.raises(ValueError, match=says):
         UNet(**SMALL, target="instances").fit(discs()[0], y, **kept)
+
+
+def test_classes_where_objects_are_expected_are_told_of():
+    x, y = discs()
+    classes = np.array([0, 1, 2, 2, 1])[y]  # two discs of each
+    with pytest.warns(UserWarning, match=r"^half of the objects in the masks or more lie in several pieces, .* If the values are cl"):
+        UNet(**SMALL, target="instances").fit(x, classes)
+
+
+def test_masks_without_a_ground_are_told_of():
+    x, y = discs()
+    with pytest.warns(UserWarning, match=r"^no pixel of the masks is 0, the ground .* If another value is the ground, make it 0$"):
+        UNet(**SMALL, target="instances").fit(x, y + 1)
 
 
 def test_objects_where_classes_are_expected_are_told_the_way():

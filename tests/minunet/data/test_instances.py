@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from minunet.data.instances import numbered, smallest, three_classes
+from minunet.data.instances import are_scattered, numbered, smallest, three_classes
 
 
 def rim(mask, reach):
@@ -51,6 +51,13 @@ def test_the_smallest_object_is_whole_if_one_is():
     assert smallest([mask]) == 9
     mask[7, 7] = 2
     assert smallest([mask, np.zeros((3, 3), int)]) == 1
+
+
+def test_objects_are_scattered_where_half_of_them_are():
+    whole, halves = np.array([[7, 0, 9], [0, 7, 9]]), np.array([[5, 0, 5], [0, 0, 3]])  # corners connect
+    assert not are_scattered([whole]) and not are_scattered([whole * 0])
+    assert are_scattered([halves]) and are_scattered([halves.astype(np.uint64) * 2**60])
+    assert not are_scattered([whole, halves]) and are_scattered([whole, np.array([[5, 0, 5], [3, 0, 3]])])
 
 
 def test_one_number_in_several_pieces_is_several_objects():
