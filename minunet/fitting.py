@@ -18,6 +18,7 @@ from .data.rare import places_of_rare
 from .data.sampling import PatchSampler
 from .evaluation.held_out import validate
 from .network import Network
+from .norms import TooFewError
 from .optim import OPTIMIZERS, SGD, Optimizer
 from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .sizes import fitting_patch
@@ -85,8 +86,15 @@ def begin(unet: UNet, x: Any, y: Any, kept: Checkpoint | None = None, **companio
         network, int(unet.batch_size), patch_size, losses.resolve(unet.loss), OPTIMIZERS[unet.optimizer],
         [e.label.shape for e in data.validation], averages=unet.average is not None,
     )  # fmt: skip
-    with unet._computing(network):
-        training.require()
+    try:
+        with unet._computing(network):
+            training.require()
+    except TooFewError:
+        raise ValueError(
+            f"batch_size is {training.batch_size} with patches of {patch_size} x {patch_size} pixels, of which the lowest level "
+            f"(depth={unet.depth}) has one number a channel, and batch norm takes two at least: a larger batch_size "
+            '(--batch-size) or patch_size (--patch-size), less depth (--depth), or norm="group" (--norm group)'
+        ) from None
     return Beginning(data, network, seed, training)
 
 

@@ -17,6 +17,10 @@ Normal = tuple[Array, Array, Array, Array, Array]
 OF_CHANNELS = "gamma", "beta", "running_mean", "running_var"
 
 
+class TooFewError(ValueError):
+    """A batch has not the numbers of which a variance can be taken."""
+
+
 def of_groups(x: Array, gamma: Array, beta: Array, groups: int, epsilon: float, out: Array | None) -> Normal:
     """Take the moments of each group of channels of each image."""
     x, gamma, beta = _checked(x, (gamma, beta), epsilon, out)
@@ -36,7 +40,7 @@ def of_batch(
         return (x, mean, _scale(variance, epsilon), gamma, beta), (running[0], running[1])
     n = x.shape[0] * x.shape[1] * x.shape[2]
     if n < 2:
-        raise ValueError(
+        raise TooFewError(
             f"x has shape {x.shape}: {'one number' if n else 'no number'} a channel, which batch norm cannot learn from; "
             'it takes two at least: a larger batch_size (--batch-size) or patch_size (--patch-size), or norm="group" (--norm)'
         )

@@ -138,8 +138,8 @@ def _objects(given: Examples, classes: label_codes.Classes | None, ignore: Seque
     classes_found = label_codes.count_values(learned.of_counted(learned.masks))
     if len(classes_found) == 1:
         raise ValueError(
-            f"{given.images.called('y')[0].partition('[')[0]} holds one object wherever a pixel counts, and neither ground (0) nor "
-            "a border: there is nothing to learn"
+            f"{given.images.called('y')[0].partition('[')[0]} holds one object wherever a pixel counts, and neither ground (0) "
+            "nor a border: there is nothing to learn"
         )
     if instances.numbered(given.masks):
         warn(instances.NUMBERED)

@@ -144,7 +144,7 @@ def test_a_batch_of_one_number_a_channel_is_too_small(backend, shape):
 
 def test_a_batch_that_is_too_small_is_told_before_anything_is_trained():
     unet = UNet(**SMALL | {"depth": 2, "patch_size": 4, "batch_size": 1})
-    with pytest.raises(ValueError, match=r"x has shape \(1, 1, 1, 8\): one number a channel"):
+    with pytest.raises(ValueError, match=r"^batch_size is 1 with patches of 4 x 4 pixels, .* \(depth=2\) has one number"):
         unet.fit(np.random.default_rng(0).random((3, 4, 4)), np.eye(4, dtype=int)[None].repeat(3, 0))
     assert not hasattr(unet, "network_")
 
@@ -370,3 +370,14 @@ def test_a_block_of_ones_own_is_told_the_norm_if_it_asks():
     for wrong in ("layer", 3, ["batch"]):
         with pytest.raises(ValueError, match=r"norm is .*; it takes None or 'batch' or 'group' or 'instance'"):
             Network(1, 2, 2, 1, norm=wrong)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_batch_too_small_is_told_in_the_words_of_the_one_who_trains(depth):
+    x, y = np.arange(64.0).reshape(1, 8, 8), np.eye(8, dtype=int)[None]
+    unet = UNet(base_channels=2, depth=depth, norm="batch", batch_size=1, patch_size=2**depth, max_epochs=1, verbose=0)
+    for call in (unet.fit, unet.find_learning_rate):
+        with pytest.raises(ValueError, match=rf"^batch_size is 1 with patches of (1 x 1|2 x 2) pixels, .*depth={depth}\) has"):
+            call(x, y)
+    assert not hasattr(unet, "network_")
+    assert unet.set_params(batch_size=2).fit(x, y).n_iter_ == 1

@@ -132,13 +132,13 @@ def test_what_numbers_no_objects(y, kept, says):
 def test_classes_where_objects_are_expected_are_told_of():
     x, y = discs()
     classes = np.array([0, 1, 2, 2, 1])[y]  # two discs of each
-    with pytest.warns(UserWarning, match=r"^half of the objects in the masks or more lie in several pieces, .* If the values are cl"):
+    with pytest.warns(UserWarning, match=r"^half of the objects in the masks or more lie in several pieces, .* If the value"):
         UNet(**SMALL, target="instances").fit(x, classes)
 
 
 def test_masks_without_a_ground_are_told_of():
     x, y = discs()
-    with pytest.warns(UserWarning, match=r"^no pixel of the masks is 0, the ground .* If another value is the ground, make it 0$"):
+    with pytest.warns(UserWarning, match=r"^no pixel of the masks is 0, the ground .* value is the ground, make it 0$"):
         UNet(**SMALL, target="instances").fit(x, y + 1)
 
 
