@@ -87,7 +87,7 @@ def form_regions(found: Sequence[Codes]) -> bool:
 
 def distinct(array: NDArray) -> NDArray:
     """Return an array's values in rising order, as np.unique does, more quickly where they are whole numbers not far apart."""
-    steps = _steps(array)
+    steps = _steps(array) if array.size else None
     if steps is None:
         return np.unique(array)
     there = np.zeros(int(steps.max()) + 1, bool)

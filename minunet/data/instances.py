@@ -71,16 +71,14 @@ def are_scattered(masks: Sequence[NDArray[np.integer]]) -> bool:
     return 2 * sum(several) >= len(several) > 0
 
 
-def require_objects(masks: Sequence[NDArray[np.integer]], names: Sequence[str]) -> None:
-    """Refuse masks that number no objects."""
+def require_numbers(masks: Sequence[NDArray[np.integer]], names: Sequence[str]) -> None:
+    """Refuse masks whose values are no numbers of objects."""
     for mask, name in zip(masks, names, strict=True):
         if mask.min() < 0:
             raise ValueError(
                 f'{name} holds {mask.min()}; with target="instances" (--target instances) masks take 0 for the ground and 1, 2, '
                 "... for the objects; ignore_index (--ignore) leaves a value out"
             )
-    if not any(mask.any() for mask in masks):
-        raise ValueError(f"{names[0].partition('[')[0]} holds no objects: all masks are 0, so there is nothing to learn")
 
 
 def smallest(masks: Sequence[NDArray[np.integer]]) -> int:

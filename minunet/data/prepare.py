@@ -134,14 +134,19 @@ def _objects(given: Examples, classes: label_codes.Classes | None, ignore: Seque
             'ignore_index (--ignore) is 0, which is the ground with target="instances" (--target instances); it takes other '
             "values of the masks, and sample_weight leaves pixels out, too"
         )
-    objects, learned = given.objects(ignore), given.of_instances(ignore)
+    masks = given.numbers(ignore)
+    if not any(mask.any() for mask in masks):
+        raise ValueError("y holds no objects: all masks are 0, so there is nothing to learn")
+    pieces = instances.numbered(masks)
+    objects = pieces or masks
+    learned = given._replace(masks=[instances.three_classes(mask) for mask in objects])
     classes_found = label_codes.count_values(learned.of_counted(learned.masks))
     if len(classes_found) == 1:
         raise ValueError(
             f"{given.images.called('y')[0].partition('[')[0]} holds one object wherever a pixel counts, and neither ground (0) "
             "nor a border: there is nothing to learn"
         )
-    if instances.numbered(given.masks):
+    if pieces:
         warn(instances.NUMBERED)
     elif instances.are_scattered(objects):
         warn(instances.SCATTERED)

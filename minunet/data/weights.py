@@ -37,10 +37,15 @@ class Examples(NamedTuple):
         return self._replace(masks=[instances.three_classes(mask) for mask in self.objects(ignore)])
 
     def objects(self, ignore: Sequence[int] = ()) -> list[NDArray]:
-        """Return the masks as object numbers, 0 where they are to be ignored; ValueError where they number none."""
-        masks = [np.where(np.isin(mask, list(ignore)), 0, mask) for mask in self.masks] if ignore else self.masks
-        instances.require_objects(masks, self.images.called("y"))
+        """Return the masks as object numbers: of masks that have one value for all objects, those of their pieces."""
+        masks = self.numbers(ignore)
         return instances.numbered(masks) or masks
+
+    def numbers(self, ignore: Sequence[int] = ()) -> list[NDArray]:
+        """Return the masks, 0 where they are to be ignored; ValueError where they cannot number objects."""
+        masks = [np.where(np.isin(mask, list(ignore)), 0, mask) for mask in self.masks] if ignore else self.masks
+        instances.require_numbers(masks, self.images.called("y"))
+        return masks
 
     def codes(self, names: Sequence[str]) -> list[Codes]:
         """Return what each mask holds where pixels count."""

@@ -113,6 +113,20 @@ def test_masks_of_one_number_are_told_of():
     with pytest.warns(UserWarning, match=r'one number, so with target="instances" each connected piece was taken for an ob'):
         unet = UNet(**SMALL, target="instances").fit(x, 255 * (y > 0))
     assert unet.smallest_object_ == UNet(**SMALL, target="instances").fit(x, y).smallest_object_
+    ignored = np.where(np.arange(y.shape[2]) < 3, 7, 255 * (y > 0))
+    with pytest.warns(UserWarning, match="each connected piece was taken for an object"):
+        UNet(**SMALL, target="instances").fit(x, ignored, ignore_index=7)
+
+
+def test_an_image_without_objects_is_learned_from_and_scored_and_held_out(fitted):
+    objects = discs()[1] * np.array([1, 0], np.uint16)[:, None, None]
+    assert UNet(**SMALL, target="instances").fit(discs()[0], objects).smallest_object_ == fitted.smallest_object_
+    x, ground = discs()[0], np.zeros((2, 40, 40), int)
+    dice = fitted.score(x, ground, average=None)
+    assert dice[0] == pytest.approx(2 * (fitted.predict(x) == 0).mean() / (1 + (fitted.predict(x) == 0).mean()))
+    with pytest.warns(UserWarning, match="held out has no pixel of class 1, 2"):
+        unet = UNet(**SMALL, target="instances").fit(*discs(), validation_data=(x, ground))
+    assert np.isfinite(unet.history_["val_dice"]).all()
 
 
 @pytest.mark.parametrize(

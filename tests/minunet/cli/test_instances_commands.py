@@ -59,6 +59,17 @@ def test_check_looks_at_what_is_learned(data, capsys):
     assert "instance labels" not in out and "--target instances" in out.splitlines()[-1]
 
 
+def test_an_image_without_objects_is_no_error_where_others_have_them(data, capsys):
+    empty = np.zeros((40, 40), np.uint8)
+    noise = np.random.default_rng(2).normal(80, 8, empty.shape).astype(np.uint8)
+    for folder, array in zip(data, (noise, empty), strict=True):
+        Image.fromarray(array).save(f"{folder}/2.png")
+    assert main(["check", *data, *SMALL[:-1], "--target", "instances"]) == 0
+    for i in range(2):
+        Image.fromarray(empty).save(f"{data[1]}/{i}.png")
+    assert main(["check", *data, *SMALL[:-1], "--target", "instances"]) == 1
+
+
 def test_plain_labels_are_turned_back(data, tmp_path):
     model, masks = str(tmp_path / "m"), tmp_path / "z"
     masks.mkdir()

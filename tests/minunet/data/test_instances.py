@@ -67,6 +67,9 @@ def test_one_number_in_several_pieces_is_several_objects():
     assert found.tolist() == [[1, 0, 2]]
     assert numbered([np.array([[5, 5, 0]]), np.array([[0, 5, 5]])]) is None  # one object each
     assert numbered([np.array([[1, 0, 2]])]) is None
+    assert numbered([np.zeros((2, 3), int)]) is None
+    empty, _ = numbered([np.zeros((2, 3), int), np.array([[1, 0, 1]])])
+    assert not empty.any()
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
