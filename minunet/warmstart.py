@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from .unet import UNet
 
 ARCHITECTURE = ("base_channels", "depth", "padding", "block", "norm")  # with channels and classes, these say which weights
+SETTLED = (*ARCHITECTURE, "normalize", "context", "target")  # parameters that whoever goes on with a model takes from it
 
 
 def settled(unet: UNet) -> Known:
     """Return what a fitted model has settled for whoever goes on with it; ValueError where its parameters say otherwise."""
     unet._check_fitted()
     has = {name: unet.network_.config[name] for name in ARCHITECTURE} | {"normalize": unet.normalizer_.setting}
-    has["context"] = unet.context_
-    has["target"] = "classes" if unet.smallest_object_ is None else "instances"
-    for name, value in has.items():
-        given = getattr(unet, name)
+    has |= {"context": unet.context_, "target": "classes" if unet.smallest_object_ is None else "instances"}
+    for name in SETTLED:
+        value, given = has[name], getattr(unet, name)
         given = by_name(given) if name == "block" else given
         takes = f"{shown(value)}, as the model has that warm_start goes on with (warm_start=False trains a new one)"
         require(given == value, name, shown(given), takes)

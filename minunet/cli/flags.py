@@ -22,7 +22,7 @@ from ..parameters import CHOICES, check_parameters
 from ..text import shown
 from ..training.budget import require_weights
 from ..unet import UNet, load
-from ..warmstart import ARCHITECTURE
+from ..warmstart import SETTLED
 from .console import complain
 
 Item = TypeVar("Item")
@@ -105,12 +105,12 @@ def add_estimator_flags(parser: argparse.ArgumentParser) -> None:
 def estimator(arguments: argparse.Namespace, init: Path | None = None) -> UNet:
     """Return the UNet that the flags describe; a wrong value ends the program as wrong use does, with status 2.
 
-    init : a model file to go on with: what is its network's is taken from there, where no flag says it.
+    init : a model file to go on with: what it has settled is taken from there, where no flag says it.
     """
     given = {name: vars(arguments)[name] for name in UNet().get_params() if name in vars(arguments) and name not in UNFLAGGED}
     unet = UNet() if init is None else load(init)
-    own = {} if init is None else {name: getattr(unet, name) for name in (*OF_NETWORK, "normalize", "context")}
-    for name in (*ARCHITECTURE, "normalize", "context") if init else ():
+    own = {} if init is None else {name: getattr(unet, name) for name in (*OF_NETWORK, *SETTLED)}
+    for name in SETTLED if init else ():
         if given.get(name, own[name]) != own[name]:
             flag = f"--{name.replace('_', '-')}"
             arguments.parser.error(f"{flag} is {given[name]}, but {init} has {own[name]}: leave {flag} out, or --init")

@@ -70,6 +70,16 @@ def test_an_image_without_objects_is_no_error_where_others_have_them(data, capsy
     assert main(["check", *data, *SMALL[:-1], "--target", "instances"]) == 1
 
 
+def test_going_on_takes_the_target_from_the_model(data, tmp_path):
+    assert main(["train", *data, "-o", str(tmp_path / "a"), *SMALL, "--target", "instances"]) == 0
+    flags = ["--init", str(tmp_path / "a"), "--patch-size", "16", "--max-epochs", "1", "-q"]
+    assert main(["train", *data, "-o", str(tmp_path / "b"), *flags]) == 0
+    unet = minunet.load(tmp_path / "b")
+    assert unet.target == "instances" and unet.smallest_object_ == minunet.load(tmp_path / "a").smallest_object_
+    with pytest.raises(SystemExit):
+        main(["train", *data, "-o", str(tmp_path / "c"), *flags, "--target", "classes"])
+
+
 def test_plain_labels_are_turned_back(data, tmp_path):
     model, masks = str(tmp_path / "m"), tmp_path / "z"
     masks.mkdir()
