@@ -30,19 +30,20 @@ class CSVLog:
     def __init__(self, path: str | os.PathLike[str], *, replace: bool = False) -> None:
         self.path = Path(os.path.abspath(path))  # the current folder may become another
         self._rows: list[dict[str, str]] = []
-        self._failed = self._read = False
+        self._replace, self._failed, self._read = replace, False, False
         files.require_writable(self.path)
         if not replace:
             self._table()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Write the epoch, which counts from 0, beside those before it."""
-        if not (self._read or epoch == 0):
-            self._rows = self._table()
-        self._read = True
         row = {"epoch": str(epoch + 1)} | {name: _cell(value) for name, value in logs.items()}
         self._rows = [*(old for old in self._rows if int(old["epoch"]) <= epoch), row]
         try:
+            first = int(self._rows[0]["epoch"])
+            if not (self._read or first == 1):
+                self._rows[:0] = [old for old in self._table() if int(old["epoch"]) < first]
+            self._read = True
             files.atomic_write(self.path, self._text().encode("utf-8", "backslashreplace"))
             self._failed = False
         except OSError as error:
@@ -68,7 +69,7 @@ class CSVLog:
                 rows = [row for row in reader if _is_epoch(row)] if names[:2] == FIRST else []
             except csv.Error:
                 names, rows = ["no table"], []
-        if names and names[:2] != FIRST:
+        if names and names[:2] != FIRST and not self._replace:
             raise FileExistsError(
                 f"{shown(self.path, whole=True)} is there already, and is no table of epochs; give another path, or "
                 "CSVLog(path, replace=True) (--force)"

@@ -90,6 +90,28 @@ def test_what_is_no_such_table_is_not_replaced_unless_it_is_said(path, content):
     assert path.read_text() == "epoch,loss\n1,0.5\n"
 
 
+def test_what_is_said_to_be_replaced_is_replaced_by_a_training_that_is_gone_on_with(path):
+    path.write_text("name,age\nAda,36\n")
+    log = CSVLog(path, replace=True)
+    log.on_epoch_end(3, {"loss": 0.5})
+    log.on_epoch_end(4, {"loss": 0.25})
+    assert path.read_text() == "epoch,loss\n4,0.5\n5,0.25\n"
+
+
+def test_a_table_that_cannot_be_read_for_a_while_is_gone_on_with(path, monkeypatch):
+    path.write_text("epoch,loss\n1,1.0\n2,0.75\n3,9.0\n")
+    log = CSVLog(path)
+
+    def refused(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="the table of the epochs was not written"):
+        patch.setattr(files, "open_regular", refused)
+        log.on_epoch_end(2, {"loss": 0.5})
+    log.on_epoch_end(3, {"loss": 0.25})
+    assert path.read_text() == "epoch,loss\n1,1.0\n2,0.75\n3,0.5\n4,0.25\n"
+
+
 def test_where_nothing_can_be_written_is_told_before_the_training(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         CSVLog(tmp_path / "none" / "x.csv")
