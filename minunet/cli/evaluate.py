@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         with flags.about(stack[0].name) if len(stack) == 1 else flags.named([pair.name for pair in stack]):
             probabilities = unet.predict_proba([pair.image for pair in stack], tta=arguments.tta)
         for p in (np.ma.filled(p, 0) for p in probabilities):  # what is masked is of the first class
-            predictions.append(label_codes.decode(predicting.indices(unet, p), unet.classes_))
+            predictions.append(unet._labels(p))
             found += [predicting.objects(unet, p)] if objects else []
     each = zip(pairs, truths, predictions, counted, strict=True)
     rows = [score(pair.name, [t], [p], [here], unet.classes_) for pair, t, p, here in each]

@@ -8,11 +8,13 @@ that sees a class more often takes it for more frequent.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .sliced import bands
 
 if TYPE_CHECKING:
     from .sampling import Example
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 ONE_OF = 3  # patches lies on a rare class, and a class is rare that fewer than one of so many shows by itself
 TRIED = 300  # patches that are looked at, at least: of each image one, of larger ones more
 MOST = 100_000  # places of a class that are kept: every k-th
-BAND = 2**20  # pixels of a mask that are looked at at a time
 
 Places = NDArray[np.int32]
 
@@ -40,7 +41,7 @@ def class_counts(label: NDArray[np.integer], weight: NDArray | None, n_classes: 
     """Return how many pixels of a weight above 0 each class has in a mask's indices (H, W), for n_classes at least."""
     found = [
         np.bincount(label[rows].ravel() if weight is None else label[rows][weight[rows] > 0], minlength=n_classes)
-        for rows in _bands(label.shape)
+        for rows in bands(label)
     ]
     return np.asarray(_stacked(found).sum(axis=0), np.int64)
 
@@ -70,18 +71,13 @@ def _places(examples: Sequence[Example], k: int, counts: NDArray[np.int64]) -> P
     step, before, found = -(-int(counts.sum()) // MOST), 0, list[Places]()
     for i in np.flatnonzero(counts).tolist():
         label, weight = examples[i].label, examples[i].weight
-        for rows in _bands(label.shape):
+        for rows in bands(label):
             here = label[rows] == k if weight is None else (label[rows] == k) & (weight[rows] > 0)
             row, column = np.nonzero(here)
             kept = slice(-before % step, None, step)
             found.append(np.stack([np.full_like(row, i), row + rows.start, column], axis=1)[kept].astype(np.int32))
             before += len(row)
     return np.concatenate(found)
-
-
-def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
-    n = max(1, BAND // max(shape[1], 1))
-    return (slice(top, min(top + n, shape[0])) for top in range(0, shape[0], n))
 
 
 def _stacked(counts: Sequence[NDArray[np.integer]]) -> NDArray[np.int64]:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from numpy.typing import NDArray
 
 from ..data.geometry import symmetry
+from ..data.sliced import Image, Sliced
 
 Span = tuple[int, int]
 
 
-class Turned:
-    """Symmetry k, 0 to 7, of an image (H, W, C) that need not be in memory: it gives turned[rows, cols]."""
+class Turned(Sliced):
+    """Symmetry k, 0 to 7, of an image (H, W, C) that need not be in memory."""
 
-    def __init__(self, image: Any, k: int) -> None:
-        self.image, self.k = image, k
+    def __init__(self, image: Image, k: int) -> None:
         h, w, c = image.shape
-        self.shape = (w, h, c) if k % 2 else (h, w, c)
+        super().__init__((w, h, c) if k % 2 else (h, w, c), image.dtype)
+        self.image, self.k = image, k
 
-    def __getitem__(self, at: tuple[slice, slice]) -> NDArray:
-        spans = [(span.start or 0, size if span.stop is None else span.stop) for span, size in zip(at, self.shape, strict=False)]
-        rows, cols = _moved(spans[0], spans[1], self.shape[:2], inverse(self.k))
-        return symmetry(self.image[slice(*rows), slice(*cols)], self.k)
+    def read(self, rows: slice, cols: slice) -> NDArray:
+        at = (rows.start, rows.stop), (cols.start, cols.stop)
+        of_image = _moved(*at, self.shape[:2], inverse(self.k))
+        return symmetry(self.image[slice(*of_image[0]), slice(*of_image[1])], self.k)
 
     def where(self, rows: Span, cols: Span) -> tuple[Span, Span]:
         """Return the rows and columns in which these of the image lie."""

@@ -235,7 +235,6 @@ def test_no_more_than_some_bands_of_it_are_in_memory(tmp_path, monkeypatch):
     """Beside the masks' classes, a byte a pixel: of 8 MB of pixels the floats alone would be 32 MB."""
     monkeypatch.setattr(sliced, "BAND", 2**18)
     monkeypatch.setattr("minunet.data.codes.BAND", 2**16)
-    monkeypatch.setattr("minunet.data.rare.BAND", 2**16)
     monkeypatch.setattr("minunet.data.normalize.MAX_SAMPLES", 2**14)
     x = np.memmap(tmp_path / "x", np.uint8, "w+", shape=(8, 1024, 1024))
     y = np.memmap(tmp_path / "y", np.uint8, "w+", shape=x.shape)
