@@ -28,7 +28,7 @@ from .memory import training_bytes
 MAKING = 1.5  # times a network's weights are taken while they are made
 SLACK = 1.1  # a training takes up to a tenth more than is estimated, as was measured (bench/memory.py)
 AMPLE = 1.2  # how much of it there is to be where that is advised: who follows an advice is not to be warned again
-HELD_OUT = 32  # bytes of a pixel that was predicted: its class (8), and what compares it with the truth and counts it
+HELD_OUT = 48  # bytes of a pixel that was predicted: its class (8), its weights (16), and what compares and counts it
 
 
 class Change(NamedTuple):
