@@ -25,7 +25,7 @@ Floats = NDArray[np.floating]
 
 
 def read(unet: UNet, x: Any) -> Images:
-    """Return the images of x as the model takes them; those of an array on disk are not read yet."""
+    """Return the images of x as the model takes them; large ones that lie on disk are not read yet."""
     return read_images(x, n_channels=unet.n_channels_in_, channel_axis=unet.channel_axis_)
 
 

@@ -106,8 +106,8 @@ class UNet(Estimator):
     Attributes after fit: classes_, n_channels_in_, n_parameters_, network_, history_ (lists by name), n_iter_ (epochs),
     best_score_ and best_epoch_ (validation Dice), held_out_ (parts of x: index, rows and columns of each; not in a model file),
     class_frequencies_ (shares of all pixels), interrupted_, random_state_, pixel_size_ (micrometres, or None), threshold_ (of
-    the second class's probability, or None), smallest_object_ (pixels of
-    the smallest object in masks of target="instances", else None).
+    the second class's probability, or None), smallest_object_ (pixels of the smallest object in masks of target="instances",
+    else None).
     """
 
     classes_: NDArray

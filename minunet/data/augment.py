@@ -35,7 +35,7 @@ class Augmentation:
 
     Image, mask and weights move together, in one resampling. What lies beyond the image is mirrored and does not count, and a
     patch that would hold nothing else is left where it is. Strengths of intensity are those of scaled images, whose values lie
-    mostly in -1 .. 1, and are drawn for each channel by itself, but for blur and noise.
+    mostly in -1 .. 1, and are drawn for each channel by itself (with UNet's context, of each slice), but for blur and noise.
 
     flips : each of the 8 quarter turns and flips alike, of every patch.
     rotation : degrees, at most, either way, of 20 % of the patches; with the quarter turns, 45 gives any direction.
