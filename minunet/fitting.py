@@ -48,7 +48,9 @@ def fit(
     check_pixel_size(pixel_size)
     require_weights(unet._config(1, 2, 0))
     with checkpoints.opened(checkpoint, resume=resume) as kept:
-        _fit(unet, begin(unet, x, y, kept, **companions), pixel_size, callbacks, kept)
+        start = begin(unet, x, y, kept, **companions)
+        _require_held_out(unet, start.data)
+        _fit(unet, start, pixel_size, callbacks, kept)
 
 
 class Beginning(NamedTuple):
@@ -75,7 +77,6 @@ def begin(unet: UNet, x: Any, y: Any, kept: Checkpoint | None = None, **companio
         random_state=seed, border_weight=unet.border_weight, known=known, target=unet.target,
         context=int(unet.context), **companions,
     )  # fmt: skip
-    _require_held_out(unet, data)
     network = unet._network(data.n_channels, len(data.classes), seed)
     if older:
         warmstart.take_weights(network, data.classes, older.network_, older.classes_)

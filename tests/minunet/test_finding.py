@@ -123,3 +123,9 @@ def test_companions_are_those_of_fit(images, few):
     assert plain.losses[0] != weighted.losses[0]
     known = minunet.UNet(**SMALL).find_learning_rate(images[0], np.where(images[1], 1, 7), classes=[1, 7], groups=[0, 0, 1, 1])
     assert np.isfinite(known.losses).all()
+
+
+def test_it_asks_for_nothing_that_is_held_out(images, few):
+    """What `fit` decides on that may come as validation_data, which no search takes."""
+    kept = {"early_stopping": True, "threshold": "validation", "validation_fraction": 0.0}
+    assert np.isfinite(UNet(**SMALL, **kept).find_learning_rate(*images).losses).all()
