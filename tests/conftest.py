@@ -20,7 +20,7 @@ _common = {
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     "derandomize": bool(os.environ.get("CI")),  # a gate must not depend on luck
 }
-settings.register_profile("default", max_examples=60 if os.environ.get("CI") else 40, **_common)
+settings.register_profile("default", max_examples=40, **_common)
 settings.register_profile("nightly", max_examples=600, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

@@ -400,7 +400,7 @@ def test_validation_data_laid_out_otherwise_is_told_by_its_own_name():
 def test_a_generator_of_random_numbers_is_told_how_to_draw_a_seed(rng):
     with pytest.raises(ValueError, match=r"^random_state is .*a whole number from 0 up") as refused:
         UNet(**SMALL | {"random_state": rng}).fit(X, Y)
-    call = str(refused.value).partition("or None: ")[2].partition(" draws")[0]
+    call = str(refused.value).partition("from 0 up: ")[2].partition(" draws")[0]
     assert eval(call, {"random_state": rng}) >= 0
 
 

@@ -366,7 +366,7 @@ def test_no_output_replaces_an_image_in_a_folder_that_is_read(tmp_path, capsys, 
 @pytest.mark.parametrize(
     "flags, says",
     [
-        (["--n-threads", "0"], "--n-threads is 0; it takes a whole number from 1 up"),
+        (["--n-threads", "0"], "--n-threads is 0; it takes None or a whole number from 1 up"),
         (["--device", "cuda"], "--device is 'cuda'; it takes 'auto', 'cpu', 'gpu' or 'gpu:1'"),
     ],
 )
