@@ -54,7 +54,7 @@ def main() -> None:
 def predicted(folder: Path, side: int) -> dict[str, float]:
     """Predict an image in a process of its own; return its peak memory in GiB, minutes, and the share of labels that agree."""
     x, y = datasets.cells(2, 256)
-    unet = UNet(max_epochs=1, random_state=0, verbose=0).fit(x, y)
+    unet = UNet(max_epochs=1, patch_size=64, random_state=0, verbose=0).fit(x, y)
     unet.save(folder / "model.safetensors")
     image = np.memmap(folder / "image.raw", np.uint8, "w+", shape=(side, side))
     for top in range(0, side, 256):  # no band like the one before, so that a wrong place would show

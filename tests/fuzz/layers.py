@@ -13,6 +13,8 @@ from fuzz.source import Source
 from minunet import kernels, layers, losses, ops
 
 LARGE = 2**26  # bytes of a result: another such array would be memory, not a finding
+TOLERANCE = 1e-4  # of the largest number, or of 1
+STRETCHED = TOLERANCE / 1e-5**0.5  # behind a norm what is constant is divided by sqrt(epsilon), with the rounding of its gradient
 SECONDS = 5.0  # of the processor, that a case may take
 MEMORY = 2**32  # bytes that it may take: more than there are, as honest sizes may take anything
 # Sizes of windows, strides and paddings: those that are served, and those that nothing can serve. None between: it would be slow.
@@ -92,18 +94,18 @@ def _backward(call: Callable[..., Any], result: Any, expected: Any, field: Field
             defined = backward(plain_copy(dy), expected[1])
         except MemoryError:
             return ACCEPTED, ""
-    _demand_alike(gradients, defined, of="gradients")
+    _demand_alike(gradients, defined, of="gradients", tolerance=getattr(call, "tolerance", TOLERANCE))
     return ACCEPTED, ""
 
 
-def _demand_alike(found: Any, expected: Any, of: str = "results") -> None:
+def _demand_alike(found: Any, expected: Any, of: str = "results", tolerance: float = TOLERANCE) -> None:
     for a, b in zip(_listed(found), _listed(expected), strict=True):
         if np.size(a) * 8 > LARGE and np.shape(a) == np.shape(b):
             continue
         if np.shape(a) == np.shape(b):  # an infinite weight times what lies beyond the edge, 0, is NaN or nothing
             finite = np.isfinite(a) & np.isfinite(b)
             a, b = (np.where(finite, c, 0).astype(np.asarray(c).dtype) for c in (a, b))
-        demand(close(a, b), f"{of} are those of the definition", (np.asarray(a).dtype, np.shape(a), a, b))
+        demand(close(a, b, tolerance), f"{of} are those of the definition", (np.asarray(a).dtype, np.shape(a), a, b))
 
 
 def _listed(value: Any) -> list[Any]:
@@ -117,10 +119,12 @@ def _listed(value: Any) -> list[Any]:
 
 
 class Op:
-    """An op with its options, and its backward."""
+    """An op with its options, and its backward, whose gradients are the definition's but for the tolerance."""
 
-    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any] | None, **options: Any) -> None:
-        self.forward, self.options = forward, options
+    def __init__(
+        self, forward: Callable[..., Any], backward: Callable[..., Any] | None, tolerance: float = TOLERANCE, **options: Any
+    ) -> None:
+        self.forward, self.options, self.tolerance = forward, options, tolerance
         if backward is not None:
             self.backward = backward
 
@@ -212,7 +216,7 @@ def group_norm(field: Field, source: Source) -> Any:
     shape, dtype = _image(source), _dtype(source)
     groups = _size(source)
     arrays = [field.array(shape, dtype), field.array(shape[3:], dtype), field.array(shape[3:], dtype)]
-    return Op(ops.group_norm, ops.group_norm_backward, groups=groups), arrays, None
+    return Op(ops.group_norm, ops.group_norm_backward, STRETCHED, groups=groups), arrays, None
 
 
 def batch_norm(field: Field, source: Source) -> Any:
@@ -224,7 +228,7 @@ def batch_norm(field: Field, source: Source) -> Any:
         y, _, cache = ops.batch_norm(*arrays, training=training)
         return y, cache
 
-    return Op(forward, ops.batch_norm_backward), arrays, None
+    return Op(forward, ops.batch_norm_backward, STRETCHED), arrays, None
 
 
 def concat_skip(field: Field, source: Source) -> Any:
