@@ -70,7 +70,7 @@ class _Mean(Loss):
 
     def of_pixels(self, q: Array) -> Array:
         """Return what probabilities q > 0 of a pixel's own class cost; any shape."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no of_pixels; a mean over pixels defines it")
 
     def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
         q = np.take_along_axis(probabilities, target.labels[..., None], axis=-1)[..., 0]
