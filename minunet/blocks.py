@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels, ops
-from .checks import Array, activation, require, shown
+from .checks import Array, activation, mismatch, require, shown
 from .kernels import shapes
 from .layers import BatchNorm, Composite, Conv2d, Grads, GroupNorm, Layer, ReLU, Sequential, named
 from .tape import Tape, taped
@@ -122,6 +122,8 @@ def made(block: str | Block, name: str, c: int, k: int, *, padding: int, **setti
     make, key = resolve(block), (id(block), c, k, padding)
     if isinstance(block, str):
         return make(c, k, padding=padding, **settings)
+    wrong, of = mismatch(make, c, k, padding=padding, **settings), ("in_channels", "out_channels", "padding", *settings)
+    require(not wrong, "block", f"{shown(block)}, a function of other arguments ({wrong})", f"one of ({', '.join(of)})")
     if isinstance(settings["rng"], shapes.Outlines):
         try:
             layer = make(c, k, padding=padding, **settings)

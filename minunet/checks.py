@@ -46,14 +46,14 @@ def short(given: object, write: Callable[[object], str] = str) -> str:
     return text if len(text) < 300 else f"{text[:290]} ..."
 
 
-def mismatch(function: Callable[..., object], *arguments: object) -> str | None:
-    """Return what Python would say if a function were called with so many arguments; None where it could be, or nobody knows."""
+def mismatch(function: Callable[..., object], *arguments: object, **named: object) -> str | None:
+    """Return what Python would say if a function were called with these arguments; None where it could be, or nobody knows."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # of some, written in C, nobody can tell
         return None
     try:
-        signature.bind(*arguments)
+        signature.bind(*arguments, **named)
     except TypeError as error:
         return str(error)
     return None

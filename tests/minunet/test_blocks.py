@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fractions
 import gc
 import pickle
 import weakref
@@ -164,6 +165,13 @@ def test_a_block_that_does_not_keep_its_promise_is_named_with_its_level(block, s
 def test_a_block_that_takes_off_other_numbers_of_pixels_than_it_may_is_named(block, says):
     with pytest.raises(ValueError, match=says):
         Network(1, 2, 2, 1, "valid", block=block)
+
+
+@pytest.mark.parametrize("block", [lambda c: None, lambda c, k: None, ReLU, fractions.Fraction])
+def test_a_block_that_is_a_function_of_other_arguments_is_refused_with_those_it_is_called_with(block):
+    says = r"^block is .*, a function of other arguments \(.+\); it takes one of \(in_channels, out_channels, padding, .*rng.*\)"
+    with pytest.raises(ValueError, match=says):
+        Network(1, 2, 2, depth=1, block=block)
 
 
 def test_an_unpadded_block_need_not_take_anything_off():
