@@ -171,17 +171,23 @@ def test_an_output_that_cannot_be_written_is_refused_before_training(data, tmp_p
 
 
 def test_a_training_that_diverges_leaves_the_model_of_its_last_good_epoch(data, tmp_path, monkeypatch, capsys):
-    calls = []
+    after = []  # each step
 
-    def diverging(*args, _step=training.step, **options):
-        calls.append(1)
-        return np.float32(np.nan) if len(calls) > 30 else _step(*args, **options)  # in the second epoch
+    def diverging(network, *args, _step=training.step, **options):
+        after.append(network.flat.copy())
+        if len(after) > 30:  # in the second epoch
+            return np.float32(np.nan)
+        loss = _step(network, *args, **options)
+        after[-1][...] = network.flat
+        return loss
 
     monkeypatch.setattr("minunet.training.loop.step", diverging)
     assert main(["train", *data, "-o", str(tmp_path / "m"), "-q", *SMALL, "--max-epochs", "3"]) == 1
     _, err = said(capsys)
     assert "holds the model of the last good epoch" in err and "training diverged" in err
-    assert minunet.load(tmp_path / "m").n_iter_ == 1
+    loaded = minunet.load(tmp_path / "m")
+    assert loaded.n_iter_ == 1
+    np.testing.assert_array_equal(loaded.network_.flat, after[24])
 
 
 @pytest.mark.parametrize("error", [ValueError, FloatingPointError])
