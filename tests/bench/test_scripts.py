@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import runpy
 import subprocess
 import sys
 import time
@@ -51,25 +52,46 @@ def bench(monkeypatch):
     return importlib.import_module
 
 
-SMALL_CACHE = """
-import runpy, sys
-sys.path.insert(0, sys.argv[1])
-import roofline
-roofline.last_level_cache = lambda: 0  # what is larger takes seconds to walk through
-sys.argv[:] = sys.argv[2:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+@pytest.fixture
+def run(bench, monkeypatch, capfd):
+    """Run a script as a program, in this process: one started for each would take longer than what the script measures."""
+    monkeypatch.setattr(bench("roofline"), "last_level_cache", lambda: 0)  # what is larger takes seconds to walk through
+
+    def start(script, *options):
+        if script == "memory.py":  # the peak that Linux reports of a process begins with that of the one that started it
+            command = [sys.executable, str(BENCH / script), *map(str, options)]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        monkeypatch.setattr(sys, "argv", [str(BENCH / script), *map(str, options)])
+        capfd.readouterr()
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return capfd.readouterr().out
+
+    return start
+
+
+# A process that has nothing of the tests on its path, as a reader's has.
+HELPS = """
+import contextlib, io, json, pathlib, runpy, sys
+shown = {}
+for script in sys.argv[1:]:
+    sys.path[0], sys.argv[:] = str(pathlib.Path(script).parent), [script, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    shown[pathlib.Path(script).name] = out.getvalue()
+print(json.dumps(shown))
 """
 
 
-def run(script, *options):
-    small = ["-c", SMALL_CACHE, str(BENCH)] if script in ("conv.py", "roofline.py") and options != ("--help",) else []
-    command = [sys.executable, *small, str(BENCH / script), *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+@pytest.fixture(scope="module")
+def helps():
+    """What each script prints for --help."""
+    command = [sys.executable, "-c", HELPS, *(str(BENCH / script) for script in SCRIPTS)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_it_says_what_it_measures(script):
-    shown = run(script, "--help")
+def test_it_says_what_it_measures(script, helps):
+    shown = helps[script]
     assert "?" in shown and script in shown
 
 
@@ -86,7 +108,7 @@ LONG = (
 
 
 @pytest.mark.parametrize("script", [pytest.param(s, marks=[pytest.mark.rare] if s in LONG else []) for s in RUNS])
-def test_it_measures(script, outputs):
+def test_it_measures(script, outputs, run):
     path = outputs / f"{script[:-3]}.json"
     shown = run(script, *RUNS[script].split(), "--json", path)
     written = json.loads(path.read_text())
@@ -98,7 +120,7 @@ def test_it_measures(script, outputs):
         assert all(cell in shown for row in table["rows"] for cell in row)
 
 
-def test_results_gathers_what_the_scripts_wrote(tmp_path):
+def test_results_gathers_what_the_scripts_wrote(tmp_path, run):
     run("train_step.py", *RUNS["train_step.py"].split(), "--json", tmp_path / "train_step.json")
     (tmp_path / "isbi.json").write_text('{"machine": "", "curves": {}}')  # a file of another form is passed over
     run("results.py", tmp_path, "--markdown", tmp_path / "page.md")
@@ -186,7 +208,7 @@ def test_conv_says_once_which_layers_no_algorithm_serves(bench, monkeypatch, cap
 
 
 @pytest.mark.rare
-def test_the_fit_prints_prices_that_choice_takes(tmp_path):
+def test_the_fit_prints_prices_that_choice_takes(tmp_path, run):
     pytest.importorskip("numba")
     options = "--fit --config 1,16,2 --depth 1 --repeat 1 --seconds 0"
     shown = run("conv.py", *options.split(), "--json", tmp_path / "fit.json")

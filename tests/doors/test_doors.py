@@ -23,10 +23,13 @@ from minunet.training import step
 
 TESTS = Path(__file__).resolve().parents[1]
 SKIP = 77
+LONG = ("estimator", "networks")  # whose every call trains
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is not of this system")
-@pytest.mark.parametrize("part", [*PARTS, "numbers"])
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=[pytest.mark.rare] if part in LONG else []) for part in (*PARTS, "numbers")]
+)
 def test_hostile_arrays_are_refused_or_used_rightly(part):
     program = [sys.executable, "-X", "faulthandler", "-m", "doors.walk", part]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS.parent), str(TESTS)))}

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = "points: (save|kernel)|kill: (save|check)|full, save|limit: (size of files|memory|threads)|clocks|interrupt: fit"
 
 
+@pytest.mark.rare
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the children of faults are forks")
 def test_a_sample_of_the_faults_breaks_nothing():
     order = [sys.executable, "-m", "faults.run", "--trials", "1", "--only", SAMPLE]

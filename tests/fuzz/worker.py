@@ -17,15 +17,14 @@ from fuzz.source import by_chance, shrink
 from fuzz.state import State
 from fuzz.watch import Hang, Watch, fence
 
-SHRINK_SECONDS = 3
 WARM = 20  # cases that are not judged, before the first that is
 
 
 class Worker:
     """Judges cases, and remembers what was wrong by its kind: the first of a kind is shrunk and told, the others counted."""
 
-    def __init__(self, target: str, folder: Path) -> None:
-        self.target, self.module = target, targets.load(target)
+    def __init__(self, target: str, folder: Path, shrinking: float) -> None:
+        self.target, self.module, self.shrinking = target, targets.load(target), shrinking
         self.watch, self.state = Watch(self.module, folder / "errors"), State(folder / "state")
         self.kinds: dict[str, int] = {}
         self.messages: set[str] = set()
@@ -73,7 +72,7 @@ class Worker:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if self.kinds[kind] > 1:
             return
-        end, counts = time.monotonic() + SHRINK_SECONDS, dict(self.counts)
+        end, counts = time.monotonic() + self.shrinking, dict(self.counts)
 
         def fails(plainer: bytes) -> bool:
             found = self.judge(plainer) if time.monotonic() < end else None
@@ -123,11 +122,12 @@ def main() -> int:
     parser.add_argument("--cold", action="store_true", help="judge from the start: a case of the warming up is deadly")
     parser.add_argument("--data", help="this case alone, in hexadecimal digits")
     parser.add_argument("--plant", help="a fault of plants.py, to be found")
+    parser.add_argument("--shrink", type=float, default=3.0, help="seconds in which the first of each kind is made plainer")
     parser.add_argument("--record", action="store_true", help="tell of it as of one among others")
     options = parser.parse_args()
     if options.plant:
         PLANTS[options.plant].plant()
-    worker = Worker(options.target, options.folder)
+    worker = Worker(options.target, options.folder, options.shrink)
     worker.judge(b"")  # which makes the seeds, and compiles
     getattr(worker.module, "warm_up", lambda: None)()
     fence()

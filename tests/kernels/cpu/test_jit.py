@@ -24,12 +24,16 @@ with telling(True):
 """
 
 
+def copied(folder):
+    for package in ("kernels", "minunet"):
+        shutil.copytree(ROOT / package, folder / package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    return folder
+
+
 @pytest.fixture
 def tree(tmp_path):
     """A copy of both packages, to change."""
-    for package in ("kernels", "minunet"):
-        shutil.copytree(ROOT / package, tmp_path / package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    return tmp_path
+    return copied(tmp_path)
 
 
 def run(tree, **variables):
@@ -39,6 +43,20 @@ def run(tree, **variables):
     done = subprocess.run([sys.executable, "-c", RELU], cwd=tree, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr.splitlines()
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A cache of what RELU compiles, to copy: the kernels' folder is named by the sources' text, not by their place."""
+    tree = copied(tmp_path_factory.mktemp("compiled"))
+    run(tree, NUMBA_CACHE_DIR=tree / "cache")
+    return tree / "cache"
+
+
+@pytest.fixture
+def cache(tree, compiled):
+    """The tree's own cache, filled."""
+    return Path(shutil.copytree(compiled, tree / "cache"))
 
 
 def test_a_changed_intrinsic_is_never_served_from_the_cache(tree):
@@ -70,9 +88,7 @@ posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners and mod
 
 
 @posix
-def test_a_folder_that_others_may_write_is_not_used_and_that_is_said_in_one_line(tree):
-    cache = tree / "cache"
-    run(tree, NUMBA_CACHE_DIR=cache)
+def test_a_folder_that_others_may_write_is_not_used_and_that_is_said_in_one_line(tree, cache):
     cache.chmod(0o777)
     result, said = run(tree, NUMBA_CACHE_DIR=cache)
     assert result == "0.0 2.0"
@@ -93,9 +109,7 @@ def test_beside_the_sources_either_the_users_own_folder_is_taken_then_and_nothin
 
 
 @pytest.mark.parametrize("ending", ["nbi", "nbc"])
-def test_a_cut_file_is_said_in_the_line_that_announces_the_compilation_and_is_mended(tree, ending):
-    cache = tree / "cache"
-    run(tree, NUMBA_CACHE_DIR=cache)
+def test_a_cut_file_is_said_in_the_line_that_announces_the_compilation_and_is_mended(tree, cache, ending):
     (path,) = cache.rglob(f"*.{ending}")
     os.truncate(path, path.stat().st_size // 2)
     result, said = run(tree, NUMBA_CACHE_DIR=cache)
