@@ -173,10 +173,10 @@ def sites(source: str) -> list[Site]:
 class _Sites:
     def __init__(self, source: str) -> None:
         self.tree = ast.parse(source)
+        self.lines = source.splitlines(keepends=True)
         self.starts = [0]
-        for line in source.splitlines(keepends=True):
+        for line in self.lines:
             self.starts.append(self.starts[-1] + len(line))
-        self.source = source
         self.steps = _steps(self.tree)
         self.tokens = [
             (self._at(*token.start), token.string)
@@ -186,6 +186,12 @@ class _Sites:
 
     def _at(self, line: int, column: int) -> int:
         return self.starts[line - 1] + column
+
+    def _text(self, node: ast.expr) -> str:
+        """Return what stands there, of one line: ast.get_source_segment cuts all lines of a file for each."""
+        if node.lineno != node.end_lineno:
+            return ""
+        return self.lines[node.lineno - 1].encode()[node.col_offset : node.end_col_offset].decode()
 
     def found(self) -> Iterator[Site]:
         yield from self._in_functions(self.tree, "")
@@ -248,7 +254,7 @@ class _Sites:
                 return
 
     def _axis(self, value: ast.expr) -> Iterator[Site]:
-        text = ast.get_source_segment(self.source, value) or ""
+        text = self._text(value)
         if text.lstrip("-").isdecimal() and int(text) in AXES:
             yield Site(self._at(value.lineno, value.col_offset), text, str(AXES[int(text)]), "axis")
 
@@ -262,7 +268,7 @@ class _Sites:
     def _constant(self, node: ast.Constant, in_index: bool) -> Iterator[Site]:
         if isinstance(node.value, bool) or not isinstance(node.value, (int, float)):
             return
-        text = ast.get_source_segment(self.source, node) or ""
+        text = self._text(node)
         start = self._at(node.lineno, node.col_offset)
         if isinstance(node.value, float):
             yield Site(start, text, repr(2 * node.value or 1.0), "constant")
