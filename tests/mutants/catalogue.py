@@ -9,6 +9,7 @@ from __future__ import annotations
 from cuda_on_cpu.door import compiler
 
 from .augment import IN_AUGMENT
+from .byvalue import BY_VALUE
 from .cuda import CUDA
 from .goingon import IN_GOING_ON
 from .inputs import IN_INPUTS
@@ -638,6 +639,7 @@ PLANTED = (
     WINOGRAD,
     PARTS,
     IN_AUGMENT,
+    BY_VALUE,
     IN_INPUTS,
     IN_LEVELS,
     OF_LOSSES,
