@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -23,10 +24,17 @@ _common = {
 settings.register_profile("default", max_examples=40, **_common)
 settings.register_profile("nightly", max_examples=600, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile all sources anew
+gc.disable()  # until all tests are there: nothing of them is garbage
 
 
 def pytest_addoption(parser):
     parser.addoption("--proof-counts", action="store_true", help="print how many cases tests/proof executed; fail if too few")
+
+
+def pytest_collection_finish():
+    gc.freeze()  # seven thousand tests that no search for garbage has to go through
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):
