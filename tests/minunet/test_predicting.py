@@ -50,8 +50,10 @@ def on_disk(kind, x, folder):
     return stored
 
 
-@pytest.mark.parametrize("tta", [False, True])
-@pytest.mark.parametrize("kind", ["memmap", "h5py", "zarr"])
+SELDOM = [pytest.param(kind, True, marks=pytest.mark.rare) for kind in ("memmap", "zarr")]  # one of them is turned always
+
+
+@pytest.mark.parametrize(("kind", "tta"), [("memmap", False), ("h5py", False), ("zarr", False), ("h5py", True), *SELDOM])
 def test_from_disk_to_disk_to_the_bit(unet, tiled, tmp_path, kind, tta):
     for i, x in enumerate((stack()[0], stack())):
         folder = tmp_path / str(i)

@@ -303,6 +303,7 @@ finally:
 """
 
 
+@pytest.mark.rare
 @pytest.mark.skipif(sys.platform == "win32", reason="groups of processes are POSIX's")
 def test_processes_find_the_same_and_ctrl_c_ends_them_all(tmp_path):
     """A pickle predicts the same bits in another process; two find the scores that one finds; all end within seconds."""

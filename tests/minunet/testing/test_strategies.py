@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import oracles
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from minunet import ops
@@ -38,7 +38,8 @@ def test_geometries_leave_an_output_of_the_shape_that_they_say(g, up, pool):
     ],
 )
 def test_corners_are_reached(geometries, corner):
-    find(geometries(), corner, settings=settings(max_examples=20000, derandomize=True))
+    once = settings(max_examples=20000, derandomize=True, phases=[Phase.generate])  # not the plainest such, which takes long
+    assert corner(find(geometries(), corner, settings=once))
 
 
 @given(
