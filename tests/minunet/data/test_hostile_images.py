@@ -29,6 +29,7 @@ RNG = np.random.default_rng(0)
 GREY = RNG.integers(1, 256, (13, 17), np.uint8)
 
 
+@pytest.mark.rare
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux counts it")
 def test_hostile_files_are_refused_at_once(tmp_path):
     """Measured in processes apart, one after the other: one test, so that the files are made once."""
