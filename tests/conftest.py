@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ settings.register_profile("default", max_examples=40, **_common)
 settings.register_profile("nightly", max_examples=600, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile all sources anew
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: what is to be interrupted would not end
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.disable()  # until all tests are there: nothing of them is garbage
 
 

@@ -53,9 +53,13 @@ def folder(tmp_path_factory):
 PROGRAM = "import sys; from minunet.program import program; print('started', file=sys.stderr, flush=True); program()"
 
 
+def heeding_the_end_of_a_terminal():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # although the tests may run under nohup
+
+
 def start(folder, *words, **options):
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *map(str, words)], cwd=folder, text=True, **streams)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": heeding_the_end_of_a_terminal} | options
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *map(str, words)], cwd=folder, text=True, **pipes)
     assert process.stderr.readline() == "started\n"
     return process
 

@@ -116,6 +116,7 @@ test_limits.limited(lambda: open(f"{sys.argv[1]}/cgroup.procs", "w").write(str(o
 """
 
 
+@pytest.mark.rare
 def test_in_a_real_control_group_it_is_refused_and_what_is_advised_is_done():
     """By a process that the system would kill; it begins anew, as a fork's copies of what its parent has would count."""
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
