@@ -21,6 +21,7 @@ from .parts import PARTS
 from .prediction import IN_PREDICTION
 from .recipe import IN_RECIPE
 from .room import IN_ROOM
+from .settings import IN_COMMANDS, OF_SETTINGS
 from .validation import IN_VALIDATION
 from .winograd import WINOGRAD
 
@@ -649,6 +650,8 @@ PLANTED = (
     IN_ROOM,
     IN_VALIDATION,
     IN_RECIPE,
+    OF_SETTINGS,
+    IN_COMMANDS,
 )
 
 

@@ -18,8 +18,24 @@ MATHEMATICS = [
 WINOGRAD = [f"tests/kernels/cpu/test_{name}.py" for name in ("winograd", "extremes", "memory")]
 ESTIMATOR = [
     "tests/minunet/training/test_*.py", "tests/minunet/evaluation/test_*.py",
-    *(f"tests/minunet/test_{name}.py" for name in ("fitting", "unet", "norms")),
+    *(f"tests/minunet/test_{name}.py" for name in ("fitting", "settings", "unet", "norms")),
 ]  # fmt: skip
+COMMANDS = ["tests/minunet/cli/test_*.py"]
+MODEL = [
+    f"tests/minunet/test_{name}.py"
+    for name in (
+        "settings", "parameters", "predicting", "thresholds", "targets", "warmstart", "description", "scikit", "modelfile",
+    )
+]  # fmt: skip
+WRITTEN = [
+    *(f"tests/minunet/test_{name}.py" for name in ("files", "writing", "leftovers", "checkpoint_files", "predicting")), *COMMANDS,
+]  # fmt: skip
+READ = ["tests/minunet/data/test_*.py", "tests/fuzz/test_hostile_files.py", *COMMANDS]
+READERS = (
+    "codes", "contradictions", "fax", "folders", "images", "inflate", "look", "lzw", "mistakes", "page", "pairing", "pillow",
+    "pixelsize", "refusal", "survey", "tiff",
+)  # fmt: skip
+TOLD = ("bar", "log", "program", "signals", "streams", "warn")  # what the commands say, and when they end
 WARPED = ["tests/kernels/test_warping.py", "tests/minunet/data/test_geometry.py"]
 GOING_ON = "tests/minunet/test_checkpoint.py"
 
@@ -40,7 +56,9 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("kernels/composed.py", ["tests/proof/test_proof_fusions.py", *MATHEMATICS]),
     ("kernels/updates.py", ["tests/minunet/test_optim.py", "tests/kernels/test_contract.py", *MATHEMATICS]),
     ("kernels/", MATHEMATICS),
+    ("minunet/cli/", COMMANDS),
     ("minunet/data/fingerprint.py", [GOING_ON]),
+    *((f"minunet/data/{name}", [*READ, *ESTIMATOR]) for name in READERS),
     ("minunet/data/", ["tests/minunet/data/test_*.py", *ESTIMATOR]),
     ("minunet/training/step.py", ["tests/minunet/test_network.py", *ESTIMATOR]),
     ("minunet/training/memory.py", [*NUMBERLESS, *ESTIMATOR]),
@@ -60,6 +78,11 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("minunet/scikit.py", ["tests/minunet/test_scikit_searches.py", "tests/minunet/test_unet.py"]),
     ("minunet/text.py", ["tests/minunet/test_untrusted.py", "tests/minunet/data/test_hostile_images.py"]),
     ("minunet/untrusted.py", ["tests/minunet/test_description.py", "tests/minunet/test_modelfile.py"]),
+    ("minunet/unet.py", [*MODEL, *ESTIMATOR]),
+    *((f"minunet/{name}.py", [*MODEL, *ESTIMATOR]) for name in ("finding", "parameters", "predicting", "warmstart")),
+    *((f"minunet/{name}.py", WRITTEN) for name in ("files", "leftovers", "writing")),
+    *((f"minunet/{name}.py", [*COMMANDS, *ESTIMATOR]) for name in TOLD),
+    ("minunet/testing/", ["tests/minunet/testing/test_*.py"]),
     ("minunet/", ["tests/minunet/test_blocks.py", "tests/minunet/test_supervision.py", *MATHEMATICS[1:]]),
 ]
 

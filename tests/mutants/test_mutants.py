@@ -35,6 +35,19 @@ def test_each_file_has_tests_that_try_its_mutants(file):
     assert files_for(file)
 
 
+@pytest.mark.parametrize(
+    ("file", "first"),
+    [
+        ("minunet/cli/train.py", "tests/minunet/cli/"), ("minunet/cli/report.py", "tests/minunet/cli/test_report.py"),
+        ("minunet/unet.py", "tests/minunet/test_unet.py"), ("minunet/data/folders.py", "tests/minunet/data/test_folders.py"),
+        ("minunet/files.py", "tests/minunet/test_files.py"), ("minunet/fitting.py", "tests/minunet/test_fitting.py"),
+    ],
+)  # fmt: skip
+def test_what_users_touch_is_tried_by_its_own_tests_and_not_by_the_mathematics(file, first):
+    tests = files_for(file)
+    assert tests[0].startswith(first) and not any(test.startswith(("tests/kernels/", "tests/proof/")) for test in tests)
+
+
 def test_there_are_enough_of_each_kind_and_no_two_alike():
     assert len(catalogue.HISTORY) >= 6 and len(catalogue.THOUGHTFUL) >= 15 and len(DRAWN) >= 40
     assert len({mutant.name for mutant in BY_HAND + DRAWN}) == len(BY_HAND + DRAWN)
