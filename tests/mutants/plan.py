@@ -78,7 +78,7 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("minunet/scikit.py", ["tests/minunet/test_scikit_searches.py", "tests/minunet/test_unet.py"]),
     ("minunet/text.py", ["tests/minunet/test_untrusted.py", "tests/minunet/data/test_hostile_images.py"]),
     ("minunet/untrusted.py", ["tests/minunet/test_description.py", "tests/minunet/test_modelfile.py"]),
-    ("minunet/unet.py", [*MODEL, *ESTIMATOR]),
+    ("minunet/unet.py", [*MODEL, "tests/minunet/data/test_weights.py", *ESTIMATOR, *COMMANDS]),
     *((f"minunet/{name}.py", [*MODEL, *ESTIMATOR]) for name in ("finding", "parameters", "predicting", "warmstart")),
     *((f"minunet/{name}.py", WRITTEN) for name in ("files", "leftovers", "writing")),
     *((f"minunet/{name}.py", [*COMMANDS, *ESTIMATOR]) for name in TOLD),

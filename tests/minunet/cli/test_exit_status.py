@@ -151,6 +151,20 @@ def test_a_checkpoint_that_is_there_is_kept_even_by_force_unless_it_is_gone_on_w
     assert contents(here) == before
 
 
+def test_a_report_that_appears_during_the_training_is_kept_and_so_is_the_model(here, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+
+    def fit(self, *args, _fit=UNet.fit, **options):
+        _fit(self, *args, **options)
+        (here / "r" / "report.html").write_bytes(THEIRS)
+        return self
+
+    monkeypatch.setattr(UNet, "fit", fit)
+    assert run("train") == 1
+    assert "r/report.html is there already" in capsys.readouterr().err
+    assert (here / "r" / "report.html").read_bytes() == THEIRS and minunet.load(here / "out").n_iter_ == 1
+
+
 # ---- The outcomes --------------------------------------------------------------------------------------------------------
 
 STARTED = {
