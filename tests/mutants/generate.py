@@ -15,72 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from .mutant import Mutant, read
+from .quotas import QUOTAS
 
 SEED = "minunet"
-
-# How many mutants a file gives, and the words in the names of the tests that should find them.
-QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
-    "kernels/geometry.py": (2, ("channel_slice", "exact_adjoints", "layout")),
-    "kernels/philox.py": (2, ("known_answers", "word_i", "limit")),
-    "kernels/reference.py": (5, ("exact_adjoints", "seven_loops")),
-    "kernels/composed.py": (3, ("fusion", "guarded", "exact_adjoints")),
-    "kernels/updates.py": (3, ("sgd", "adam", "updates")),
-    "kernels/shapes.py": (6, ("what_numpy_makes", "ops_give", "scratch_and_work", "receptive_fields")),
-    "kernels/sight.py": (5, ("least_around", "window_sees", "painted_sees")),
-    "kernels/cpu/columns.py": (2, ("exact_adjoints", "col2im", "seven_loops", "no_byte_outside")),
-    "kernels/cpu/direct.py": (5, ("number_of_channels", "number_of_pixels", "blocks_of_channels", "paddings_wider")),
-    "kernels/cpu/direct_weight_grad.py": (4, ("number_of_channels", "number_of_pixels", "no_byte_outside", "many_chunks")),
-    "kernels/cpu/tiles.py": (2, ("number_of_channels", "number_of_pixels")),
-    "kernels/cpu/plans.py": (2, ("number_of_channels", "number_of_pixels", "share_a_block")),
-    "kernels/cpu/packing.py": (4, ("number_of_channels", "number_of_pixels", "paddings_wider")),
-    "kernels/cpu/generated.py": (4, ("number_of_channels", "first_largest", "relu", "sums_over")),
-    "kernels/cpu/winograd.py": (4, ("f2x2_is_exact", "blocks_of_tiles", "no_byte_outside")),
-    "kernels/cpu/winograd_weight_grad.py": (4, ("f2x2_is_exact", "blocks_of_tiles", "no_byte_outside")),
-    "kernels/cpu/windows.py": (3, ("f2x2_is_exact", "f4x4_is_exact", "blocks_of_tiles", "no_byte_outside")),
-    "kernels/cpu/transforms.py": (4, ("f2x2_is_exact", "f4x4_is_exact")),
-    "kernels/cpu/winograd_matrices.py": (3, ("matrices_correlate", "f4x4_is_exact", "beside_the_largest")),
-    "kernels/cpu/choice.py": (3, ("work_counts", "cheapest", "float64_is_direct")),
-    "kernels/cpu/copies.py": (2, ("number_of_channels", "f2x2_is_exact", "paddings_wider")),
-    "kernels/cpu/explicit.py": (1, ("seven_loops",)),
-    "kernels/cpu/pooling.py": (3, ("as_many_elements", "first_takes_all", "pool")),
-    "kernels/cpu/pointwise.py": (2, ("channel_slice", "relu", "bias")),
-    "kernels/cpu/loss.py": (2, ("cross_entropy", "weight")),
-    "kernels/cpu/updates.py": (3, ("sgd", "adam", "updates")),
-    "minunet/ops.py": (5, ()),
-    "minunet/fusions.py": (1, ("adjoint", "jacobian")),
-    "minunet/layers.py": (4, ("layer", "row")),
-    "minunet/tape.py": (1, ("layer", "row")),
-    "minunet/blocks.py": (5, ("residual", "promise", "right_gradients", "foretold")),
-    "minunet/network.py": (6, ("shapes", "parameters")),
-    "minunet/flat.py": (3, ("cache_line", "by_their_names")),
-    "minunet/sizes.py": (5, ("nearest", "fitting", "block", "572")),
-    "minunet/losses.py": (5, ("weight", "ignore", "softmax", "dice")),
-    "minunet/optim.py": (1, ("sgd", "adam")),
-    "minunet/checks.py": (4, ("refused", "layout")),
-    "minunet/modelfile.py": (4, ("is_not_as_it_must_be", "bit", "overlap")),
-    "minunet/description.py": (4, ("that_cannot_be", "missing", "what_may_be")),
-    "minunet/text.py": (3, ("line", "told", "long")),
-    "minunet/untrusted.py": (4, ("refused", "numbers", "bounds")),
-    "minunet/checkpoint.py": (3, ("another_setting", "other_data", "gone_on_with")),
-    "minunet/trainingstate.py": (3, ("gone_on_with", "hostile", "field")),
-    "minunet/fitting.py": (3, ("gone_on_with", "refit", "interrupt")),
-    "minunet/training/keeper.py": (2, ("due", "told_once")),
-    "minunet/data/fingerprint.py": (2, ("other_data",)),
-    "minunet/data/inputs.py": (3, ("form", "channel", "mask")),
-    "minunet/data/labels.py": (4, ("encode", "classes", "values")),
-    "minunet/data/mirror.py": (1, ("mirror",)),
-    "minunet/data/mistakes.py": (3, ("told", "taken", "refused", "one_hot")),
-    "minunet/data/normalize.py": (3, ("percentile", "normal")),
-    "minunet/data/augment.py": (2, ("strength", "function", "augment")),
-    "minunet/data/geometry.py": (2, ("scipy", "bicubic", "isometry", "symmetr")),
-    "minunet/data/sampling.py": (2, ("patch", "symmetr")),
-    "minunet/data/splitting.py": (4, ("held", "strip", "group", "class")),
-    "minunet/training/step.py": (1, ("at_once", "not_finite")),
-    "minunet/training/loop.py": (4, ("gone_on_with", "epoch", "interrupt")),
-    "minunet/training/diagnosis.py": (4, ("nothing", "class", "heart", "kind")),
-    "minunet/training/schedule.py": (2, ("schedule", "spent")),
-    "minunet/evaluation/tiles.py": (2, ("tile", "halo")),
-}
 
 # Functions whose numbers decide how work is cut, or foretell its memory, not what comes out.
 CUTTING = {
@@ -116,6 +53,7 @@ SWAPPED = {
     "%": "//", "&": "|", "|": "&", "+=": "=", "-=": "+=", "*=": "=", "|=": "=", "and": "or", "or": "and", "min": "max",
     "max": "min", "minimum": "maximum", "maximum": "minimum", "any": "all", "all": "any",
 }  # fmt: skip
+EITHER_WAY = {"min", "max", "minimum", "maximum", "isinstance", "require", "hypot", "gcd"}  # whose arguments have no order
 AXES = {-1: 0, 0: 1, 1: 0, 2: 1, 3: 2}
 OPERATORS: dict[type[ast.AST], str] = {
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=", ast.Add: "+", ast.Sub: "-",
@@ -233,12 +171,15 @@ class _Sites:
             yield from self._operator(OPERATORS[type(node.op)], node.values[0], node.values[1], "comparison")
         elif isinstance(node, ast.AugAssign) and node not in self.steps:
             yield from self._operator(f"{OPERATORS.get(type(node.op))}=", node.target, node.value, "accumulation")
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            yield Site(self._at(node.lineno, node.col_offset), "not ", "", "comparison")
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             yield Site(self._at(node.lineno, node.col_offset), "-", "", "sign")
         elif isinstance(node, ast.keyword) and node.arg == "axis":
             yield from self._axis(node.value)
         elif isinstance(node, ast.Call):
             yield from self._name(node.func)
+            yield from self._arguments(node)
         elif isinstance(node, ast.Constant):
             yield from self._constant(node, in_index)
 
@@ -264,6 +205,15 @@ class _Sites:
             yield Site(
                 self._at(function.end_lineno or 0, (function.end_col_offset or 0) - len(name)), name, SWAPPED[name], "name"
             )
+
+    def _arguments(self, call: ast.Call) -> Iterator[Site]:
+        """Give a call's first two arguments, exchanged, where both are names: others mostly end in a TypeError."""
+        first, second = call.args[:2] if len(call.args) > 1 else (None, None)
+        if not (isinstance(first, ast.Name) and isinstance(second, ast.Name)) or first.id == second.id:
+            return
+        start, end = self._at(first.lineno, first.col_offset), self._at(second.lineno, second.col_offset + len(second.id))
+        if ast.unparse(call.func).rsplit(".", 1)[-1] not in EITHER_WAY and self.source[start:end] == f"{first.id}, {second.id}":
+            yield Site(start, f"{first.id}, {second.id}", f"{second.id}, {first.id}", "arguments")
 
     def _constant(self, node: ast.Constant, in_index: bool) -> Iterator[Site]:
         if isinstance(node.value, bool) or not isinstance(node.value, (int, float)):

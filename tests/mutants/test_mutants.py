@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from mutants import catalogue, equivalent, generate
+from mutants import catalogue, equivalent, generate, quotas
 from mutants.mutant import ROOT, place, read
 from mutants.plan import files_for
 from mutants.run import Tree
@@ -54,6 +55,29 @@ def test_there_are_enough_of_each_kind_and_no_two_alike():
     assert len({place(mutant, read(mutant.file)).key for mutant in DRAWN}) == len(DRAWN)
     kernels_to_training = {mutant.file.rsplit("/", 1)[0] for mutant in DRAWN}
     assert kernels_to_training >= {"kernels", "kernels/cpu", "minunet", "minunet/data", "minunet/training"}
+
+
+def test_each_source_file_gives_errors_or_has_a_reason_to_give_none():
+    sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "minunet").glob("**/*.py")}
+    sources = {file for file in sources if not file.startswith("minunet/kernels/")}
+    assert set(quotas.NONE) <= sources - {mutant.file for mutant in DRAWN}
+    assert {mutant.file for mutant in BY_HAND + DRAWN} | set(quotas.NONE) >= sources
+    assert all(len(reason.split()) > 1 for reason in quotas.NONE.values())
+    drawn = Counter(mutant.file for mutant in DRAWN)
+    assert not {file: quota for file, (quota, _) in quotas.QUOTAS.items() if drawn[file] != quota}, "too few sites for a quota"
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("g(a, b, c)", ["g(b, a, c)"]), ("x.g(a, b)", ["x.g(b, a)"]), ("g(a, a)", []), ("g(a, b + c)", ["g(a, b - c)"]),
+        ("isinstance(a, b)", []), ("not a", ["a"]), ("a in b", []), ("not (a or b)", ["(a or b)", "not (a and b)"]),
+    ],
+)  # fmt: skip
+def test_arguments_are_exchanged_and_negations_dropped(line, changed):
+    source = f"def f(a, b, c):\n    return {line}\n"
+    found = [source[: s.start] + s.new + source[s.start + len(s.old) :] for s in generate.sites(source)]
+    assert sorted(text.splitlines()[1].strip().removeprefix("return ") for text in found) == sorted(changed)
 
 
 @pytest.mark.rare
