@@ -182,3 +182,34 @@ def test_labels_of_any_kind_name_groups():
 def test_pages_of_one_file_are_a_group():
     assert stacks(["a.tif", "a.tif", "b.tif"]) == ["a.tif", "a.tif", "b.tif"]
     assert stacks(["a.tif", "b.tif"]) is None
+
+
+@pytest.mark.parametrize(("n", "n_held"), [(9, None), (10, 1), (11, 2), (20, 2), (21, 3)])
+def test_ten_images_are_enough_to_hold_out_whole_ones(n, n_held):
+    """Numbers of our own: a tenth, rounded up, of ten images or more; of nine, a strip of each."""
+    training, held, _ = split([(40, 30)] * n, 0.1, 3)
+    if n_held is None:
+        assert [(part.rows, part.cols) for part in held] == [(slice(32, 40), slice(0, 30))] * 9 and len(training) == 9
+        assert [(part.rows, part.cols) for part in training] == [(slice(0, 32), slice(0, 30))] * 9
+    else:
+        assert (len(training), len(held)) == (n - n_held, n_held) and all(part.shape == (40, 30) for part in held)
+    # Pages of one stack: a block of ten or more at one end, beside which one page is left out; of fewer, a strip of each.
+    pages, block, _ = split([(40, 30)] * n, 0.1, 3, groups=["a stack"] * n)
+    assert (len(pages), len(block)) == ((9, 9) if n_held is None else (n - n_held - 1, n_held))
+
+
+@pytest.mark.parametrize(("side", "strip"), [(15, None), (16, 8), (17, 8), (84, 8), (85, 8), (86, 9)])
+def test_a_strip_is_of_eight_pixels_at_least_and_leaves_as_many(side, strip):
+    """A tenth of 85 is 8.5, and round() goes to the even number."""
+    training, held, _ = split([(side, 9)], 0.1, 0)
+    assert [part.rows for part in held] == ([] if strip is None else [slice(side - strip, side)])
+    assert [part.rows for part in training] == [slice(0, side - (strip or 0))]
+
+
+@pytest.mark.parametrize(("left", "is_spared"), [(4, False), (5, True), (6, True)])
+def test_a_class_may_be_held_out_while_a_tenth_of_its_fair_share_is_trained_on(left, is_spared):
+    """Half is held out, so that of 100 pixels 50 would be trained on if the class lay evenly: 5 are enough."""
+    pixels = np.array([[50, 100 - left]] + [[50, 0]] * 8 + [[50, left]])
+    held = [images(split([(20, 20)] * 10, 0.5, seed, count=lambda part: pixels[part.image])[1]) for seed in range(20)]
+    assert any(0 in each for each in held) == is_spared
+    assert not any({0, 9} <= set(each) for each in held)
