@@ -18,6 +18,7 @@ from .losses import OF_LOSSES
 from .mutant import Mutant, Row, read
 from .norms import IN_NORMS
 from .parts import PARTS
+from .pixels import OF_PIXELS
 from .prediction import IN_PREDICTION
 from .recipe import IN_RECIPE
 from .room import IN_ROOM
@@ -649,6 +650,7 @@ PLANTED = (
     IN_NORMS,
     IN_ROOM,
     IN_VALIDATION,
+    OF_PIXELS,
     IN_RECIPE,
     OF_SETTINGS,
     IN_COMMANDS,

@@ -18,4 +18,16 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
         "carray(pointer(0, no_offset), (1,))[0] = 0",
         "carray(pointer(0, no_offset), (2,))[0] = 0",
     ): "How long the view is decides nothing: its first word alone is written.",
+    (
+        "minunet/data/alignment.py",
+        "without",
+        "return np.where(counted, index, np.argmax(np.bincount(index[counted], minlength=1)))",
+        "return np.where(counted, index, np.argmax(np.bincount(index[counted], minlength=2)))",
+    ): "A class more that no pixel has is never the first of the most frequent: the first of all zeros is 0, too.",
+    (
+        "minunet/data/codes.py",
+        "_counted",
+        "above, below = max(top - 1, 0), min(bottom + 1, len(mask))",
+        "above, below = max(top - 2, 0), min(bottom + 1, len(mask))",
+    ): "What is counted of a row depends on it and the rows beside it, and `own` cuts off all rows above.",
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minunet.data import alignment
-from minunet.data.alignment import shifts, turned, without
+from minunet.data.alignment import inverted, shifts, turned, without
 from minunet.data.datasets import cells
 from minunet.data.page import TURNS
 from minunet.data.sampling import Example
@@ -56,3 +56,19 @@ def test_what_does_not_count_draws_no_edge():
     weight[:32] = 0
     some = examples(1, lambda mask: np.concatenate((np.roll(mask[:32], 9, axis=0), mask[32:])), weight)
     assert shifts(some) == {}
+
+
+@pytest.mark.parametrize(
+    ("signs", "shares", "found"),
+    [
+        ([1, 1, -1], [0.2, 0.3, 0.75], [2]),  # two are enough to tell what is usual, and half as many may be against it
+        ([-1, -1, 1], [0.2, 0.3, 0.75], [2]),
+        ([1, 1, 1, -1, -1], [0.2, 0.3, 0.2, 0.75, 0.75], []),  # more than half as many
+        ([1, 1, -1], [0.2, 0.3, 0.45], []),  # whose share is not exchanged
+        ([1, 1, -1], [0.5, 0.5, 0.9], [2]),  # as near to the one as to the other
+        ([1, -1, 0], [0.2, 0.75, 0.2], []),
+        ([1, 1, 0], [0.2, 0.3, 0.75], []),
+    ],
+)
+def test_what_is_usual_is_told_by_two_masks_and_twice_as_many_as_are_against_it(signs, shares, found):
+    assert inverted(signs, shares) == found

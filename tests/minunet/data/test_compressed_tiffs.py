@@ -15,7 +15,7 @@ import tifffile
 from hostile_images import changed, tiff
 from PIL import Image
 
-from minunet.data import lzw
+from minunet.data import fax, lzw
 from minunet.data.images import ImageFileError, read_image, read_mask
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -72,6 +72,18 @@ def test_a_facsimile_of_all_run_lengths(tmp_path):
     image = np.arange(2700) < np.arange(2701)[:, None]
     for shown in (image, ~image):
         np.testing.assert_array_equal(read(tmp_path, by_pillow(shown, "tiff_ccitt")), shown)
+
+
+@pytest.mark.parametrize(("zeros", "is_mark"), [(10, False), (11, True), (12, True), (30, True)])
+def test_eleven_zeros_and_a_one_are_the_mark_before_a_facsimiles_row(zeros, is_mark):
+    """Recommendation T.4: more zeros may fill up, and fewer are no code at all. 10011 is a run of 8 white pixels."""
+    bits = "0" * zeros + "1" + "10011"
+    data = int(bits.ljust(48, "0"), 2).to_bytes(6, "big")
+    if is_mark:
+        assert fax.decode(fax.GROUP3, data, 8, 1) == b"\0"
+    else:
+        with pytest.raises(fax.FaxError, match="a code that is none, at its bit 0"):
+            fax.decode(fax.GROUP3, data, 8, 1)
 
 
 def test_two_dimensions_of_group_3(tmp_path):

@@ -213,3 +213,15 @@ def test_a_class_may_be_held_out_while_a_tenth_of_its_fair_share_is_trained_on(l
     held = [images(split([(20, 20)] * 10, 0.5, seed, count=lambda part: pixels[part.image])[1]) for seed in range(20)]
     assert any(0 in each for each in held) == is_spared
     assert not any({0, 9} <= set(each) for each in held)
+
+
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_each_place_of_a_stacks_block_is_tried_from_the_second_page_on(is_mirrored):
+    """Two pages of twelve are held out. All other places show no class, or would take the only page of one out of training."""
+    pixels = np.zeros((12, 2), int)
+    pixels[2, 0] = pixels[5, 0] = pixels[4, 1] = 10  # what lies on pages 1 and 2 can be spared; on 0 and 1 is nothing
+    pixels = pixels[::-1] if is_mirrored else pixels
+    for seed in range(4):
+        training, held, _ = split([(20, 20)] * 12, 0.1, seed, groups=[0] * 12, count=lambda part: pixels[part.image])
+        assert images(held) == ([9, 10] if is_mirrored else [1, 2])
+        assert images(training) == ([*range(8)] if is_mirrored else [*range(4, 12)])

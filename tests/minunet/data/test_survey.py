@@ -157,6 +157,14 @@ def test_swapped_images_and_masks_are_an_error(tissue):
     assert found.likely_classes == []
 
 
+@pytest.mark.parametrize(("n_values", "is_swapped"), [(31, False), (32, True), (33, True)])
+def test_a_mask_of_four_times_an_images_values_is_taken_for_an_image(tissue, n_values, is_swapped):
+    rng, pairs = np.random.default_rng(0), pairs_of(*tissue)
+    image, mask = (rng.permutation(np.arange(96 * 96) % n).reshape(96, 96).astype(np.uint8) for n in (8, n_values))
+    told = texts(survey(changed(pairs, 3, image=image, mask=mask)), "error")
+    assert any(text.startswith(f"3.png (8 values, its mask {n_values})") for text in told) == is_swapped
+
+
 def test_one_swapped_pair_is_an_error_beside_the_values_that_it_brings(tissue):
     pairs = pairs_of(*tissue)
     swapped, values = texts(survey(changed(pairs, 3, image=pairs[3].mask, mask=pairs[3].image)), "error")
