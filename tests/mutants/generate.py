@@ -245,6 +245,8 @@ def _is_text(node: ast.AST) -> bool:
     """Tell whether a node only makes a message, names types, or says how work is cut."""
     if isinstance(node, ast.Assign):
         return any(isinstance(target, ast.Name) and target.id in MESSAGES for target in node.targets)
+    if isinstance(node, ast.Compare) and ast.unparse(node.left) == "sys.version_info":
+        return True  # which of two ways is gone is the machine's to say
     if isinstance(node, ast.IfExp):
         return any(isinstance(branch, ast.JoinedStr) or _is_string(branch) for branch in (node.body, node.orelse))
     if isinstance(node, ast.Call) and (getattr(node.func, "attr", "") == "warn" or ast.unparse(node.func).startswith("types.")):

@@ -9,6 +9,7 @@ from kept_in_files import GREY, LABELS, WAYS, turned
 from PIL import Image
 
 import minunet
+from minunet.data.images import read_pages
 
 NUMBERED = (GREY % 5).astype(np.uint8)
 
@@ -55,3 +56,14 @@ def test_an_image_and_its_mask_are_turned_alike_pixel_by_pixel(tmp_path, ending,
     x, y = minunet.load_folder(tmp_path / "i", tmp_path / "m")
     np.testing.assert_array_equal(x[0], GREY)
     np.testing.assert_array_equal(y[0], LABELS)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pixel_that_is_no_square_is_turned_with_its_page(tmp_path, orientation):
+    """What is stored has pixels 4 micrometres high and 2 wide; from 5 on, its rows are columns of what is seen."""
+    tag = [(274, "H", 1, orientation, True)]
+    options = {"resolution": (5000, 2500), "resolutionunit": "CENTIMETER", "photometric": "minisblack", "extratags": tag}
+    tifffile.imwrite(tmp_path / "a.tif", turned(GREY, orientation), **options)
+    (page,) = read_pages(tmp_path / "a.tif")
+    assert page.size == pytest.approx((2, 4) if orientation > 4 else (4, 2)) and page.orientation == orientation
+    np.testing.assert_array_equal(page.pixels, GREY)

@@ -157,6 +157,16 @@ def test_swapped_images_and_masks_are_an_error(tissue):
     assert found.likely_classes == []
 
 
+@pytest.mark.parametrize(
+    ("n_values", "shape", "is_told"), [(8, (32, 32), True), (9, (32, 32), False), (8, (33, 31), False), (7, (41, 25), True)]
+)
+def test_eight_grey_values_of_1024_pixels_are_few(tissue, n_values, shape, is_told):
+    pairs, places = pairs_of(*tissue), np.arange(shape[0] * shape[1]).reshape(shape)
+    image, mask = (places * 11 % n_values * 5 + 60).astype(np.uint8), (places % 2 * 255).astype(np.uint8)
+    told = texts(survey(changed(pairs, 3, image=image, mask=mask)))
+    assert any(text.startswith(f"3.png ({n_values}): the image has very few grey values") for text in told) == is_told
+
+
 @pytest.mark.parametrize(("n_values", "is_swapped"), [(31, False), (32, True), (33, True)])
 def test_a_mask_of_four_times_an_images_values_is_taken_for_an_image(tissue, n_values, is_swapped):
     rng, pairs = np.random.default_rng(0), pairs_of(*tissue)
