@@ -30,4 +30,10 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
         "above, below = max(top - 1, 0), min(bottom + 1, len(mask))",
         "above, below = max(top - 2, 0), min(bottom + 1, len(mask))",
     ): "What is counted of a row depends on it and the rows beside it, and `own` cuts off all rows above.",
+    (
+        "minunet/data/pairing.py",
+        "pair",
+        "_pair_by([(image, {image.name: 0}) for image in images], [(mask, {mask.name: 0}) for mask in masks], owner)",
+        "_pair_by([(image, {image.name: 0}) for image in images], [(mask, {mask.name: 1}) for mask in masks], owner)",
+    ): "All masks have this one number there, and of numbers it is only asked which is the least.",
 }
