@@ -25,7 +25,7 @@ OF_PIXELS: list[Row] = [
      "palette_as_index and False",
      ("palettes_mask", "palette")),
     ("the least colour is the palette's end", PILLOW, "if largest >= n_colours:", "if largest > n_colours:",
-     ("palette", "damaged")),
+     ("palette_of_three", "palette")),
     ("a palette of a TIFF is read by colours' rows", PHOTOMETRIC, "numbers.reshape(3, n).T", "numbers.reshape(n, 3)", WHERE),
     ("white is counted from the power of two", PHOTOMETRIC, "2**bits - 1), grey", "2**bits), grey", ("white",)),
     ("an index is left in the order of greys", PHOTOMETRIC, "palette[:, 0][index] if", "index if", ("palette",)),

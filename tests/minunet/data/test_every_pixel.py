@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
-from kept_in_files import GREY, LABELS, WAYS, turned
+from kept_in_files import GREY, LABELS, RGB, WAYS, turned
 from PIL import Image
 
 import minunet
-from minunet.data.images import read_pages
+from minunet.data.images import ImageFileError, read_pages
 
 NUMBERED = (GREY % 5).astype(np.uint8)
 
@@ -67,3 +70,33 @@ def test_a_pixel_that_is_no_square_is_turned_with_its_page(tmp_path, orientation
     (page,) = read_pages(tmp_path / "a.tif")
     assert page.size == pytest.approx((2, 4) if orientation > 4 else (4, 2)) and page.orientation == orientation
     np.testing.assert_array_equal(page.pixels, GREY)
+
+
+@pytest.mark.parametrize(("largest", "is_refused"), [(2, False), (3, True)])
+def test_a_palette_of_three_colours_has_none_for_the_number_3(tmp_path, largest, is_refused):
+    numbers = np.arange(12, dtype=np.uint8).reshape(3, 4) % (largest + 1)
+    image = Image.fromarray(numbers).convert("P")
+    colours = np.array([[9, 1, 2], [200, 3, 4], [7, 250, 6], [1, 1, 90]], np.uint8)
+    image.putpalette(colours.ravel().tolist())
+    image.save(tmp_path / "a.png", bits=2)
+    data = (tmp_path / "a.png").read_bytes()
+    start = data.index(b"PLTE")
+    chunk = b"PLTE" + colours[:3].tobytes()
+    old = 8 + int.from_bytes(data[start - 4 : start], "big")
+    new = struct.pack(">I", 9) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(data[: start - 4] + new + data[start + old :])
+    if is_refused:
+        with pytest.raises(ImageFileError, match="pixels of colour 3, and its palette ends before colour 3"):
+            read_pages(tmp_path / "a.png")
+    else:
+        np.testing.assert_array_equal(read_pages(tmp_path / "a.png")[0].pixels, colours[numbers])
+
+
+@pytest.mark.parametrize("entry", ["00030000000100000000", "00030000000100090000", "00020000000236000000"])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, entry):
+    """0, 9, and a text of the digit 6: type, count and value of tag 274, the only one of a directory."""
+    exif = b"Exif\0\0MM\0*" + bytes.fromhex("00000008" + "0001" + "0112" + entry + "00000000")
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    (page,) = read_pages(tmp_path / "a.png")
+    assert page.orientation == 1
+    np.testing.assert_array_equal(page.pixels, RGB)
