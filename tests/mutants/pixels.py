@@ -8,7 +8,8 @@ PAGE, PILLOW, IMAGES, FOLDERS = (f"minunet/data/{name}.py" for name in ("page", 
 NORMALIZE, SPLITTING, PHOTOMETRIC = (f"minunet/data/{name}.py" for name in ("normalize", "splitting", "photometric"))
 SEGMENT, VALIDITY, REFUSAL = (f"minunet/data/{name}.py" for name in ("segment", "validity", "refusal"))
 PREDICT, UPDATES = "minunet/cli/predict.py", "kernels/cpu/updates.py"
-WHERE, SAMPLED = ("each_pixel", "turned_alike"), ("up_to_the_limit", "limit_is_a_million", "kth_pixel", "dataset_the_limit")
+WHERE = ("each_pixel", "turned_alike")
+SAMPLED = ("class_is_that_of", "up_to_the_limit", "limit_is_a_million", "kth_pixel", "dataset_the_limit")
 
 OF_PIXELS: list[Row] = [
     ("orientation 6 turns the other way", PAGE, "6: lambda a: np.rot90(a, -1)", "6: lambda a: np.rot90(a, 1)", WHERE),

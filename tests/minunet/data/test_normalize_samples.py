@@ -86,3 +86,14 @@ def test_each_channel_is_sampled_at_the_same_places(monkeypatch, n_channels):
     found = Normalizer().measure(View(image))
     for c in range(n_channels):
         assert [found.low[c], found.high[c]] == ends(image[0, ::2, c])
+
+
+def test_a_pixels_class_is_that_of_its_own_place(monkeypatch):
+    """Two bright pixels of 301 are beyond the 99th percentile; their median is the upper end all the same."""
+    monkeypatch.setattr(normalize, "MAX_SAMPLES", 400)
+    image, label = comb(1, 601), np.zeros((1, 601), int)
+    image[0, 300:303:2], label[0, 300:303:2] = 5000, 1
+    found = Normalizer().measure(View(image, None, None, label))
+    assert found.most[0] == 5000 > found.high[0] and found.n_classes == 2
+    image[0, 300:303:2], label[0, 300:303:2] = -5000, 1
+    assert Normalizer().measure(View(image, None, None, label)).least[0] == -5000
