@@ -211,8 +211,8 @@ class _Sites:
         first, second = call.args[:2] if len(call.args) > 1 else (None, None)
         if not (isinstance(first, ast.Name) and isinstance(second, ast.Name)) or first.id == second.id:
             return
-        start, end = self._at(first.lineno, first.col_offset), self._at(second.lineno, second.col_offset + len(second.id))
-        if ast.unparse(call.func).rsplit(".", 1)[-1] not in EITHER_WAY and self.source[start:end] == f"{first.id}, {second.id}":
+        if ast.unparse(call.func).rsplit(".", 1)[-1] not in EITHER_WAY:
+            start = self._at(first.lineno, first.col_offset)
             yield Site(start, f"{first.id}, {second.id}", f"{second.id}, {first.id}", "arguments")
 
     def _constant(self, node: ast.Constant, in_index: bool) -> Iterator[Site]:
