@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels, ops
-from .checks import Array, activation, mismatch, require, shown
+from .checks import Array, activation, mismatch, require, shown, signature
 from .kernels import shapes
 from .layers import BatchNorm, Composite, Conv2d, Grads, GroupNorm, Layer, ReLU, Sequential, named
 from .tape import Tape, taped
@@ -90,7 +90,7 @@ BLOCKS: dict[str, Block] = {"double_conv": double_conv, "residual": Residual}  #
 
 def resolve(block: str | Block) -> Block:
     """Return the function that makes the blocks of that name; a function is taken as it is."""
-    known = callable(block) or (isinstance(block, str) and block in BLOCKS)
+    known = block in BLOCKS if isinstance(block, str) else callable(block) and signature(block) is not None
     takes = f"{' or '.join(map(repr, BLOCKS))}, or a function (in_channels, out_channels, **settings) -> Layer"
     require(known, "block", shown(block), takes)
     return block if callable(block) else BLOCKS[block]
@@ -122,8 +122,8 @@ def made(block: str | Block, name: str, c: int, k: int, *, padding: int, **setti
     make, key = resolve(block), (id(block), c, k, padding)
     if isinstance(block, str):
         return make(c, k, padding=padding, **settings)
-    wrong, of = mismatch(make, c, k, padding=padding, **settings), ("in_channels", "out_channels", "padding", *settings)
-    require(not wrong, "block", f"{shown(block)}, a function of other arguments ({wrong})", f"one of ({', '.join(of)})")
+    wrong, names = mismatch(make, c, k, padding=padding, **settings), ("in_channels", "out_channels", "padding", *settings)
+    require(not wrong, "block", f"{shown(block)}, a function of other arguments ({wrong})", f"one of ({', '.join(names)})")
     if isinstance(settings["rng"], shapes.Outlines):
         try:
             layer = make(c, k, padding=padding, **settings)

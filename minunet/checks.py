@@ -46,14 +46,20 @@ def short(given: object, write: Callable[[object], str] = str) -> str:
     return text if len(text) < 300 else f"{text[:290]} ..."
 
 
-def mismatch(function: Callable[..., object], *arguments: object, **named: object) -> str | None:
-    """Return what Python would say if a function were called with these arguments; None where it could be, or nobody knows."""
+def signature(function: Callable[..., object]) -> inspect.Signature | None:
+    """Return the arguments that a function takes; None of those, written in C, of which nobody can tell."""
     try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # of some, written in C, nobody can tell
+        return inspect.signature(function)
+    except (TypeError, ValueError):
         return None
+
+
+def mismatch(function: Callable[..., object], /, *arguments: object, **named: object) -> str | None:
+    """Return what Python would say if a function were called with these arguments; None where it could be, or nobody knows."""
+    known = signature(function)
     try:
-        signature.bind(*arguments, **named)
+        if known is not None:
+            known.bind(*arguments, **named)
     except TypeError as error:
         return str(error)
     return None

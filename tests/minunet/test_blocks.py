@@ -174,6 +174,12 @@ def test_a_block_that_is_a_function_of_other_arguments_is_refused_with_those_it_
         Network(1, 2, 2, depth=1, block=block)
 
 
+@pytest.mark.parametrize("block", [dict, type, max])
+def test_what_is_called_in_a_way_that_nobody_can_tell_is_no_block(block):
+    with pytest.raises(ValueError, match=r"^block is .*; it takes "):  # Pythons differ in which they can tell
+        Network(1, 2, 2, depth=1, block=block)
+
+
 def test_an_unpadded_block_need_not_take_anything_off():
     network = Network(1, 2, 2, 2, "valid", block=lambda c, k, **s: Conv2d(c, k, 1, rng=s["rng"]))
     assert network.margin == 0 and network.output_size(12, 8) == (12, 8)

@@ -10,17 +10,16 @@ import inspect
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from shown import assert_there
 
-from minunet import Network, UNet, kernels, losses
+from minunet import Network, UNet, devices, kernels, losses
 from minunet.data.augment import symmetry
 from minunet.training import loop
 
-TESTS = Path(__file__).parents[1]
 HERE = "minunet/test_settings.py"
 
 # A parameter of UNet, the file of tests, and the test in it that demands what the parameter is for.
@@ -106,9 +105,8 @@ def steps(monkeypatch):
 
     monkeypatch.setattr("minunet.training.loop.step", step)
     monkeypatch.setattr("minunet.fitting.steps_per_epoch", lambda *_: STEPS)
-    monkeypatch.setattr(
-        "minunet.training.budget.Training.require", lambda self: None
-    )  # to foretell memory takes as long as to fit
+    # To foretell memory takes as long as to fit.
+    monkeypatch.setattr("minunet.training.budget.Training.require", lambda self: None)
     return found
 
 
@@ -146,8 +144,7 @@ def test_every_parameter_has_a_test_that_shows_its_effect():
 
 
 def test_the_tests_that_are_named_are_there():
-    for name, (file, test) in SHOWN.items():
-        assert re.search(rf"^def {test}\(", (TESTS / file).read_text(encoding="utf-8"), re.M), f"{name}: no {test} in {file}"
+    assert_there(SHOWN)
 
 
 # ---- The network ---------------------------------------------------------------------------------------------------------
@@ -427,7 +424,7 @@ def test_a_warm_start_begins_where_the_last_fit_ended_and_no_other_does(steps):
 def test_training_and_prediction_compute_where_and_how_they_are_told(steps, monkeypatch, n_threads):
     told = []
 
-    def computing(place, *, _computing=UNet._computing.__globals__["devices"].computing, **options):
+    def computing(place, *, _computing=devices.computing, **options):
         told.append((place, options))
         return _computing(place, **options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .mutant import Row
 
+BLOCKS = "minunet/blocks.py"
 UNET, FITTING, LOOP, UPDATES = "minunet/unet.py", "minunet/fitting.py", "minunet/training/loop.py", "kernels/cpu/updates.py"
 MAIN, FLAGS, TRAIN, PREDICT, EVALUATE, CHECK, SUMMARY, DEMO, OUTPUTS, RESCUE = (
     f"minunet/cli/{name}.py"
@@ -99,11 +100,13 @@ OF_SETTINGS: list[Row] = [
      ("adam_follows", "decoupled")),
     ("SGD's weights do not decay", UPDATES, "grad[i] + weight_decay * param[i]", "grad[i]", ("decay_by_the_very", "sgd")),
     ("the last job's weights stay", UPDATES, "launch(\n        kernel, -(-grad.size // ELEMENTS)",
-     "launch(\n        kernel, max(1, grad.size // ELEMENTS)", ("updates_follow", "scaled")),
+     "launch(\n        kernel, max(1, grad.size // ELEMENTS)", ("at_any_size",)),
     ("weights beyond a job's are looked at twice and others never", UPDATES, "first = job * ELEMENTS",
-     "first = job * (ELEMENTS - 1)", ("updates_follow",)),
+     "first = job * (ELEMENTS - 1)", ("at_any_size",)),
     ("the last job of those that look for NaN is left out", UPDATES, "launch(_find, -(-a.size // ELEMENTS)",
      "launch(_find, max(1, a.size // ELEMENTS)", ("finite",)),
+    ("a block of other arguments is called", BLOCKS, 'require(not wrong, "block"', 'require(True, "block"', ("other_arguments",)),
+    ("what nobody can tell of is a block", BLOCKS, "signature(block) is not None", "True", ("nobody_can_tell",)),
 ]  # fmt: skip
 
 IN_COMMANDS: list[Row] = [

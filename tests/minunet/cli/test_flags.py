@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from shown import assert_there
 
 import minunet
 from minunet import UNet
 from minunet.cli import _parser, flags, main
 from minunet.evaluation import metrics
 
-TESTS = Path(__file__).parents[2]
 CLI, HERE = "minunet/cli", "minunet/cli/test_flags.py"
 
 # The words of a flag of the estimator, and the parameter that it sets: that one, and no other.
@@ -189,8 +189,7 @@ def test_every_flag_of_every_command_has_a_test_that_shows_its_effect():
 
 
 def test_the_tests_that_are_named_are_there():
-    for flag, (file, test) in SHOWN.items():
-        assert re.search(rf"^def {test}\(", (TESTS / file).read_text(encoding="utf-8"), re.M), f"{flag}: no {test} in {file}"
+    assert_there(SHOWN)
 
 
 # ---- The estimator's flags -----------------------------------------------------------------------------------------------
