@@ -82,7 +82,8 @@ class Argument:
         """Return an element's error relative to its own size, 0 where differences cannot know it; refuse a wrong one.
 
         What they cannot know is the rounding of the outputs that the element reaches, as foretold and as measured, and that of
-        backward's sums over those outputs.
+        backward's sums over those outputs. Forward may have taken a small output from numbers as large as 1 or the element: the
+        1 + tanh of a GELU far below 0 is a stair of such rounding, too wide to be measured.
         """
         a, tolerance = float(self.grad[index]), self.tolerance
         gap, size = abs(a - slope.value), max(abs(a), abs(slope.value))
@@ -90,6 +91,7 @@ class Argument:
             return gap / size if size else 0.0
         direction = unit_vector(index, self.x.shape)
         g, swallowed = self._reaching(direction)
+        g.noise = max(g.noise, self.precision.unit * max(1.0, abs(float(self.x[index]))) * float(np.linalg.norm(g.dy)))
         closer = linear_slope(g, self.step)[0] if self.linear else smooth_slope(g, self.step, abs(a), tolerance)
         if isinstance(closer, Kink):
             return 0.0

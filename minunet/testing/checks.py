@@ -6,7 +6,8 @@ tolerances.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,19 @@ from ..checks import Array, require
 from .argument import Argument, product
 from .contract import REPEATS, Backward, Forward, Op, joined
 from .differences import PRECISIONS
+from .elsewhere import check_elsewhere
+from .kept import kept
 from .layouts import check_layouts
 from .report import GradientError, Path, Report, Row, StateError, relative_error, saving
 
+Shape = tuple[int, ...]
 Linear = bool | Iterable[int | str]
 Rng = int | np.random.Generator
 
 
 def check_gradients(
     forward: Forward, backward: Backward, *arrays: Array, linear: Linear = (), rng: Rng = 0, step: float | None = None,
-    tolerance: float | None = None, directions: int = 8, full: int = 256, layouts: bool = False,
+    tolerance: float | None = None, directions: int = 8, full: int = 256, layouts: bool = False, once: bool = False,
     names: Sequence[str] | None = None, save: Path | None = None,
 ) -> Report:  # fmt: skip
     """Check the gradients of an op against central differences; return a table, or raise GradientError.
@@ -32,22 +36,28 @@ def check_gradients(
         y, cache = forward(*arrays)          grads = backward(dy, cache)          # one an array, None: not checked
 
     y is an array of any shape, or a tuple of arrays: dy then is a tuple of the same shapes. Arrays are float64 or float32; whole
-    numbers (labels, indices) may stand beside them, and backward returns None for those.
+    numbers (labels, indices) may stand beside them, and backward returns None for those. What is no array is bound before:
+    `lambda x, h, c: lstm(x, (h, c), bias=False)`.
 
     dy is random, so an error hides in no symmetry. An array of at most `full` elements is checked element by element, a
     larger one along `directions` random directions. `linear` says in which arguments forward is linear (or affine), by
     number or name, or True for all: there a step of 1 has no truncation error, and the tolerance is 1e-10. Elsewhere it
     is 1e-7, for any smooth or piecewise smooth op. A float32 op is held to 1e-4 and 2e-3, and the report says so. The error is
     relative to the array's largest element; where all are checked, each is held to its own size too, as far as rounding lets
-    differences know it. `layouts=True` repeats the op with each array and with dy transposed, sliced, reversed, broadcast,
-    in Fortran order, read-only and misaligned: outputs and gradients must be those of the same numbers contiguous.
+    differences know it.
+
+    Then come two more points, the arrays halved, and turned round besides: an op that keeps something of its first call is
+    wrong there. And dy comes transposed, sliced, reversed, broadcast, in Fortran order, read-only and misaligned: gradients must
+    be those of the same numbers contiguous. `layouts=True` lays out each array like that, too, and takes no refusal. `once` says
+    that a cache serves one backward, which may take out of it what it needs; else it must serve a second.
 
     `step` and `tolerance` replace those that are chosen; `rng` is a seed or a generator; `names` are the arguments' (else
     forward's own are used); `save` is a path for an .npz of all arrays where the check fails.
 
     GradientError: a wrong gradient, a forward or backward that breaks the contract (too few gradients, a wrong shape or
-    dtype, NaN, inputs written to, not deterministic, no pair), a point where there is no derivative, or a forward too noisy
-    for differences, as one with a cast to float32 inside is. ValueError: an argument that cannot be checked, such as lists.
+    dtype, NaN, None for all, inputs written to, not deterministic, no pair, a cache used up, something kept between calls), a
+    point where there is no derivative, or a forward too noisy for differences, as one with a cast to float32 inside is.
+    ValueError: an argument that cannot be checked, such as lists.
     """
     op = Op(forward, backward, arrays, names)
     chosen = _linear_arguments(linear, op.names)
@@ -57,7 +67,7 @@ def check_gradients(
     _check_count("full", full, 0)
     generator = _generator(rng)
     with saving(save, op.kept):
-        found = op.analyse(generator.standard_normal)
+        found = op.analyse(generator.standard_normal, once)
         loose = any(a.dtype == np.float32 for a in (*arrays, *found.outputs))
         precision = PRECISIONS["float32" if loose else "float64"]
         settings = (found, generator, precision, step, directions, full)
@@ -68,8 +78,9 @@ def check_gradients(
             else:
                 allowed = tolerance or (precision.linear if i in chosen else precision.smooth)
                 rows.append(Argument(op, i, grad, i in chosen, allowed, *settings).row())
-        if layouts:
-            check_layouts(op, found, tolerance or precision.smooth)
+        loosest = max(tolerance or 0.0, precision.smooth)
+        check_layouts(op, found, tolerance or precision.smooth, layouts)
+        check_elsewhere(op, found, generator, precision, step, loosest)
     notes = [f"{row.argument}: its gradient lies below what rounding hides; it may be 0." for row in rows if row.tolerance >= 1]
     if loose:
         note = "float32: the tolerance is loose, errors below {:.0e} go unseen. In float64 it is 1e-07; where linear, 1e-10."
@@ -78,16 +89,21 @@ def check_gradients(
 
 
 def check_layer(
-    layer: Any, shape: tuple[int, ...] | Array, *, training: bool = False, rng: Rng = 0, linear: Linear = (), **options: Any
-) -> Report:
+    layer: Any, shape: Shape | Array | list[Shape | Array], *, training: bool = False, rng: Rng = 0, linear: Linear = (),
+    once: bool = True, **options: Any,
+) -> Report:  # fmt: skip
     """Check a layer's gradients, of x and of every parameter, as check_gradients does; its `options` are taken too.
 
         y, cache = layer.forward(x)          dx, grads = layer.backward(dy, cache)          # grads: {name: array}
 
-    layer.parameters is a dict of arrays (or missing). They are written in place while their differences are taken, and
-    are bit for bit what they were afterwards. x is standard normal of the given shape and the parameters' dtype (an array
-    is taken as it is): make the layer with dtype="float64". `training` calls forward(x, training=True, rng=...), each time
-    with a generator of the same seed, as for Dropout. `linear` takes "x" and the parameters' names.
+    layer.parameters is a dict of arrays (or missing). They are written in place while their differences are taken. They, and
+    whatever else the layer holds, are bit for bit what they were afterwards. x is standard normal of the given shape and the
+    parameters' dtype (an array is taken as it is): make the layer with dtype="float64". `training` calls forward(x,
+    training=True, rng=...), each time with a generator of the same seed, as for Dropout. A cache may serve one backward, as that
+    of a Composite does; `once=False` asks for two.
+
+    A layer of several inputs takes a list of shapes or arrays, and backward returns a tuple as dx: (dx, dskip), grads.
+    Reports and `linear` name them x[0], x[1], and the parameters as the layer does.
 
     GradientError also where the layer keeps state between calls: all that a backward needs, and all that a forward in
     training finds out, belongs into the cache.
@@ -97,23 +113,30 @@ def check_layer(
             raise ValueError(f"{type(layer).__name__} has no {method}; a layer takes forward(x) and backward(dy, cache)")
     parameters = dict(getattr(layer, "parameters", {}))
     generator = _generator(rng)
-    if not isinstance(shape, np.ndarray):
-        dtype = next((p.dtype for p in parameters.values()), np.dtype("float64"))
-        shape = np.asarray(generator.standard_normal(shape), dtype)
+    dtype = next((p.dtype for p in parameters.values()), np.dtype("float64"))
+    inputs = [
+        given if isinstance(given, np.ndarray) else np.asarray(generator.standard_normal(given), dtype)
+        for given in (shape if isinstance(shape, list) else [shape])
+    ]
     seed = int(generator.integers(2**32))
 
-    def forward(x: Array) -> Any:
+    def forward(*inputs: Array) -> Any:
         more = {"training": True, "rng": np.random.default_rng(seed)} if training else {}
-        return layer.forward(x, **more)
+        return layer.forward(*inputs, **more)
 
-    inferred = Op(layer.forward, layer.backward, [shape]).at
-    before = inferred(0, shape.copy()).copy() if training else np.empty(0)
-    report = _check_parameters("the layer", forward, layer.backward, shape, parameters, rng=generator, linear=linear, **options)
-    if training and relative_error(inferred(0, shape.copy()), before) > REPEATS[before.dtype.name]:
-        raise GradientError(
-            "the layer keeps state between calls: forward in training changes what forward gives in inference. Return such "
-            "statistics in the cache"
+    def inferred() -> Array:
+        return joined(Op(layer.forward, layer.backward, inputs).forward(*(x.copy() for x in inputs))[0]).copy()
+
+    with kept(layer):
+        before = inferred() if training else np.empty(0)
+        report = _check_parameters(
+            "the layer", forward, layer.backward, inputs, parameters, rng=generator, linear=linear, once=once, **options
         )
+        if training and relative_error(inferred(), before) > REPEATS[before.dtype.name]:
+            raise GradientError(
+                "the layer keeps state between calls: forward in training changes what forward gives in inference. Return such "
+                "statistics in the cache"
+            )
     return report
 
 
@@ -158,20 +181,21 @@ def check_network(
         return dy * share * dx, {name: dy * share * grad for name, grad in grads.items()}
 
     return _check_parameters(
-        "a layer of the network", forward, backward, x, dict(network.parameters), rng=generator, tolerance=tolerance,
-        directions=directions, full=0, save=save,
+        "a layer of the network", forward, backward, [x], dict(network.parameters), rng=generator, tolerance=tolerance,
+        directions=directions, full=0, once=True, save=save,
     )  # fmt: skip
 
 
 def check_adjoint(
-    forward: Forward, backward: Backward, *arrays: Array, rng: Rng = 0, draws: int = 3, names: Sequence[str] | None = None,
-    save: Path | None = None,
+    forward: Forward, backward: Backward, *arrays: Array, rng: Rng = 0, draws: int = 3, once: bool = False,
+    names: Sequence[str] | None = None, save: Path | None = None,
 ) -> Report:  # fmt: skip
     """Check <J d, dy> = <d, J^T dy> exactly, in each argument in turn, for an op that is linear (or affine) in each.
 
     J d is forward(.., d, ..) - forward(.., 0, ..), and J^T dy is backward's gradient: whole numbers in, whole numbers out,
     so that no rounding excuses a difference. The arrays must hold whole numbers (as float64 or float32), small enough for
-    all sums of products to be exact: below 2^53, or 2^24 in float32. d and dy are drawn from -8 to 8, `draws` times.
+    all sums of products to be exact: below 2^53, or 2^24 in float32. d and dy are drawn from -8 to 8, `draws` times. `once` as
+    check_gradients takes it.
     """
     op = Op(forward, backward, arrays, names)
     _check_count("draws", draws, 1)
@@ -182,7 +206,7 @@ def check_adjoint(
     with saving(save, op.kept):
         for _ in range(draws):
             draw = lambda shape: generator.integers(-8, 9, shape)  # noqa: E731
-            found = op.analyse(draw)
+            found = op.analyse(draw, once)
             for i, g in enumerate(found.grads):
                 if g is not None:
                     _check_adjoint(op, i, np.asarray(draw(g.shape), g.dtype), joined(found.upstream), g)
@@ -210,33 +234,51 @@ def _check_adjoint(op: Op, i: int, d: Array, dy: Array, grad: Array) -> None:
 
 
 def _check_parameters(
-    who: str, forward: Forward, backward: Any, x: Array, parameters: Mapping[str, Array], **options: Any
+    who: str, forward: Forward, backward: Any, inputs: Sequence[Array], parameters: Mapping[str, Array], **options: Any
 ) -> Report:
-    """Check the gradients of forward(x) by x and by parameters, which hold moved values during a call, and their own after it."""
+    """Check the gradients of forward(*inputs) by these and by parameters, which hold moved values during a call only."""
+    count = len(inputs)
+    names = ["x"] if count == 1 else [f"x[{i}]" for i in range(count)]
 
-    def with_parameters(x: Array, *values: Array) -> tuple[Array, Any]:
+    @contextmanager
+    def holding(values: Sequence[Array]) -> Iterator[None]:
         moved = [(p, value, p.copy()) for p, value in zip(parameters.values(), values, strict=True) if value is not p]
         try:
             for p, value, _ in moved:
                 p[...] = value
-            return forward(x)
+            yield
         finally:
             for p, _, old in moved:
                 p[...] = old
 
+    def with_parameters(*values: Array) -> Any:
+        with holding(values[count:]):
+            returned = forward(*values[:count])
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            return returned  # which is refused
+        return returned[0], (returned[1], values[count:])
+
     def gradients(dy: Array, cache: Any) -> tuple[Any, ...]:
-        returned = backward(dy, cache)
+        own, values = cache
+        with holding(values):  # a layer's backward reads its parameters
+            returned = backward(dy, own)
         if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)):
             raise GradientError("the layer's backward does not return dx and a dict of gradients: return dx, {name: gradient}")
         dx, grads = returned
         if set(grads) != set(parameters):
             raise GradientError(f"the layer's backward gives gradients of {sorted(grads)}; it takes {sorted(parameters)}")
-        return dx, *(grads[name] for name in parameters)
+        each = (dx,) if count == 1 else dx
+        if not (isinstance(each, tuple) and len(each) == count):
+            raise GradientError(
+                f"the layer's backward does not return a tuple of {count} gradients as dx, one for each of {', '.join(names)}: "
+                "return (dx, dskip), {name: gradient}"
+            )
+        return *each, *(grads[name] for name in parameters)
 
     try:
-        return check_gradients(with_parameters, gradients, x, *parameters.values(), names=["x", *parameters], **options)
+        return check_gradients(with_parameters, gradients, *inputs, *parameters.values(), names=[*names, *parameters], **options)
     except StateError as error:
-        if error.argument != "x":  # who writes into x remembers nothing by it
+        if error.argument not in names:  # who writes into x remembers nothing by it
             error.args = (f"{who} keeps state between calls: {error}",)
         raise
 

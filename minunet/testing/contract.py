@@ -40,7 +40,10 @@ class Op:
         floats = any(isinstance(a, np.ndarray) and a.dtype.name in REPEATS for a in self.arrays)
         for i, a in enumerate(self.arrays):
             if not isinstance(a, np.ndarray):
-                raise ValueError(f"{self.label(i)} is of type {type(a).__name__}; it takes a NumPy array, float64 or float32")
+                raise ValueError(
+                    f"{self.label(i)} is of type {type(a).__name__}; it takes a NumPy array, float64 or float32. Give the "
+                    "arrays of a tuple one by one: lambda a, b: op((a, b)); and bind settings before: lambda x: op(x, stride=2)"
+                )
             if a.dtype.name not in REPEATS and not (floats and a.dtype.kind in "iub"):
                 raise ValueError(self._undifferentiable(i))
             if a.dtype.kind == "f" and not np.isfinite(a).all():
@@ -87,11 +90,12 @@ class Op:
         """Return what belongs to the outputs by name: "y", or "y[0]", "y[1]" where they are a tuple."""
         return {f"{name}[{i}]" if self.several else name: part for i, part in enumerate(outputs)}
 
-    def analyse(self, draw: Callable[[tuple[int, ...]], Any]) -> Analysis:
+    def analyse(self, draw: Callable[[tuple[int, ...]], Any], once: bool) -> Analysis:
         """Return the outputs, a random dy of each and the gradients, all copies, once both functions have kept to the contract.
 
         They run twice. Between the second forward and its backward stand two more, of other numbers, which must not matter:
-        all that backward knows is dy and its cache. `draw` makes dy from a shape.
+        all that backward knows is dy and its cache. `draw` makes dy from a shape. A cache serves any number of backwards, or
+        `once`.
         """
         inputs = _Watch(dict(zip(self.names, self.arrays, strict=True)), StateError)
         y, cache = self.forward(*self.arrays)
@@ -101,28 +105,68 @@ class Op:
                 where = _first(~np.isfinite(part))
                 at = f"{part[where]} in {name}, at {element(where)}"
                 raise GradientError(f"forward gives {at}: there is no slope to compare with")
-        dy = tuple(np.asarray(draw(part.shape), part.dtype) for part in y)
+        dy = self._drawn(y, draw)
         grads = self._watched_gradients(dy, cache, y, inputs)
+        if all(g is None for g in grads):
+            raise GradientError(
+                f"backward returned None for all of {', '.join(self.names)}: nothing would be checked. It takes None for what "
+                "is not to be checked (labels, indices), and an array for at least one argument"
+            )
         returned = {f"the gradient of {n}": g for n, g in zip(self.names, grads, strict=True) if g is not None}
         outputs = _Watch(self.named("y", y) | returned, StateError)
 
         again, cache = self.forward(*self.arrays)
         self._check_repeated(y, again)
-        self.forward(*(_smaller(a) for a in self.arrays))  # a half keeps the sign, so logarithms stay defined
-        with suppress(Exception), np.errstate(all="ignore"):  # turned round, masks change too; f may not be defined there
-            self.forward(*(_smaller(a, np.flip) for a in self.arrays))
+        for other in self.elsewhere().values():
+            with suppress(Exception), np.errstate(all="ignore"):  # it may not be defined there
+                self.forward(*other)
         later = self._watched_gradients(dy, cache, again, inputs)
         outputs.check("a second call", "was returned by the first: each call returns arrays of its own")
         for i, (first, second) in enumerate(zip(grads, later, strict=True)):
-            if first is not None and second is not None and relative_error(first, second) > REPEATS[first.dtype.name]:
+            if _differ(first, second):
                 raise StateError(
                     f"backward gives another gradient of {self.label(i)} after a later forward: it uses something that is "
                     "neither dy nor its cache. Put all that it needs into the cache"
                 )
+        if not once:
+            self._check_reused(dy, cache, grads)
         found = Analysis(_copies(y), _copies(dy), tuple(None if g is None else g.copy() for g in grads))
         self.kept |= self.named("y", found.outputs) | self.named("dy", found.upstream)
         self.kept |= {f"gradient.{n}": g for n, g in zip(self.names, found.grads, strict=True) if g is not None}
         return found
+
+    def elsewhere(self) -> dict[str, list[Array]]:
+        """Return other arrays of the same shapes, by what was done to them.
+
+        Halves keep the sign, so that logarithms stay defined. Turned round, masks and maxima change too. What is in order, or
+        has zeros in places, may mean something by that (knots, a triangle), and is not turned.
+        """
+        return {
+            "halved": [_smaller(a) for a in self.arrays],
+            "halved and turned round": [_smaller(a) if _in_order(a) else np.flip(_smaller(a)).copy() for a in self.arrays],
+        }
+
+    def look(self, draw: Callable[[tuple[int, ...]], Any]) -> Analysis:
+        """Return what analyse does, from one call each, with nothing watched."""
+        y, cache = self.forward(*self.arrays)
+        dy = self._drawn(y, draw)
+        return Analysis(_copies(y), dy, self.gradients(dy, cache))
+
+    @staticmethod
+    def _drawn(y: tuple[Array, ...], draw: Callable[[tuple[int, ...]], Any]) -> tuple[Array, ...]:
+        return tuple(np.asarray(draw(part.shape), part.dtype) for part in y)
+
+    def _check_reused(self, dy: tuple[Array, ...], cache: Any, grads: Sequence[Array | None]) -> None:
+        """Refuse a backward that uses its cache up: by taking things out of it, or by writing into it."""
+        told = "backward uses its cache up: a second call with the same dy and the same cache"
+        cure = "It may only read its cache. If one backward is all that a cache is meant to serve, say so: once=True"
+        try:
+            again = self.gradients(dy, cache)
+        except Exception as error:
+            raise GradientError(f"{told} raises {type(error).__name__}: {str(error).strip()}. {cure}") from error
+        for i, (first, second) in enumerate(zip(grads, again, strict=True)):
+            if _differ(first, second):
+                raise GradientError(f"{told} gives another gradient of {self.label(i)}. {cure}", argument=self.names[i])
 
     def _check_repeated(self, y: tuple[Array, ...], again: tuple[Array, ...]) -> None:
         same = [part.shape for part in y] == [part.shape for part in again]
@@ -190,9 +234,22 @@ def split(row: Array, like: Sequence[Array]) -> tuple[Array, ...]:
     return tuple(part.reshape(old.shape).astype(old.dtype) for part, old in zip(parts, like, strict=True))
 
 
-def _smaller(a: Array, turn: Callable[[Array], Array] = np.asarray) -> Array:
-    """Return half of an array of floats, turned; indices as they are, for others may not be allowed."""
-    return np.asarray(turn(a) / 2, a.dtype) if a.dtype.kind == "f" else a
+def _differ(first: Array | None, second: Array | None) -> bool:
+    """Tell whether two gradients differ by more than another order of summation explains."""
+    if first is None or second is None:
+        return first is not second
+    return relative_error(first, second) > REPEATS[first.dtype.name]
+
+
+def _smaller(a: Array) -> Array:
+    """Return half of an array of floats; indices as they are, for others may not be allowed."""
+    return np.asarray(a / 2, a.dtype) if a.dtype.kind == "f" else a
+
+
+def _in_order(a: Array) -> bool:
+    """Tell whether elements may stand where they do for a reason: whole numbers, zeros, or all sorted."""
+    several = a.ndim > 0 and a.shape[-1] > 2
+    return a.dtype.kind != "f" or not a.all() or (several and bool((np.sort(a, axis=-1) == a).all()))
 
 
 def _copies(arrays: Sequence[Array]) -> tuple[Array, ...]:

@@ -56,37 +56,48 @@ LAYOUTS: dict[str, Callable[[NDArray], NDArray]] = {
 }
 
 
-def check_layouts(op: Op, found: Analysis, tolerance: float) -> None:
-    """Lay out each array, and each dy, in all ways, one at a time, and compare with what the same numbers give contiguous.
+def check_layouts(op: Op, found: Analysis, tolerance: float, every: bool) -> None:
+    """Lay out each dy, and each array if `every` is asked for, in all ways, one at a time; compare with the same contiguous.
 
     Raises GradientError, which names the layout, where an output or a gradient differs by more than the relative tolerance,
-    and where the op raises for a layout alone. An array without axes, or without elements, has but one layout.
+    and, of `every`, where the op raises for a layout alone. An array without axes, or without elements, has but one layout.
     """
-    given = _results(op, op.arrays, found.upstream)
-    usual = {name: float(np.abs(value).max(initial=0)) for name, value in given.items()}
+    given, names = [*op.arrays, *found.upstream], [*map(op.label, range(len(op.arrays))), *op.named("dy", found.upstream)]
+    usual = _contiguous(op, given)
     for layout, lay_out in LAYOUTS.items():
-        for i, who in enumerate(map(op.label, range(len(op.arrays)))):
-            arrays = [lay_out(a) if i == j and a.size and a.ndim else a for j, a in enumerate(op.arrays)]
-            _compare(op, usual, arrays, found.upstream, tolerance, f"{who} in layout {layout!r} (strides {arrays[i].strides})")
-        for i, who in enumerate(op.named("dy", found.upstream)):
-            upstream = [lay_out(a) if i == j and a.size and a.ndim else a for j, a in enumerate(found.upstream)]
-            _compare(op, usual, op.arrays, upstream, tolerance, f"{who} in layout {layout!r} (strides {upstream[i].strides})")
+        for i in range(0 if every else len(op.arrays), len(given)):
+            if given[i].size and given[i].ndim:
+                laid = [*given[:i], lay_out(given[i]), *given[i + 1 :]]
+                expected = usual if layout != "broadcast" else _contiguous(op, laid)
+                where = f"{names[i]} in layout {layout!r} (strides {laid[i].strides})"
+                results = _laid_out(op, laid, every, where) if expected else {}
+                _compare(expected, usual, results, tolerance, where)
+
+
+def _contiguous(op: Op, laid: Sequence[Array]) -> dict[str, Array]:
+    """Return what the same numbers give in contiguous arrays; nothing where the op is not defined for those of a broadcast."""
+    try:
+        return _results(op, [np.array(a, order="C") for a in laid])
+    except Exception:
+        return {}
+
+
+def _laid_out(op: Op, laid: Sequence[Array], every: bool, where: str) -> dict[str, Array]:
+    """Return the results; nothing where the op refuses, or say so if that was asked for."""
+    try:
+        return _results(op, laid)
+    except Exception as error:
+        if not every:
+            return {}
+        what = f"the op raises {type(error).__name__} with {where}, but not with the same numbers in a contiguous array"
+        raise GradientError(f"{what}: {str(error).strip()}") from error
 
 
 def _compare(
-    op: Op, usual: dict[str, float], arrays: Sequence[Array], upstream: Sequence[Array], tolerance: float, where: str
+    expected: dict[str, Array], usual: dict[str, Array], results: dict[str, Array], tolerance: float, where: str
 ) -> None:
-    try:
-        expected = _results(op, *([np.array(a, order="C") for a in some] for some in (arrays, upstream)))
-    except Exception:  # "broadcast" makes other numbers, and the op may not be defined there
-        return
-    try:
-        results = _results(op, arrays, upstream)
-    except Exception as error:
-        what = f"the op raises {type(error).__name__} with {where}, but not with the same numbers in a contiguous array"
-        raise GradientError(f"{what}: {str(error).strip()}") from error
-    for name, value in expected.items():
-        off = _difference(results[name], value, usual[name])
+    for name, value in results.items():
+        off = _difference(value, expected[name], float(np.abs(usual[name]).max(initial=0)))
         if not off <= tolerance:
             raise GradientError(
                 f"{name} is wrong with {where}: it differs by a relative {off:.1e} from what the same numbers give in a "
@@ -103,10 +114,11 @@ def _difference(found: Array, value: Array, usual: float) -> float:
     return float(np.abs(found[differ] - value[differ]).max(initial=0)) / scale if scale else 0.0
 
 
-def _results(op: Op, arrays: Sequence[Array], upstream: Sequence[Array]) -> dict[str, Array]:
-    """Return copies of the outputs and the gradients, by name."""
+def _results(op: Op, laid: Sequence[Array]) -> dict[str, Array]:
+    """Return copies of the outputs and the gradients, by name; `laid` is arrays and then dys."""
+    count = len(op.arrays)
     with np.errstate(all="ignore"):
-        outputs, cache = op.forward(*arrays)
-        grads = op.gradients(tuple(upstream), cache)
+        outputs, cache = op.forward(*laid[:count])
+        grads = op.gradients(tuple(laid[count:]), cache)
     gradients = {f"the gradient of {n}": g for n, g in zip(op.names, grads, strict=True) if g is not None}
     return {name: value.copy() for name, value in (op.named("y", outputs) | gradients).items()}

@@ -63,7 +63,7 @@ def from_torch(function: Any, *, parameters: bool = False) -> tuple[Forward, Bac
         if reached:
             with torch.random.fork_rng(devices=[]):
                 ends, given = zip(*reached, strict=True)
-                grads = torch.autograd.grad(ends, floats, given, allow_unused=True, materialize_grads=True)
+                grads = torch.autograd.grad(ends, floats, given, retain_graph=True, allow_unused=True, materialize_grads=True)
         each = iter(grads)
         return tuple(next(each).detach().numpy().copy() if leaf.requires_grad else None for leaf in leaves)
 

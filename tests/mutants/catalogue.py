@@ -13,6 +13,7 @@ from .byvalue import BY_VALUE
 from .cuda import CUDA
 from .goingon import IN_GOING_ON
 from .inputs import IN_INPUTS
+from .kit import KIT_TAKES
 from .levels import IN_LEVELS
 from .losses import OF_LOSSES
 from .mutant import Mutant, Row, read
@@ -643,6 +644,7 @@ PLANTED = (
     IN_AUGMENT,
     BY_VALUE,
     IN_INPUTS,
+    KIT_TAKES,
     IN_LEVELS,
     OF_LOSSES,
     IN_PREDICTION,

@@ -154,6 +154,8 @@ QUOTAS: dict[str, tuple[int, tuple[str, ...]]] = {
     "minunet/testing/checks.py": (3, ("check", "wrong", "adjoint")),
     "minunet/testing/contract.py": (2, ("refused", "layout", "told")),
     "minunet/testing/differences.py": (4, ("noise", "kink", "wrong")),
+    "minunet/testing/elsewhere.py": (2, ("elsewhere", "kept_by_shape", "suit")),
+    "minunet/testing/kept.py": (2, ("put_back", "left_as")),
     "minunet/testing/layouts.py": (2, ("layout",)),
     "minunet/testing/pytorch.py": (2, ("torch", "module")),
     "minunet/testing/report.py": (1, ("told", "says")),

@@ -65,6 +65,27 @@ def noisy(x):
 
 
 noisy.rng = np.random.default_rng(0)
+
+
+def uses_up(dy, cache):
+    x, w, *rest = cache
+    grads = GRADIENTS(dy, (x, w.copy(), *rest))
+    w *= 0.5  # a copy of what was given: nobody else sees it
+    return grads
+
+
+def conv_of_copies(x, w, b):
+    y, cache = conv(x, w, b)
+    return y, (x, w.copy(), *cache[2:])
+
+
+def gives_none_later():
+    def backward(dy, cache):
+        return (2 * dy * cache.pop() if cache else None,)
+
+    return lambda x: (x**2, [x]), backward
+
+
 GRADIENTS = ops.conv2d_backward
 BAD = {
     "too few": (conv, lambda dy, c: GRADIENTS(dy, c)[:2], (X, W, B), r"returned 2 gradients, too few; it takes 3.*\(x, w, b\)"),
@@ -81,6 +102,11 @@ BAD = {
     "one buffer": (*one_buffer(), (X,), r"a second call changes y at .*each call returns arrays of its own"),
     "remembers": (*remembers(), (X,), r"another gradient of x \(argument 0\) after a later forward.*neither dy nor its cache"),
     "noisy": (noisy, lambda dy, c: (dy,), (X,), r"forward is not deterministic: two calls with the same arrays differ by"),
+    "pops": (lambda x: (x**2, [x]), lambda dy, c: (2 * dy * c.pop(),), (X,), r"second call .*raises IndexError: pop .*once=True"),
+    "writes its cache": (conv_of_copies, uses_up, (X, W, B), r"second call .* gives another gradient of x \(arg.*once=True"),
+    "None at last": (*gives_none_later(), (X,), r"second call .* gives another gradient of x"),
+    "None for all": (conv, lambda dy, c: (None,) * 3, (X, W, B), r"returned None for all of x, w, b: nothing would be checked"),
+    "None alone": (square, lambda dy, c: (None,), (X,), r"returned None for all of x: nothing would be checked"),
     "no pair": (lambda x: x * 2, lambda dy, c: (2 * dy,), (X,), r"forward returned a float64 array of shape .*return y, cache"),
     "no array": (lambda x: ("y", x), lambda dy, c: (2 * dy,), (X,), r"forward returned a str as y; the contract is one"),
     "whole y": (lambda x: (np.sign(x).astype(int), x), lambda dy, c: (dy,), (X,), r"forward returned a int64 array .* as y"),
@@ -109,6 +135,8 @@ def test_a_broken_contract_is_a_sentence(name):
         (lambda: check_gradients(square, square_backward, np.ones(3, complex)), r"dtype complex128; it takes float64 or"),
         (lambda: check_gradients(square, square_backward, [1.0, 2.0]), r"x \(argument 0\) is of type list; it takes a NumPy"),
         (lambda: check_gradients(square, square_backward, np.array([1, np.inf])), r"x .*is not finite at \[1\]"),
+        (lambda: check_gradients(square, square_backward, (X, X)), r"of type tuple; .*one by one: lambda a, b: op\(\(a, b\)\)"),
+        (lambda: check_gradients(square, square_backward, X, 2), r"argument 1 is of type int; .*lambda x: op\(x, stride=2\)"),
         (lambda: check_gradients(square, square_backward), r"no arrays were given"),
         (lambda: check_gradients(square, square_backward, X, names=["x", "w"]), r"names is .*; it takes 1 different names"),
         (lambda: check_gradients(square, square_backward, X, linear=[1]), r"linear is 1; it takes True, or of the arguments x"),

@@ -193,6 +193,70 @@ def test_neither_a_layer_without_state_nor_one_that_writes_into_x_is_said_to_kee
         check_layer(WritesInput(), (5, 3))
 
 
+class Gate:
+    """A layer of two inputs, with a bug on request: x times the sigmoid of the gate times a scale."""
+
+    def __init__(self, bug=""):
+        self.bug, self.parameters = bug, {"scale": normal(3)}
+
+    def forward(self, x, gate, *, training=False, rng=None):
+        s = 1 / (1 + np.exp(-gate * self.parameters["scale"]))
+        return x * s, (x, gate, s)
+
+    def backward(self, dy, cache):
+        x, gate, s = cache
+        slope = dy * x * s * (1 - s)
+        dgate = slope * self.parameters["scale"] * (1.01 if self.bug == "gate" else 1)
+        dx = {"one": dy * s, "a list": [dy * s, dgate]}.get(self.bug, (dy * s, dgate))
+        return dx, {"scale": (slope * gate).sum(axis=0)}
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_of_several_inputs_takes_a_list_of_shapes_or_arrays(training):
+    given = normal(5, 3, seed=1)
+    report = check_layer(Gate(), [(5, 3), given], training=training, layouts=True)
+    assert [(row.argument, row.shape) for row in report.rows] == [("x[0]", (5, 3)), ("x[1]", (5, 3)), ("scale", (3,))]
+    assert check_layer(Gate(), [(5, 3), given], linear=["x[0]"]).rows[0].tolerance < 1e-9
+    for bug, says in (
+        ("gate", r"the gradient of x\[1\] \(argument 1\) is wrong at"),
+        ("one", r"backward does not return a tuple of 2 gradients as dx, one for each of x\[0\], x\[1\]: return \(dx, dskip\)"),
+        ("a list", r"backward does not return a tuple of 2 gradients as dx"),
+    ):
+        with pytest.raises(GradientError, match=says):
+            check_layer(Gate(bug), [(5, 3), given], training=training)
+
+
+def test_a_layer_of_whole_numbers_has_no_dx():
+    class Embedding:
+        parameters = {"table": normal(4, 2)}
+
+        def forward(self, i):
+            return self.parameters["table"][i], i
+
+        def backward(self, dy, i):
+            grad = np.zeros((4, 2))
+            np.add.at(grad, i, dy)
+            return None, {"table": grad}
+
+    report = check_layer(Embedding(), np.array([0, 2, 2]))
+    assert [(row.argument, row.checked) for row in report.rows] == [("x", "nothing"), ("table", "8 elements")]
+
+
+def test_a_cache_of_a_layer_may_serve_one_backward_or_is_asked_for_two():
+    class Pops(Stateful):
+        def forward(self, x, **_):
+            y, x = super().forward(x)
+            return y, [x]
+
+        def backward(self, dy, cache):
+            return super().backward(dy, cache.pop())
+
+    check_layer(Pops(), (5, 3))
+    check_layer(Stateful(), (5, 3), once=False)
+    with pytest.raises(GradientError, match=r"second call with the same dy and the same cache raises IndexError"):
+        check_layer(Pops(), (5, 3), once=False)
+
+
 class MasksBlock(layers.Composite):
     """A network's block, its relu one that keeps its mask."""
 

@@ -155,6 +155,33 @@ def flipped(dy, cache):
     return ops.conv2d_backward(dy, (x, w[::-1, ::-1].copy(), *rest))[0], *ops.conv2d_backward(dy, cache)[1:]
 
 
+def forgets_the_mean(dy, cache):
+    normed, rstd, scale, groups = cache
+    n, h, w, c = dy.shape
+    d, z = (a.reshape(n, h * w, groups, c // groups) for a in (dy * scale, normed))
+    dx = rstd * (d - z * (d * z).mean(axis=(1, 3), keepdims=True))
+    return dx.reshape(dy.shape), *group_norm_backward(dy, cache)[1:]
+
+
+def swaps_stride_and_padding(dy, cache):
+    """3 x 3 pixels become 2 x 2 by stride 2 and padding 1: dx gathers as if it were padding 2 and stride 1."""
+    x, w, *_ = cache
+    dx = np.zeros((len(x), 7, 7, x.shape[3]))
+    for p, q, r, s in np.ndindex(*dy.shape[1:3], *w.shape[:2]):
+        dx[:, p + r, q + s] += dy[:, p, q] @ w[r, s].T
+    return np.ascontiguousarray(dx[:, 2:5, 2:5]), *ops.conv2d_backward(dy, cache)[1:]
+
+
+def overwrites(dy, cache):
+    """Pay each window's largest pixel what the last of its windows has, where all of them should be added."""
+    shape, _, argmax, window, stride = cache
+    dx = np.zeros(shape)
+    for n, p, q, c in np.ndindex(*dy.shape):
+        r, s = divmod(int(argmax[n, p, q, c]), window[1])
+        dx[n, p * stride[0] + r, q * stride[1] + s, c] = dy[n, p, q, c]
+    return (dx,)
+
+
 PLANTED = {
     "sign": (conv, wrong(ops.conv2d_backward, lambda g: -g), (X, W, B), "x"),
     "kernel not flipped": (conv, flipped, (X, W, B), "x"),
@@ -166,20 +193,13 @@ PLANTED = {
     ),
     "bias not summed": (conv, lambda dy, c: (*ops.conv2d_backward(dy, c)[:2], dy[0, 0, 0]), (X, W, B), "b"),
     "mean for sum": (conv, lambda dy, c: (*ops.conv2d_backward(dy, c)[:2], dy.mean(axis=(0, 1, 2))), (X, W, B), "b"),
-    "missing term": (
-        lambda x, s: group_norm(x, s, s), lambda dy, c: (dy * c[2] * np.repeat(c[1], 2, 3).reshape(2, 1, 1, 4),
-        group_norm_backward(dy, c)[1] + dy.sum(axis=(0, 1, 2))), (normal(2, 3, 3, 4), normal(4)), "x",
-    ),
+    "missing term": (group_norm, forgets_the_mean, (normal(2, 3, 3, 4), normal(4), normal(4, seed=1)), "x"),
     "relu masks by dy": (ops.relu, lambda dy, c: (np.where(dy > 0, dy, 0),), (X,), "x"),
     "matrix transposed": (product, lambda dy, c: (dy @ c[1], c[0].T @ dy), (normal(4, 4), normal(4, 4, seed=1)), "x"),
     "stride and padding swapped": (
-        lambda x, w: ops.conv2d(x, w, stride=1, padding=1), lambda dy, c: tuple(g * (i + 1) for i, g in
-        enumerate(ops.conv2d_backward(dy, c)[:2])), (X, W), "w",
+        lambda x, w, b: ops.conv2d(x, w, b, stride=2, padding=1), swaps_stride_and_padding, (X[:, :3, :3], W, B), "x"
     ),
-    "overlap overwritten": (
-        lambda x: ops.max_pool2d(x, window=3, stride=1), lambda dy, c: (np.where(ops.max_pool2d_backward(dy, c)[0], 1.0, 0.0),),
-        (X,), "x",
-    ),
+    "overlap overwritten": (lambda x: ops.max_pool2d(x, window=3, stride=1), overwrites, (X,), "x"),
 }  # fmt: skip
 
 
@@ -217,7 +237,7 @@ def test_the_index_is_that_of_the_one_wrong_element(full):
 
 @pytest.mark.parametrize("name", ["relu masks by dy", "bias summed over the wrong axis"])
 def test_what_an_upstream_of_ones_hides_is_caught(name):
-    """An all-ones dy is blind to these: the planted backward is then right."""
+    """A dy of ones is blind to these: that of the planted backward is then what differences give."""
     forward, backward, arrays = {
         "relu masks by dy": (ops.relu, lambda dy, c: (np.where((dy > 0) & (c[0] > 0), dy, 0),), (X,)),
         "bias summed over the wrong axis": (
@@ -246,6 +266,57 @@ def test_adjoint_errors_are_exact():
         check_adjoint(conv, ops.conv2d_backward, X, w, b)
     with pytest.raises(ValueError, match=r"not linear in x \(argument 0\); check_adjoint takes ops that are"):
         check_adjoint(ops.relu, ops.relu_backward, x)
+
+
+def test_each_of_several_draws_is_a_check():
+    """An element that is wrong shows in a product unless d is 0 there: of one draw in 17 it does not."""
+    x, w, b = (np.round(3 * a) for a in (X, W, B))
+    off = wrong(ops.conv2d_backward, lambda g: g + (np.arange(g.size).reshape(g.shape) == 7))
+
+    def passes(seed, draws):
+        try:
+            rows = check_adjoint(conv, off, x, w, b, rng=seed, draws=draws).rows
+            return all(row.checked == f"{draws} products" for row in rows)
+        except GradientError:
+            return False
+
+    missed = [seed for seed in range(80) if passes(seed, 1)]
+    assert 1 <= len(missed) <= 12
+    assert not any(passes(seed, 4) for seed in missed)
+    drawn = []
+    with pytest.raises(GradientError, match=r"a second call with the same dy .* raises IndexError"):
+        check_adjoint(lambda x: (3 * x, [3]), lambda dy, c: (dy * c.pop(),), x)
+    check_adjoint(lambda x: (3 * x, [3]), lambda dy, c: (dy * c.pop(),), x, once=True)
+    check_adjoint(conv, lambda dy, c: (drawn.append(dy.tobytes()), ops.conv2d_backward(dy, c))[1], x, w, b, draws=3)
+    assert len(set(drawn)) == 3
+
+
+@pytest.mark.parametrize(("bend", "refused"), [(0.9e-7, False), (1.1e-7, True), (-1.1e-7, True)])
+def test_linear_is_what_bends_by_less_than_a_thousand_tolerances(bend, refused):
+    """Of one element the bend is g(1) + g(-1) over 2, relative to the slope: that of x + bend x^2 at 0 is bend."""
+    forward, backward = lambda x: (x + bend * x**2, x), lambda dy, x: (dy * (1 + 2 * bend * x),)
+    for x in (np.zeros(1), np.zeros((2, 3))):
+        if refused:
+            with pytest.raises(ValueError, match=r"forward is not linear in x \(argument 0\), as `linear` says"):
+                check_gradients(forward, backward, x, linear=True)
+        else:
+            check_gradients(forward, backward, x, linear=True)
+    check_gradients(forward, backward, np.zeros(1))
+
+
+@pytest.mark.parametrize(("linear", "tolerance"), [(False, 2e-3), (True, 1e-4)])
+@pytest.mark.parametrize("which", ["x", "y", "both"])
+def test_float32_anywhere_has_the_tolerance_of_float32(linear, tolerance, which):
+    dtype_x, dtype_y = (np.float32 if which in (name, "both") else np.float64 for name in "xy")
+    forward = lambda x: ((3 * x if linear else np.sin(x)).astype(dtype_y), x)  # noqa: E731
+    backward = lambda dy, x: ((dy * (3 if linear else np.cos(x))).astype(dtype_x),)  # noqa: E731
+    x = X[0].astype(dtype_x)
+    report = check_gradients(forward, backward, x, linear=linear)
+    assert tolerance <= report.rows[0].tolerance < 2 * tolerance
+    assert f"errors below {report.rows[0].tolerance:.0e} go unseen" in report.note
+    check_gradients(forward, wrong(backward, lambda g: g * dtype_x(1 + tolerance / 2)), x, linear=linear)
+    with pytest.raises(GradientError, match="is wrong at"):
+        check_gradients(forward, wrong(backward, lambda g: g * dtype_x(1 + 2 * tolerance)), x, linear=linear)
 
 
 def test_the_seed_of_x_is_not_that_of_dy():

@@ -96,6 +96,24 @@ def test_a_tiny_gradient_of_what_no_output_shows_is_rounding():
     assert "b: its gradient lies below what rounding hides" in str(report)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_element_whose_output_cancels_is_not_refused(dtype):
+    def gelu(x):
+        t = np.tanh(0.8 * (x + 0.044715 * x**3))
+        return x * (1 + t) / 2, (x, t)
+
+    def backward(dy, cache, slip=1):
+        x, t = cache
+        return (dy * slip * ((1 + t) / 2 + x * (1 - t**2) * 0.4 * (1 + 0.134145 * x**2)),)
+
+    for seed in range(5):
+        x = np.append(np.random.default_rng(seed).uniform(-9, -2, 40), 2).astype(dtype)
+        check_gradients(gelu, backward, x, rng=seed)
+    x = np.array([2, -3.5], dtype)
+    with pytest.raises(GradientError, match=r"is wrong at \[1\]"):
+        check_gradients(gelu, lambda dy, c: backward(dy, c, np.array([1, 1.5], dtype)), x)
+
+
 @pytest.mark.parametrize("top", [1.0, 40.0, 200.0])
 def test_an_element_that_reaches_outputs_below_their_rounding_is_not_refused(top):
     x = np.array([[top, -top / 2, top - 1], [0.1, top, -top / 2]])
