@@ -31,6 +31,7 @@ DEVIATIONS = 32  # of noise that a slope may be off by, times the step: of 256 G
 FAR = 2.0**40  # times as far as x is large: whether an output depends on an element at all
 SUMS = 16  # rounding units of the largest gradient that any gradient may be off by
 NARROWER = (("bfloat16", 8), ("float16", 11), ("float32", 24))  # and their bits of mantissa
+TINY = 1e-290  # below that, float64 itself has few digits
 REDRAWS = 4  # directions that are drawn anew because each crossed a kink at every step
 
 
@@ -74,9 +75,21 @@ class Argument:
             worst = int(np.abs(analytic - numeric).argmax())
             self._refuse_noise(found[worst][1], slopes[worst].step, abs(float(analytic[worst]) - slopes[worst].value))
             self._fail(worst, float(analytic[worst]), float(numeric[worst]), slopes[worst].step, error, allowed)
+        self._refuse_cast()
         own = max(map(self._own_error, np.ndindex(*x.shape), slopes)) if whole else None
         checked = f"{x.size} element{'s' if x.size > 1 else ''}" if whole else f"{count} directions"
         return Row(self.name, x.shape, checked, error, float(allowed), tuple(slope.step for slope in slopes), own)
+
+    def _refuse_cast(self) -> None:
+        """Raise if all numbers of a gradient of float64 are a narrower dtype's, which the random dy is not."""
+        bits = significant_bits(self.grad)
+        narrow = next((name for name, most in NARROWER if 0 < bits <= most), "")
+        wide = all(a.dtype == np.float64 for a in (self.grad, *self.found.upstream))
+        if narrow and wide and self.scale > TINY:
+            raise GradientError(
+                f"all numbers of the gradient of {self.label} are {narrow}'s, and dy is float64: look for a cast inside backward",
+                argument=self.name,
+            )
 
     def _own_error(self, index: Index, slope: Slope) -> float:
         """Return an element's error relative to its own size, 0 where differences cannot know it; refuse a wrong one.
@@ -168,22 +181,22 @@ class Argument:
     def _along(self, direction: Array) -> Slope | Kink:
         g = self._line(direction, self.dy)
         if not self.linear:
-            return self._smooth(g)
+            return self._smooth(g, product(self.grad, direction))
         slope, bend = linear_slope(g, self.step)
         if bend > 1e3 * self.tolerance * max(self.scale, abs(slope.value)) + 100 * slope.noise:
             self._refuse_noise(direction, slope.step, 0.0)
             raise ValueError(f"forward is not linear in {self.label}, as `linear` says; leave it out of `linear`")
         return slope
 
-    def _smooth(self, g: Line) -> Slope | Kink:
+    def _smooth(self, g: Line, claim: float) -> Slope | Kink:
         """Return a smooth op's slope: of the usual step, or of a wider one, up to what x is, where rounding swamps that.
 
         The step widens as long as each slope is what the one before left open.
         """
-        slope = smooth_slope(g, self.step, self.scale, self.tolerance)
+        slope = smooth_slope(g, self.step, self.scale, self.tolerance, claim)
         step = math.inf if self.step or isinstance(slope, Kink) else 16 * slope.step
         while isinstance(slope, Slope) and step <= wide_step(g) and slope.noise > self._known(slope):
-            wider = smooth_slope(g, step, self.scale, self.tolerance)
+            wider = smooth_slope(g, step, self.scale, self.tolerance, claim)
             if isinstance(wider, Kink) or wider.step < step or abs(wider.value - slope.value) > slope.noise + self._known(slope):
                 break
             slope, step = wider, 16 * step

@@ -75,11 +75,9 @@ class Op:
         y, cache = returned
         self.several = isinstance(y, (tuple, list))
         outputs = tuple(y) if isinstance(y, (tuple, list)) else (y,)
-        wrong = {
-            name: part for name, part in (self.named("y", outputs) if outputs else {"y": y}).items()
-            if not isinstance(part, (np.ndarray, np.floating, float)) or np.asarray(part).dtype.name not in REPEATS
-        }  # fmt: skip
-        for name, part in wrong.items():
+        if not outputs or not all(map(_is_output, outputs)):
+            named = self.named("y", outputs) if outputs else {"y": y}
+            name, part = next((name, part) for name, part in named.items() if not _is_output(part))
             raise GradientError(
                 f"forward returned {_describe(part)} as {name}; the contract is one float64 or float32 array, or a tuple of "
                 "them: return y, cache"
@@ -138,12 +136,12 @@ class Op:
     def elsewhere(self) -> dict[str, list[Array]]:
         """Return other arrays of the same shapes, by what was done to them.
 
-        Halves keep the sign, so that logarithms stay defined. Turned round, masks and maxima change too. What is in order, or
-        has zeros in places, may mean something by that (knots, a triangle), and is not turned.
+        Halves keep the sign, so that logarithms stay defined. Turned round, masks and maxima change too. What is in order may
+        mean something by it, as knots do, and is not turned.
         """
         return {
             "halved": [_smaller(a) for a in self.arrays],
-            "halved and turned round": [_smaller(a) if _in_order(a) else np.flip(_smaller(a)).copy() for a in self.arrays],
+            "halved and turned round": [_smaller(a if _in_order(a) else np.flip(a)) for a in self.arrays],
         }
 
     def look(self, draw: Callable[[tuple[int, ...]], Any]) -> Analysis:
@@ -243,13 +241,12 @@ def _differ(first: Array | None, second: Array | None) -> bool:
 
 def _smaller(a: Array) -> Array:
     """Return half of an array of floats; indices as they are, for others may not be allowed."""
-    return np.asarray(a / 2, a.dtype) if a.dtype.kind == "f" else a
+    return np.array(a / 2 if a.dtype.kind == "f" else a, a.dtype, order="C")
 
 
 def _in_order(a: Array) -> bool:
-    """Tell whether elements may stand where they do for a reason: whole numbers, zeros, or all sorted."""
-    several = a.ndim > 0 and a.shape[-1] > 2
-    return a.dtype.kind != "f" or not a.all() or (several and bool((np.sort(a, axis=-1) == a).all()))
+    """Tell whether the elements of each row ascend: more than two, as which half of all pairs would."""
+    return a.ndim > 0 and a.shape[-1] > 2 and bool((np.sort(a, axis=-1) == a).all())
 
 
 def _copies(arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -302,6 +299,10 @@ def _check_gradient(g: Any, a: Array, what: str, name: str) -> None:
         where = _first(~np.isfinite(g))
         text = f"{what} is {np.asarray(g)[where]} at {element(where)}, where forward is finite"
         raise GradientError(text, argument=name, index=where)
+
+
+def _is_output(part: Any) -> bool:
+    return isinstance(part, (np.ndarray, np.floating, float)) and np.asarray(part).dtype in (np.float64, np.float32)
 
 
 def _first(mask: Any) -> tuple[int, ...]:

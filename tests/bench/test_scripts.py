@@ -29,6 +29,7 @@ RUNS = {
     "few.py": "--side 48 --max-epochs 1",
     "hostile.py": "--only cut",
     "inference.py": "--config 1,16,2 --repeat 1 --skip-peers",
+    "kit.py": "--repeat 1 --only relu --skip-peers",
     "large.py": "--side 300",
     "memory.py": "--config 1,16,2 --settings padding=valid,loss=dice,dropout=0.5 --steps 1 --skip-peers",
     "nuclei.py": "--side 64 --epochs 1 --skip-plain",

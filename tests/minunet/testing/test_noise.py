@@ -46,6 +46,16 @@ def test_a_cast_inside_backward_is_told_where_the_gradient_is_wrong_for_it(dtype
         check_gradients(lambda x: (1.3 * x, None), lambda dy, _: (CASTS[dtype](1.3 * dy),), normal(2, 3), linear=True)
 
 
+@pytest.mark.parametrize("dtype", CASTS)
+def test_a_cast_inside_backward_is_told_where_no_difference_could_know_it(dtype):
+    backward = lambda dy, y: (CASTS[dtype](dy * y * (1 - y)),)  # noqa: E731
+    forward = lambda x: (1 / (1 + np.exp(-x)),) * 2  # noqa: E731
+    with pytest.raises(GradientError, match=rf"All its numbers are {dtype}'s|all numbers of the gradient of x .* are {dtype}'s"):
+        check_gradients(forward, backward, normal(2, 3), tolerance=1e-2)
+    check_gradients(lambda x: (forward(x)[0].astype(np.float32), forward(x)[0]), backward, normal(2, 3), tolerance=1e-2)
+    check_gradients(lambda x: (0 * x, None), lambda dy, _: (0 * dy,), normal(2, 3))
+
+
 def test_a_wrong_gradient_through_noise_of_float32_is_wrong_where_it_is_linear():
     with pytest.raises(GradientError, match="is wrong at"):
         check_gradients(lambda x: (CASTS["float32"](x), x), lambda dy, x: (1.01 * dy,), normal(2, 3), linear=True)
