@@ -22,6 +22,7 @@ from .differences import (
     significant_bits,
     signs,
     smooth_slope,
+    smooth_step,
     unit_vector,
     wide_step,
 )
@@ -181,12 +182,23 @@ class Argument:
     def _along(self, direction: Array) -> Slope | Kink:
         g = self._line(direction, self.dy)
         if not self.linear:
-            return self._smooth(g, product(self.grad, direction))
+            claim = product(self.grad, direction)
+            slope = self._smooth(g, claim)
+            return self._nearer(g, claim) or slope if isinstance(slope, Kink) else slope
         slope, bend = linear_slope(g, self.step)
         if bend > 1e3 * self.tolerance * max(self.scale, abs(slope.value)) + 100 * slope.noise:
             self._refuse_noise(direction, slope.step, 0.0)
             raise ValueError(f"forward is not linear in {self.label}, as `linear` says; leave it out of `linear`")
         return slope
+
+    def _nearer(self, g: Line, claim: float) -> Slope | None:
+        """Look again along one element that is small beside others, with a step that suits its own size."""
+        own = float(np.abs(self.x * g.direction).max())
+        step = self.precision.smooth_step * 2.0 ** math.floor(math.log2(own)) if own else math.inf
+        if self.step or np.count_nonzero(g.direction) > 1 or step >= smooth_step(g):
+            return None
+        slope = smooth_slope(self._reaching(g.direction)[0], step, self.scale, self.tolerance, claim)
+        return slope if isinstance(slope, Slope) else None
 
     def _smooth(self, g: Line, claim: float) -> Slope | Kink:
         """Return a smooth op's slope: of the usual step, or of a wider one, up to what x is, where rounding swamps that.

@@ -104,7 +104,7 @@ def smooth_slope(g: Line, step: float | None, scale: float, tolerance: float, cl
     g(h) + g(-h), divided by h, shrinks with h where g is smooth, and stays where the point itself is a kink. Where the first
     is what backward claims, to as many digits as are asked of the second, that is agreement enough: h/4 is left out.
     """
-    kinks, step = 0, step or _smooth_step(g)
+    kinks, step = 0, step or smooth_step(g)
     for k in range(QUARTERINGS):
         h = step / 4**k
         steps = (h, h / 2, h / 4)
@@ -130,7 +130,7 @@ def smooth_slope(g: Line, step: float | None, scale: float, tolerance: float, cl
     return Kink(-g(-steps[2]) / steps[2], g(steps[2]) / steps[2], steps[2], unsettled=kinks == 0)
 
 
-def _smooth_step(g: Line) -> float:
+def smooth_step(g: Line) -> float:
     """Return the first step to try: smaller for small numbers, and where many elements move at once."""
     size = float(np.sqrt(np.mean(np.square(g.x, dtype=np.float64))))
     scale = min(1.0, max(2.0**-20, size)) if size else 1.0
@@ -142,7 +142,7 @@ def rounding_noise(g: Line) -> float:
 
     It is more than the rounding of y where large terms cancel on the way to it.
     """
-    return _noise(g, math.sqrt(g.precision.unit) * _smooth_step(g) / g.precision.smooth_step)
+    return _noise(g, math.sqrt(g.precision.unit) * smooth_step(g) / g.precision.smooth_step)
 
 
 def foreign_noise(g: Line) -> float:
@@ -151,7 +151,7 @@ def foreign_noise(g: Line) -> float:
     The spacing grows until noise shows. Between points WIDER times as far apart, noise stays nearly as large as it ever was, or
     begins, where they lay on one stair; fourth differences of a smooth bend grow by WIDER^4 (187).
     """
-    spacing = math.sqrt(g.precision.unit) * _smooth_step(g) / g.precision.smooth_step
+    spacing = math.sqrt(g.precision.unit) * smooth_step(g) / g.precision.smooth_step
     first = [_noise(g, spacing / WIDER**k) for k in (2, 1)]  # two: of stairs as wide as a spacing, one may see nothing
     before = max(first)
     found: list[float] = []

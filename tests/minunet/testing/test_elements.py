@@ -82,6 +82,16 @@ def test_numbers_so_large_that_a_small_step_drowns_are_compared(size):
         check_gradients(lambda x: (x**2, x), lambda dy, x: (2.00001 * x * dy,), x)
 
 
+@pytest.mark.parametrize(("near", "pole"), [(1e-6, False), (-1e-12, False), (1e-6, True), (-1e-6, True)])
+def test_an_element_near_a_kink_or_a_pole_beside_larger_ones_is_checked_at_its_own_size(near, pole):
+    forward = (lambda x: (1 / x, x)) if pole else (lambda x: (np.abs(x), x))
+    backward = (lambda dy, x: (-dy / x**2,)) if pole else (lambda dy, x: (dy * np.sign(x),))
+    x, wrong = np.array([2.0, near, -0.3]), np.array([1, 1.01, 1])
+    assert check_gradients(forward, backward, x).rows[0].tolerance < 1e-6
+    with pytest.raises(GradientError, match=r"is wrong at \[1\]"):
+        check_gradients(forward, lambda dy, x: (backward(dy, x)[0] * wrong,), x)
+
+
 def test_a_gradient_that_rounding_hides_is_told_to_be_so():
     def forward(b):
         y = np.arange(12.0).reshape(4, 3) ** 2 + b

@@ -120,7 +120,7 @@ def test_an_op_that_other_points_do_not_suit_is_not_refused(name):
 
 def test_pairs_in_order_are_turned_round():
     """A maximum that is kept is right for all pairs whose second number is the larger one."""
-    forward, backward = lambda x: x.max(axis=-1), lambda dy, first: np.where(first, dy[:, None], 0)  # noqa: E731
+    forward, backward = lambda x: x.max(axis=-1), lambda dy, first: np.where(first, dy[:, None], 0)
     x = np.sort(normal(3, 2))
     with pytest.raises(GradientError, match="wrong with the arrays halved and turned round"):
         check_gradients(*kept_by_shape(lambda x: x == x.max(axis=-1, keepdims=True), forward, backward), x)
