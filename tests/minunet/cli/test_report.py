@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import io
 import platform
 import re
@@ -14,6 +15,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import scores_by_hand as by_hand
 from PIL import Image
 
 import minunet
@@ -131,15 +133,35 @@ def test_all_settings_are_listed_and_those_changed_are_marked(tmp_path):
     assert row(source, "learning_rate") == ["0.001", ""]
 
 
-def test_the_scores_are_those_of_all_pixels(tmp_path, unet):
-    examples = spoilt(4)
+def test_each_score_is_that_of_its_definition_over_the_pixels_that_count(tmp_path, unet):
+    rng = np.random.default_rng(5)
+    truths, found = ([rng.choice([0, 10], size, p=[0.7, 0.3]) for size in ((8, 8), (9, 7), (6, 8))] for _ in range(2))
+    counted = [rng.random(t.shape) < 0.8 for t in truths]
+    examples = [
+        Judged(f"image {i}", rng.random((*t.shape, 1)), t, p, np.stack([p == 0, p == 10], axis=-1).astype(np.float32), here)
+        for i, (t, p, here) in enumerate(zip(truths, found, counted, strict=True))
+    ]
     source = write(tmp_path, unet, examples)
-    truths, predictions = [e.truth for e in examples], [e.prediction for e in examples]
-    dice, iou = minunet.evaluation.metrics.dice(truths, predictions), minunet.evaluation.metrics.iou(truths, predictions)
-    boundary = minunet.evaluation.metrics.boundary_f(truths, predictions)
-    assert row(source, "10")[:3] == [f"{dice[1]:.3f}", f"{iou[1]:.3f}", f"{boundary[1]:.3f}"]
-    assert row(source, "mean")[:3] == [f"{dice.mean():.3f}", f"{iou.mean():.3f}", f"{boundary.mean():.3f}"]
-    assert f"{6 / 64:.2%} of the pixels" in source
+    of = truths, found, counted
+    scores = {c: [f(*of, c) for f in (by_hand.dice, by_hand.iou, by_hand.boundary_f)] for c in (0, 10)}
+    true, _ = by_hand.pixels(*of)
+    for c, numbers in scores.items():
+        assert row(source, str(c)) == [*(f"{number:.3f}" for number in numbers), f"{(true == c).mean():.1%}"]
+    assert row(source, "mean") == [*(f"{by_hand.mean(both):.3f}" for both in zip(*scores.values(), strict=True)), ""]
+    assert f"Judged by 3 images. {by_hand.pixel_error(*of):.2%} of the pixels are wrong." in Page(source).texts
+    for i, one in enumerate(zip(*([[a] for a in masks] for masks in of), strict=True)):
+        assert f"<figcaption>image {i}: {by_hand.pixel_error(*one):.2%} of the pixels are wrong</figcaption>" in source
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0 s"), (99.4, "99 s"), (100, "1.7 minutes"), (5400, "90.0 minutes")])
+def test_the_facts_of_the_training_are_its_own(tmp_path, seconds, told):
+    unet = fit()
+    unet.history_ = {"loss": [0.5, 0.4], "val_dice": [0.1234, 0.5678], "seconds": [0.1, seconds]}
+    texts = Page(write(tmp_path, unet)).texts
+    facts = dict(itertools.pairwise(texts))
+    n = sum(p.size for p in unet.network_.parameters.values())
+    wanted = {"parameters": f"{n:,}", "epochs": "2", "time to train": told, "validation Dice": "0.568"}
+    assert {name: facts[name] for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(
