@@ -18,6 +18,7 @@ from .levels import IN_LEVELS
 from .losses import OF_LOSSES
 from .mutant import Mutant, Row, read
 from .norms import IN_NORMS
+from .numbers import NUMBERS
 from .parts import PARTS
 from .pixels import OF_PIXELS
 from .prediction import IN_PREDICTION
@@ -650,6 +651,7 @@ PLANTED = (
     IN_PREDICTION,
     IN_GOING_ON,
     IN_NORMS,
+    NUMBERS,
     IN_ROOM,
     IN_VALIDATION,
     OF_PIXELS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
-import itertools
 import io
+import itertools
 import platform
 import re
 import shutil

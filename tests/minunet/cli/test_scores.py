@@ -42,6 +42,12 @@ def test_what_does_not_count_is_no_object_of_the_truth():
     assert row.adapted_rand == 0 and row.pixel_error == 0
 
 
+def test_the_ground_is_the_lowest_class_whatever_its_value():
+    truth, found = (np.where(mask == 0, 3, mask) for mask in (TWO, np.where(TWO == 9, 0, TWO)))
+    rand = by_hand.adapted_rand(truth, found, ALL, 3)
+    assert 0 < rand < 1 and score("a", [truth], [found], [ALL], np.array([3, 5, 9])).adapted_rand == pytest.approx(rand)
+
+
 def drawn(seed, values, size):
     """Return a mask of a few blobs."""
     rng = np.random.default_rng(seed)
