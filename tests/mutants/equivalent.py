@@ -31,6 +31,12 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
         "above, below = max(top - 2, 0), min(bottom + 1, len(mask))",
     ): "What is counted of a row depends on it and the rows beside it, and `own` cuts off all rows above.",
     (
+        "minunet/unet.py",
+        "UNet.summary",
+        "require_weights(self._config(1, 2, 0))",
+        "require_weights(self._config(1, 2, 1))",
+    ): "How much memory weights take does not depend on the seed that they are drawn by.",
+    (
         "minunet/data/pairing.py",
         "pair",
         "_pair_by([(image, {image.name: 0}) for image in images], [(mask, {mask.name: 0}) for mask in masks], owner)",

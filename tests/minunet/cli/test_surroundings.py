@@ -129,3 +129,30 @@ def test_a_stream_tells_why_it_took_nothing_and_a_command_fails_by_it(folders, m
     monkeypatch.setattr("sys.stderr", Log())
     assert main(["summary"]) == 1
     assert sys.stderr.text == "minunet: stdout could not be written: I/O operation on closed file\n"
+
+
+FILLS = """
+import contextlib, itertools, os
+from minunet.cli.console import fill_standard_descriptors
+
+def opened():
+    found = set()
+    for descriptor in range(30):
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            found.add(descriptor)
+    return found
+
+before = opened()
+for n in range(4):
+    for closed in itertools.combinations(range(3), n):
+        for descriptor in closed:
+            os.close(descriptor)
+        fill_standard_descriptors()
+        if opened() != before:
+            os._exit(1)
+"""
+
+
+def test_standard_descriptors_that_are_closed_are_opened_and_no_other():
+    assert subprocess.run([sys.executable, "-c", FILLS], check=False).returncode == 0

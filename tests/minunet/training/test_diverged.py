@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -514,3 +515,16 @@ def test_on_a_gpu_the_step_is_the_one_whose_loss_was_not_finite(optimizer):
     with emulated(strict=True):
         there = told(UNet(**settings | {"device": "gpu", "precision": "float32"}))
     assert there.groupdict() == here.groupdict()
+
+
+@pytest.mark.parametrize(
+    ("losses", "rose"),
+    [
+        ([1.0, 2.0], ""), ([1.0, 2.01], " (the loss had risen from 1 to 2.01)"), ([3.0], ""), ([], ""),
+        ([0.5, *[2.0] * 10], ""), ([0.5, *[2.0] * 9], " (the loss had risen from 0.5 to 2)"), ([0.5, 9.0, 0.9], ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("rate", "lower"), [(0.02, "0.002"), (0.1, "0.01"), (7.0, "0.01")])
+def test_the_loss_had_risen_where_it_is_above_twice_the_least_of_ten(losses, rose, rate, lower):
+    loop = SimpleNamespace(at=SimpleNamespace(losses=losses), schedule=SimpleNamespace(learning_rate=rate))
+    assert diverged._rate(loop) == f"try a lower learning rate{rose}: learning_rate={lower} (--learning-rate {lower})"

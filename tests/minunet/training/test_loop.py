@@ -363,6 +363,23 @@ def test_a_storm_of_exceptions_leaves_an_epoch_that_was_finished(monkeypatch, wh
     assert signal.getsignal(signal.SIGINT) is before[0]
 
 
+@pytest.mark.parametrize("ending", [False, True])
+def test_the_ends_of_a_program_are_taken_for_a_checkpoint_alone_and_from_nobody(monkeypatch, ending):
+    """SIGTERM ends a program that has no say in it; where there is a checkpoint it waits for that. SIGHUP has a handler."""
+    kept = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)}
+    own = lambda *_: None  # noqa: E731
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, own)
+        with StopOnInterrupt(ending=ending) as interrupt:
+            assert (signal.getsignal(signal.SIGTERM) == interrupt._handle) is ending
+            assert signal.getsignal(signal.SIGHUP) is own and signal.getsignal(signal.SIGINT) == interrupt._handle
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and signal.getsignal(signal.SIGHUP) is own
+    finally:
+        for n, handler in kept.items():
+            signal.signal(n, handler)
+
+
 def test_ctrl_c_is_given_back_where_the_end_of_a_training_was_cut_into():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)

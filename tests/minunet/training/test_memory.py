@@ -117,3 +117,14 @@ def test_the_summary_gives_the_same_estimates():
     summary = summarize(network, (3, 32, 48))
     assert summary.training_bytes == memory.training_bytes(network, 3, 32, 48)
     assert summary.inference_bytes == memory.inference_bytes(network, 3, 32, 48)
+
+
+@pytest.mark.parametrize("estimate", ["inference", "training"])
+def test_each_thread_takes_scratch_of_its_own(monkeypatch, estimate):
+    network, found = Network(1, 2, 8, 2), []
+    for n in (1, 2, 5):
+        monkeypatch.setattr(kernels, "n_threads", lambda n=n: n)
+        of = {"inference": memory.inference_bytes, "training": memory.training_bytes}[estimate]
+        found.append(of(network, 2, 64, 64))
+    scratch = found[1] - found[0]
+    assert scratch > 1000 and found[2] - found[0] == 4 * scratch
