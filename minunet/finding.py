@@ -17,7 +17,6 @@ from .fitting import Beginning, begin, optimizer_of, sampler_of
 from .kernels.buffers import pooled
 from .parameters import check_parameters
 from .training import step
-from .training.budget import require_weights
 from .training.step import forget_graphs
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class LearningRates:
 def find_learning_rate(unet: UNet, x: Any, y: Any, **companions: Any) -> LearningRates:
     """Train a copy of what `fit` would train, at rates that rise by one factor from step to step; nothing of it is kept."""
     check_parameters(unet)
-    require_weights(unet._config(1, 2, 0))
+    unet._require_weights()
     start = begin(unet, x, y, validation_data=None, **companions)
     with unet._computing(start.network), pooled():
         found = list(_searched(unet, start))

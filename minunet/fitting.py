@@ -24,7 +24,7 @@ from .parameters import check_callbacks, check_parameters, check_pixel_size
 from .sizes import fitting_patch
 from .training import journal
 from .training.average import Average
-from .training.budget import Training, require_weights
+from .training.budget import Training
 from .training.diagnosis import Diagnosis
 from .training.history import History, told
 from .training.keeper import Keeper, Position
@@ -46,7 +46,7 @@ def fit(
     check_parameters(unet)
     check_callbacks(callbacks)
     check_pixel_size(pixel_size)
-    require_weights(unet._config(1, 2, 0))
+    unet._require_weights()
     with checkpoints.opened(checkpoint, resume=resume) as kept:
         start = begin(unet, x, y, kept, **companions)
         _require_held_out(unet, start.data)

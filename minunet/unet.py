@@ -342,7 +342,7 @@ class UNet(Estimator):
         network = getattr(self, "network_", None)
         if network is None:
             check_parameters(self)
-            require_weights(self._config(1, 2, 0))
+            self._require_weights()
             network = self._network(1, 2, 0)
         where = devices.described(kernels.place(network.flat), self.precision)
         with self._computing(network):
@@ -364,6 +364,10 @@ class UNet(Estimator):
         own = {name: getattr(self, name) for name in description.OF_NETWORK}
         seen = n_channels * (2 * int(self.context) + 1)
         return {"in_channels": seen, "out_channels": n_classes, "random_state": seed, "dtype": "float32"} | own
+
+    def _require_weights(self) -> None:
+        """Refuse what takes too much, before any image is read: the weights for one channel and two classes are the fewest."""
+        require_weights(self._config(1, 2, 0))
 
     def _network(self, n_channels: int, n_classes: int, seed: int) -> Network:
         return Network(**self._config(n_channels, n_classes, seed)).to(self.device)

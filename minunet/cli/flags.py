@@ -20,7 +20,6 @@ from ..description import OF_NETWORK
 from ..network import outlined
 from ..parameters import CHOICES, check_parameters
 from ..text import shown
-from ..training.budget import require_weights
 from ..unet import UNet, load
 from ..warmstart import SETTLED
 from .console import complain
@@ -116,7 +115,7 @@ def estimator(arguments: argparse.Namespace, init: Path | None = None) -> UNet:
             arguments.parser.error(f"{flag} is {given[name]}, but {init} has {own[name]}: leave {flag} out, or --init")
     told = {"verbose": 0 if getattr(arguments, "quiet", False) else 1, "warm_start": init is not None}
     unet = _checked(unet.set_params(**UNet().get_params() | own | given | told), arguments)
-    require_weights(unet._config(1, 2, 0))  # here, before images are read
+    unet._require_weights()  # here, before images are read
     return unet
 
 

@@ -32,7 +32,7 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
     ): "What is counted of a row depends on it and the rows beside it, and `own` cuts off all rows above.",
     (
         "minunet/unet.py",
-        "UNet.summary",
+        "UNet._require_weights",
         "require_weights(self._config(1, 2, 0))",
         "require_weights(self._config(1, 2, 1))",
     ): "How much memory weights take does not depend on the seed that they are drawn by.",

@@ -72,7 +72,7 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     ("minunet/blocks.py", [*NUMBERLESS, *MATHEMATICS[1:]]),
     ("minunet/losses.py", ["tests/proof/test_proof_loss.py", *MATHEMATICS[1:]]),
     ("minunet/modelfile.py", [f"tests/minunet/test_{name}.py" for name in ("norms", "description", "blocks", "unet")]),
-    ("minunet/description.py", ["tests/minunet/test_losses.py", "tests/minunet/test_unet.py"]),
+    ("minunet/description.py", [f"tests/minunet/test_{name}.py" for name in ("saved_fields", "losses", "unet")]),
     ("minunet/trainingstate.py", [GOING_ON, "tests/minunet/test_checkpoint_files.py", "tests/fuzz/test_*.py"]),
     ("minunet/fitting.py", [GOING_ON, *ESTIMATOR]),
     ("minunet/scikit.py", ["tests/minunet/test_scikit_searches.py", "tests/minunet/test_unet.py"]),

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import minunet
 from minunet import Network, UNet, fitting, losses, optim
+from minunet.cli import main
 from minunet.data.sampling import PatchSampler
 from minunet.network import outlined
 from minunet.room import Limit
@@ -229,6 +230,28 @@ def test_of_weights_too_is_told_what_would_fit(limited):
     assert int(depth) == 2
     limited(1.51 * n_bytes())
     require_weights(config)
+
+
+@pytest.mark.parametrize("use", ["fit", "find_learning_rate", "summary", "train"])
+def test_the_fewest_weights_that_there_can_be_are_asked_about_before_any_image_is_read(monkeypatch, tmp_path, use):
+    """Of one channel and two classes: more of them are known when the images are."""
+
+    class AskedError(Exception):
+        pass
+
+    def asked(config):
+        raise AskedError(config["in_channels"], config["out_channels"], config["base_channels"])
+
+    monkeypatch.setattr("minunet.unet.require_weights", asked)
+    unet = UNet(base_channels=3, context=1, verbose=0)
+    uses = {
+        "fit": lambda: unet.fit(None, None), "find_learning_rate": lambda: unet.find_learning_rate(None, None),
+        "summary": lambda: unet.summary((8, 8)),
+        "train": lambda: main(["train", "no", "no", "-o", str(tmp_path / "m"), "--base-channels", "3", "--context", "1"]),
+    }  # fmt: skip
+    with pytest.raises(AskedError) as told:
+        uses[use]()
+    assert told.value.args == (3, 2, 3)
 
 
 # ---- When memory runs out all the same ----
