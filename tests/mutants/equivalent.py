@@ -31,11 +31,11 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
         "above, below = max(top - 2, 0), min(bottom + 1, len(mask))",
     ): "What is counted of a row depends on it and the rows beside it, and `own` cuts off all rows above.",
     (
-        "minunet/unet.py",
-        "UNet._require_weights",
-        "require_weights(self._config(1, 2, 0))",
-        "require_weights(self._config(1, 2, 1))",
-    ): "How much memory weights take does not depend on the seed that they are drawn by.",
+        "minunet/cli/outputs.py",
+        "is_same",
+        "return os.path.samefile(a, b)",
+        "return os.path.samefile(b, a)",
+    ): "Two paths are of one file whichever is named first.",
     (
         "minunet/data/pairing.py",
         "pair",
