@@ -294,12 +294,13 @@ def test_a_float32_layer_is_checked_loosely():
     assert "loose" in str(report)
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-def test_a_network_passes_with_a_row_a_parameter(padding):
+@pytest.mark.parametrize(("padding", "side"), [("same", 8), ("valid", 44)])
+def test_a_network_passes_with_a_row_a_parameter(padding, side):
     network = Network(2, 3, 3, 2, padding=padding, dropout=0.3)
     before = network.flat.copy()
     report = check_network(network)
     assert [row.argument for row in report.rows] == ["x", *network.parameters]
+    assert report.rows[0].shape == (1, side, side, 2)  # as small as it may be for more than one pixel at the bottom
     assert report.error < 1e-7
     assert len(str(report).splitlines()) == len(network.parameters) + 2
     assert network.flat.tobytes() == before.tobytes()

@@ -291,6 +291,24 @@ def test_each_of_several_draws_is_a_check():
     assert len(set(drawn)) == 3
 
 
+def test_an_adjoint_beyond_the_whole_numbers_of_float64_is_refused_and_one_up_to_them_is_not():
+    """Of one element, 2^47 times up to 8 times up to 8: products reach 2^53 where a draw is 8."""
+    seen = []
+    op = lambda x: (seen.append(np.abs(x).max()), (2.0**47 * x, None))[1]  # noqa: E731
+    back = lambda dy, c: (seen.append(np.abs(dy).max()), (2.0**47 * dy,))[1]  # noqa: E731
+    refused = []
+    for seed in range(40):
+        seen.clear()
+        try:
+            check_adjoint(op, back, np.ones(1), rng=seed, draws=1)
+            refused.append(False)
+        except ValueError as error:
+            assert "x: the products reach 9.0e+15, beyond 2^53" in str(error)
+            refused.append(True)
+        assert refused[-1] == (max(seen) == 8)
+    assert 0 < sum(refused) < 40
+
+
 @pytest.mark.parametrize(("bend", "refused"), [(0.9e-7, False), (1.1e-7, True), (-1.1e-7, True)])
 def test_linear_is_what_bends_by_less_than_a_thousand_tolerances(bend, refused):
     """Of one element the bend is g(1) + g(-1) over 2, relative to the slope: that of x + bend x^2 at 0 is bend."""

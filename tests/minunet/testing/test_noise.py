@@ -56,6 +56,21 @@ def test_a_cast_inside_backward_is_told_where_no_difference_could_know_it(dtype)
     check_gradients(lambda x: (0 * x, None), lambda dy, _: (0 * dy,), normal(2, 3))
 
 
+@pytest.mark.parametrize(("units", "told"), [(6.9, True), (8.5, False)])
+def test_a_cast_explains_an_error_of_up_to_eight_of_its_units(units, told):
+    """The gradient is the number of float32 whose distance from dy, relative, is nearest to so many times 2^-24."""
+
+    def backward(dy, _):
+        near = np.float32(dy[0]) * (1 + np.arange(32, dtype=np.float32) * np.float32(2**-24))
+        off = np.abs(near - dy) / np.maximum(np.abs(near), np.abs(dy)) * 2**24
+        return (near[[np.abs(off - units).argmin()]].astype(np.float64),)
+
+    with pytest.raises(GradientError, match="is wrong at") as caught:
+        check_gradients(lambda x: (x, None), backward, np.array([0.7]), linear=True)
+    assert (6 if told else 8) < caught.value.error * 2**24 < (8 if told else 9)
+    assert ("look for a cast" in str(caught.value)) is told
+
+
 def test_a_wrong_gradient_through_noise_of_float32_is_wrong_where_it_is_linear():
     with pytest.raises(GradientError, match="is wrong at"):
         check_gradients(lambda x: (CASTS["float32"](x), x), lambda dy, x: (1.01 * dy,), normal(2, 3), linear=True)
