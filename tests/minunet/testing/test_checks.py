@@ -362,6 +362,10 @@ def test_a_report_is_a_table():
     assert "8 directions" in str(check_gradients(conv, ops.conv2d_backward, X, W, B, full=10))
 
 
+def test_a_report_without_rows_has_no_error():
+    assert testing.Report(()).error == 0
+
+
 def test_none_is_not_checked():
     report = check_gradients(conv, lambda dy, c: (None, *ops.conv2d_backward(dy, c)[1:]), X, W, B)
     assert report.rows[0].checked == "nothing"

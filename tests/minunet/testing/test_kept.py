@@ -10,10 +10,16 @@ from minunet.testing import GradientError, check_layer
 from minunet.testing.kept import kept
 
 
+class Named(list):
+    """A list with an attribute, as a tape is."""
+
+
 class Inner:
     def __init__(self):
         self.array, self.fixed, self.count = np.arange(3.0), np.ones(2), 1
         self.named, self.listed, self.both = {"a": np.zeros(2)}, [np.zeros(2), 3], (np.ones(1), {"b": [1]})
+        self.tape = Named([np.zeros(1)])
+        self.tape.training = np.zeros(1)
         self.rng = np.random.default_rng(0)
         self.fixed.flags.writeable = False
         self.me = self
@@ -34,6 +40,7 @@ def test_all_is_put_back_and_arrays_stay_the_same_objects():
         thing.listed += [4]
         thing.both[0][0] = 3
         thing.both[1]["b"][0] = 2
+        thing.tape[0][0] = thing.tape.training[0] = 8
         thing.rng.random(3)
         _ = 1 / 0
     assert thing.array is array and array.tolist() == [0, 1, 2] and view.tolist() == [1, 2]
@@ -41,6 +48,7 @@ def test_all_is_put_back_and_arrays_stay_the_same_objects():
     assert thing.named is named and list(named) == ["a"] and named["a"].tolist() == [0, 0]
     assert thing.listed is listed and len(listed) == 2 and listed[0].tolist() == [0, 0]
     assert thing.both[0].tolist() == [1] and thing.both[1] == {"b": [1]}
+    assert thing.tape[0] == thing.tape.training == 0
     assert thing.rng.bit_generator.state == state
 
 

@@ -101,3 +101,8 @@ def test_without_hypothesis_arrays_and_layouts_work_and_drawing_says_what_to_ins
     assert LAYOUTS["reversed"](strategies.integers(np.random.default_rng(0), (2, 2))).shape == (2, 2)
     with pytest.raises(ImportError, match=r"pip install 'minunet\[testing\]'"):
         strategies.geometries()
+
+
+def test_extremes_have_each_kind_of_number():
+    drawn = strategies.extremes(np.random.default_rng(0), (400,))
+    assert {str(value) for value in drawn.tolist()} == {"0.0", "-0.0", "1.0", "-1.0", "nan", "inf", "-inf"}
