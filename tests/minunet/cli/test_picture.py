@@ -27,7 +27,7 @@ def test_each_panel_holds_what_its_caption_says():
 
 
 @pytest.mark.parametrize(
-    ("dices", "losses"), [([1.0, 0.0, 0.25, 0.5], [2.0, 1.0, 0.5, 1.5]), ([0.75], [1.0]), ([0.5, 1.0], [0.3, 0.6])]
+    ("dices", "losses"), [([1.0, 0.0, 0.25, 0.5], [2.0, 1.0, 0.5, 1.5]), ([0.75], [1.0]), ([0.5, 1.0], [0.6, 0.3])]
 )
 def test_the_curves_go_through_each_epochs_figures_from_axis_to_axis(dices, losses):
     width, height, (left, right, top, bottom) = 400, 200, (52, 348, 26, 162)
