@@ -190,7 +190,7 @@ def test_the_page_needs_nothing_else(tmp_path, unet):
         assert kind == "data:image/png;base64" and attributes["alt"]
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
             assert image.format == "PNG" and image.width > 300
-            shown = [int(attributes[name]) for name in ("width", "height")]  # at 96 pixels an inch; an A4 page is 9.6 wide
+            shown = [int(attributes[name]) for name in ("width", "height")]  # at 96 pixels an inch; the page is 60 rem wide
             assert shown == [side * 96 // 160 for side in image.size] and shown[0] <= 9.6 * 96 + 1
     assert page.all("html") == [{"lang": "en"}]
     assert source.startswith("<!doctype html>") and {"charset": "utf-8"} in page.all("meta") and "<title>" in source
