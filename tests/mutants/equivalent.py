@@ -43,6 +43,12 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
         "return os.path.samefile(b, a)",
     ): "Two paths are of one file whichever is named first.",
     (
+        "minunet/cli/train.py",
+        "_require_table",
+        "if outputs.is_same(path, other):",
+        "if outputs.is_same(other, path):",
+    ): "Two paths are of one file whichever is named first.",
+    (
         "minunet/data/pairing.py",
         "pair",
         "_pair_by([(image, {image.name: 0}) for image in images], [(mask, {mask.name: 0}) for mask in masks], owner)",

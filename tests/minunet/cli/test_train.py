@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,6 +71,19 @@ def test_the_report_judges_by_what_was_not_learned_from(n, fraction, n_held, not
         np.testing.assert_array_equal(one.truth[counts], source.mask[where][counts])
         np.testing.assert_array_equal(one.prediction, unet.classes_[one.probability.argmax(axis=-1)])
         np.testing.assert_array_equal(one.probability, unet.predict_proba([source.image[where]])[0])
+
+
+@pytest.mark.parametrize("n", [3, 12])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_slices_are_judged_as_they_are_seen_between_their_neighbours(n):
+    pairs = [dataclasses.replace(pair(i, (24, 26), [0, 5]), path=Path("stack.tif")) for i in range(n)]
+    unet = UNet(**SMALL, context=1).fit(*train._xy(pairs), groups=[p.path for p in pairs])
+    judged, _ = train.judge(unet, pairs, [])
+    whole = unet.predict_proba([p.image for p in pairs])
+    assert len(judged) == len(unet.held_out_) > 0
+    for one, part in zip(judged, unet.held_out_, strict=True):
+        np.testing.assert_array_equal(one.probability, whole[part.image][part.rows, part.cols])
+        np.testing.assert_array_equal(one.truth, pairs[part.image].mask[part.rows, part.cols])
 
 
 @pytest.mark.parametrize(
