@@ -168,6 +168,27 @@ def test_masks_that_do_not_fit_are_refused(x, y, says):
         read_masks(y, images)
 
 
+def test_a_grey_mask_that_was_saved_in_colours_is_taken_in_its_images_size_alone():
+    grey = np.random.default_rng(0).integers(0, 3, (8, 9))
+    colours = np.repeat(grey[..., None], 3, axis=-1)
+    (mask,) = read_masks(colours, read_images(np.zeros((8, 9)), colours))
+    np.testing.assert_array_equal(mask, grey)
+    for other in (colours[:6], colours[:, :7]):
+        with pytest.raises(ValueError, match=rf"y\[0\] has shape \({other.shape[0]}, {other.shape[1]}, 3\)"):
+            read_masks([other], read_images([np.zeros((8, 9))], [other]))
+
+
+@pytest.mark.parametrize(
+    ("mask", "probable"), [([0.0, 0.5, 1.0], True), ([0.5], True), ([0.5, 1.1], False), ([-0.1, 0.5], False), ([0.0, 1.5], False)]
+)
+def test_fractions_from_0_to_1_may_be_probabilities_and_others_are_resized_masks(mask, probable):
+    y = np.array([mask])
+    with pytest.raises(ValueError, match="y holds fractions") as told:
+        read_masks(y, read_images(np.zeros(y.shape), y))
+    assert ("> 0.5 makes two classes of probabilities" in str(told.value)) is probable
+    assert ("np.rint(y)" in str(told.value)) is not probable
+
+
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "uint64", "float16", "float32", "float64"])
 def test_masks_come_back_as_whole_numbers(dtype):
     y = np.random.default_rng(0).integers(0, 2, (2, 5, 6)).astype(dtype)
