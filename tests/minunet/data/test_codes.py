@@ -6,6 +6,7 @@ from collections import Counter
 from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -58,3 +59,17 @@ def test_a_large_mask_is_looked_at_in_parts_with_the_same_result(seed, shape, ba
         parts = mask_codes.codes_of(mask, weight)
     for name in ("values", "counts", "solid", "alike", "pieces"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
+@pytest.mark.parametrize(("n", "pieces"), [(31, [2] * 31), (32, [2] * 32), (33, None)])
+def test_pieces_are_counted_of_32_values_at_most(n, pieces):
+    mask = np.repeat([*range(n), *range(n)], 3).reshape(-1, 3)  # each value has two rows, far apart
+    found = mask_codes.codes_of(mask).pieces
+    assert (found if found is None else found.tolist()) == pieces
+
+
+@pytest.mark.parametrize(("alike", "n", "forms"), [(50, 20, True), (50, 18, True), (50, 17, False), (49, 20, False)])
+def test_regions_are_of_nine_values_in_ten_half_of_whose_pixels_are_beside_their_own(alike, n, forms):
+    own = np.repeat([alike, 0], [n, 20 - n])
+    found = mask_codes.Codes("y", np.dtype(int), np.arange(20), np.full(20, 100), own, own, None)
+    assert mask_codes.form_regions([found]) is forms

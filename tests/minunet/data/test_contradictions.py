@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet.data import labels
-from minunet.data.codes import codes_of
+from minunet.data.codes import Codes, codes_of
 from minunet.data.contradictions import left_open, objects, strays, two_codes
 
 SIDE = 24
@@ -184,3 +184,62 @@ def test_a_joined_value_is_as_near_as_its_class(groups, pixel):
 def test_joined_classes_that_cannot_be_meant(classes):
     with pytest.raises(ValueError, match="classes is"):
         labels.given_classes(classes)
+
+
+# ---- Limits, each on both sides ----
+
+
+def counted(values, *, solid=100, pieces=1):
+    """Return a mask's codes by hand: 100 pixels a value."""
+    hundred, each = np.full(len(values), 100), np.broadcast_to(pieces, len(values))
+    return Codes("y", np.dtype(int), np.array(values), hundred, np.full(len(values), solid), hundred, each)
+
+
+@pytest.mark.parametrize(
+    ("sets", "certain"),
+    [([[1], [87]], None), ([[1], [88]], False), ([[1], [229]], False), ([[1], [230]], True),
+     ([[229], [255]], False), ([[230], [255]], True),
+     ([[1, 2], [34078, 65535]], True), ([[1, 2], [34079, 65535]], False)],
+)  # fmt: skip
+def test_how_far_values_may_be_apart_to_be_one_class(sets, certain):
+    """By rule: 88 is far from classes that are numbered; a tenth below white is white; 2 % of all is even."""
+    doubt = two_codes(found_in(masks_of(sets)))
+    assert (doubt and doubt.certain) is certain
+
+
+@pytest.mark.parametrize(
+    ("sets", "certain"),
+    [([[1], [1, 2]], None), ([[1], [1, 2, 3]], False), ([[1], [1, 2, 3, 4]], True),
+     ([range(1, 12)] * 2, None), ([range(1, 13)] * 2, False),
+     ([[2, 5], [6, 8]], False), ([[2, 5], [6, 7]], None),
+     ([[2, 9, 14], [9, 14, 20]], False), ([[2, 9, 14, 20], [9, 14, 20, 31]], None)],
+)  # fmt: skip
+def test_how_many_numbers_are_objects(sets, certain):
+    """1 to 3 where they differ, 4 to be sure, 12 where they do not; with gaps, up to twice as far, 1.5 times as many at most."""
+    doubt = objects(found_in(masks_of(sets)))
+    assert (doubt and doubt.certain) is certain
+
+
+@pytest.mark.parametrize(("several", "number"), [(10, True), (11, False)])
+def test_nine_objects_in_ten_are_in_one_piece(several, number):
+    pieces = np.repeat([2, 1], [several, 100 - several]).reshape(4, 25)
+    assert (objects([counted(range(1, 26), pieces=own) for own in pieces]) is not None) is number
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "far"),
+    [([21], [0, 1], []), ([22], [0, 1], [22]), ([25], [0, 100], []), ([26], [0, 100], [26]),
+     ([100, 120], [0, 255], [100, 120]), ([100, 120, 140], [0, 255], [])],
+)  # fmt: skip
+def test_how_far_and_how_many_are_strays(values, classes, far):
+    assert strays([counted(values)], *labels.given_classes(classes)) == far
+
+
+@pytest.mark.parametrize(("solid", "far"), [(50, [128]), (49, [])])
+def test_strays_have_half_of_their_pixels_in_squares(solid, far):
+    assert strays([counted([128], solid=solid)], *labels.given_classes([0, 255])) == far
+
+
+def test_three_masks_are_named_and_those_beyond_are_counted():
+    three, four = (two_codes(found_in(masks_of([[255]] * n + [[1]]))).problem for n in (3, 4))
+    assert "0.png, 1.png, 2.png hold 0, 255" in three and "0.png, 1.png, 2.png and 1 more hold 0, 255" in four
