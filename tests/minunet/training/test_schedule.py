@@ -78,6 +78,7 @@ STILL = [1.0, 0.8, *[0.8 * (1 - 0.9e-4)] * 5]  # less than a ten-thousandth lowe
         ({"val_loss": [*STILL, *[0.9] * 5]}, 2), ({"val_loss": [*STILL, 0.7, *[0.9] * 4]}, 1),
         ({"val_loss": [-1.0, *[-1.00005] * 5]}, 1), ({"val_loss": [-1.0, *[-1.0 - 0.1 * i for i in range(1, 6)]]}, 0),
         ({"val_loss": [1.0, *[math.nan] * 9], "loss": [1.0] * 10}, 0), ({"val_loss": [math.nan] * 6, "loss": [1.0] * 6}, 1),
+        ({"val_loss": [0.8, *[0.8 * (1 - 1.05e-4)] * 5]}, 0),
         ({"loss": [1.0] * 6}, 1), ({"loss": [1.0] * 6, "val_loss": [1.0 - 0.1 * i for i in range(6)]}, 0),
         ({"loss": [1.0 - 0.1 * i for i in range(6)], "val_loss": [1.0] * 6}, 1),
     ],
