@@ -25,6 +25,7 @@ from .prediction import IN_PREDICTION
 from .recipe import IN_RECIPE
 from .room import IN_ROOM
 from .settings import IN_COMMANDS, OF_SETTINGS
+from .touched import OF_WHAT_IS_TOLD
 from .validation import IN_VALIDATION
 from .winograd import WINOGRAD
 
@@ -655,6 +656,7 @@ PLANTED = (
     IN_ROOM,
     IN_VALIDATION,
     OF_PIXELS,
+    OF_WHAT_IS_TOLD,
     IN_RECIPE,
     OF_SETTINGS,
     IN_COMMANDS,
