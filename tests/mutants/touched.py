@@ -37,6 +37,7 @@ OF_WHAT_IS_TOLD: list[Row] = [
     ("a loss is lower by a little more", SCHEDULE, "LESS = 1e-4", "LESS = 1.1e-4", ("plateau_is_five",)),
     ("what lasts lasts less", DIAGNOSIS, "WINDOW = 200", "WINDOW = 150", ("what_lasts",)),
     ("what lasts lasts a third", DIAGNOSIS, "self.n_steps / 4", "self.n_steps / 3", ("what_lasts",)),
+    ("what lasts lasts an epoch", DIAGNOSIS, "size = max(2, ", "size = max(1, ", ("what_lasts",)),
     ("a loss that stands falls", DIAGNOSIS, "FALLS = 0.02", "FALLS = 0.015", ("two_percent",)),
     ("nothing is a little more", DIAGNOSIS, "NOTHING, WEAK = 0.95, 0.85", "NOTHING, WEAK = 0.955, 0.85", NOTHING),
     ("weak is a little more", DIAGNOSIS, "NOTHING, WEAK = 0.95, 0.85", "NOTHING, WEAK = 0.95, 0.88", NOTHING),

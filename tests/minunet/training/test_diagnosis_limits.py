@@ -23,6 +23,11 @@ def test_what_lasts_lasts_for_200_steps_or_a_quarter_of_all(epochs, window):
         assert bool(train(diagnosis(), [EVEN] * epochs, held_out=held_out)) is speaks
 
 
+def test_what_lasts_lasts_for_two_epochs_however_long(monkeypatch):
+    monkeypatch.setattr("diagnoses.STEPS", 300)
+    only(train(diagnosis(), [EVEN] * 4), 3, "finds nothing")
+
+
 @pytest.mark.parametrize(("part", "falls"), [(0.979, True), (0.981, False)])
 def test_a_loss_falls_by_two_percent_from_window_to_window(part, falls):
     assert bool(train(diagnosis(), [EVEN] * 18 + [part * EVEN] * 6, over=False)) is not falls
