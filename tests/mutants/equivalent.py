@@ -49,6 +49,12 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
         "values = np.union1d(p, t) if classes is None else np.asarray(classes)",
     ): "A union is sorted, whichever part comes first.",
     (
+        "minunet/data/augment.py",
+        "Augmentation._changed",
+        'if drawn & {"contrast", "brightness"}:',
+        'if drawn | {"contrast", "brightness"}:',
+    ): "Of what is not drawn the factor is 1 and the shift 0, which change no pixel: it saves their time.",
+    (
         "minunet/cli/train.py",
         "_require_table",
         "if outputs.is_same(path, other):",
