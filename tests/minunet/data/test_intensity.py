@@ -32,11 +32,11 @@ def test_contrast_keeps_each_channels_mean_and_brightness_moves_it():
 
 
 def test_gamma_bends_the_range_and_leaves_its_ends_and_what_lies_beyond():
-    values = np.array([-3, -1, -0.5, 0, 0.5, 1, 7], np.float32)[:, None, None]
+    values = np.array([-3, -1.2, -1, -0.5, 0, 0.5, 1, 1.2, 7], np.float32)[:, None, None]
     found = gamma_corrected(np.concatenate([values, values], axis=2), np.array([2.0, 0.5]))
-    expected = np.array([-3, -1, 2 * 0.25**2 - 1, -0.5, 2 * 0.75**2 - 1, 1, 7])
+    expected = np.array([-3, -1.2, -1, 2 * 0.25**2 - 1, -0.5, 2 * 0.75**2 - 1, 1, 1.2, 7])
     np.testing.assert_allclose(found[:, 0, 0], expected, atol=1e-6)
-    assert found[3, 0, 1] == pytest.approx(2 * np.sqrt(0.5) - 1) and found.dtype == np.float32
+    assert found[4, 0, 1] == pytest.approx(2 * np.sqrt(0.5) - 1) and found.dtype == np.float32
 
 
 def test_gamma_one_and_contrast_one_change_nothing():
