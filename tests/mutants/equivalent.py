@@ -55,6 +55,12 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
         "raw = stream.decompress(data, most + 2)",
     ): "That more comes out than there may be shows by one byte as well as by two.",
     (
+        "minunet/data/pillow.py",
+        "_require_png",
+        'if name == b"IEND" or position > size:',
+        'if name == b"IEND" or position >= size:',
+    ): "Where a part ends with the file there is no head to read after it, so the walk is over either way.",
+    (
         "minunet/data/augment.py",
         "Augmentation._changed",
         'if drawn & {"contrast", "brightness"}:',

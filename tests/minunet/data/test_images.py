@@ -321,3 +321,18 @@ def test_a_large_image_is_copied_in_bands(tmp_path, monkeypatch):
         pixels = GREY if ending == "gif" else RGB
         Image.fromarray(pixels).save(tmp_path / f"a.{ending}")
         np.testing.assert_array_equal(only(read_image(tmp_path / f"a.{ending}")), pixels)
+
+
+@pytest.mark.parametrize(("seen", "hides"), [([0, 1, 2], False), ([0, 1, 3], True)])
+def test_a_palette_image_is_grey_where_all_that_is_seen_is_grey_and_opaque(tmp_path, seen, hides):
+    """The fourth colour is no grey, and transparent; whoever does not use it hides nothing."""
+    index, greys = np.resize(seen, (3, 4)).astype(np.uint8), np.array([10, 90, 200, 0])
+    image = Image.fromarray(index, "P")
+    image.putpalette([10, 10, 10, 90, 90, 90, 200, 200, 200, 9, 50, 80])
+    image.save(tmp_path / "a.png", transparency=bytes([255, 255, 255, 0]))
+    if hides:
+        with pytest.raises(ImageFileError, match=r"a\.png has transparent pixels"):
+            read_image(tmp_path / "a.png")
+        return
+    (found,) = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(found, greys[index])

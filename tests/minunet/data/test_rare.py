@@ -61,6 +61,14 @@ def test_pixels_without_weight_make_no_class_and_are_no_places():
     assert places_of_rare([example], 16) == []
 
 
+@given(size=st.integers(1, 60), patch=st.integers(1, 40), n=st.integers(1, 50))
+def test_windows_begin_where_they_fit_each_in_the_middle_of_its_share(size, patch, n):
+    free = max(size - patch, 0) + 1  # places there are
+    starts = rare._starts(size, patch, n)
+    assert starts == [int((i + 0.5) * free / min(n, free)) for i in range(min(n, free))]
+    assert n < free or starts == list(range(free))
+
+
 def test_of_many_places_some_are_kept_evenly_whatever_is_looked_at_at_a_time(monkeypatch):
     examples = [with_block(200, 30, slice(50, 60), slice(3, 13)), with_block(9, 9, slice(0), slice(0))] * 2
     (every,) = places_of_rare(examples, 16)
