@@ -61,6 +61,18 @@ PROOFS: dict[tuple[str, str, str, str], str] = {
         'if name == b"IEND" or position >= size:',
     ): "Where a part ends with the file there is no head to read after it, so the walk is over either way.",
     (
+        "minunet/data/sliced.py",
+        "bands",
+        "n, piece = max(1, BAND // row), image.rows_at_once if isinstance(image, Sliced) else 1",
+        "n, piece = max(1, BAND // row), image.rows_at_once if isinstance(image, Sliced) else 2",
+    ): "How many rows of an array are looked at together changes nothing of what is seen.",
+    (
+        "minunet/data/tiff.py",
+        "_Reader._require_same_pages",
+        "bits = first.number(258, 1)",
+        "bits = first.number(258, 2)",
+    ): "A number of one bit and one of two are both taken, and both count as a byte.",
+    (
         "minunet/data/augment.py",
         "Augmentation._changed",
         'if drawn & {"contrast", "brightness"}:',
