@@ -53,6 +53,8 @@ def geo(keys, *scale):
         ({}, None),
         (geo(GEO, 10, 20), (20e6, 10e6)), (geo(FEET, 1, 1), (304800, 304800)), (geo(DEGREES, 0.01, 0.01), None),
         (geo(GEO[:7], 10, 20), None), (geo(GEO, np.nan, 20), None),
+        ({"extratags": [(33550, "d", 2, (10.0, 20.0), True), (34735, "H", len(GEO), GEO, True)]}, (20e6, 10e6)),
+        ({"extratags": [(33550, "d", 1, 10.0, True), (34735, "H", len(GEO), GEO, True)]}, None),
     ],
 )  # fmt: skip
 def test_a_tiff_tells_its_pixel_size_where_it_is_meant(tmp_path, options, size):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,19 +70,22 @@ def test_what_is_told_of_the_held_out_has_all_weights_and_the_classes_names():
 
 @pytest.mark.parametrize(
     ("scores", "best"),
-    [([0.3, 0.6, 0.5, 0.6, 0.2], 1), ([0.1, 0.2, 0.3, 0.4, 0.5], 4), ([np.nan, 0.0, np.nan, 0.4, np.nan], 3), ([0.5] * 5, 0)],
-)
-def test_the_best_epoch_is_the_first_of_those_with_the_highest_dice(monkeypatch, scores, best):
-    scripted(monkeypatch, scores)
-    unet = UNet(**SMALL | {"max_epochs": 5}).fit(X, Y)
-    assert (unet.best_epoch_, unet.best_score_, unet.n_iter_) == (best, scores[best], 5)
-    assert unet.history_["val_dice"] == pytest.approx(scores, nan_ok=True)
+    [
+        ([0.3, 0.6, 0.5, 0.6, 0.2], 1), ([0.1, 0.2, 0.3, 0.4, 0.5], 4), ([np.nan, 0.0, np.nan, 0.4, np.nan], 3), ([0.5] * 5, 0),
+        ([np.nan] * 3, None), ([], None),
+    ],
+)  # fmt: skip
+def test_the_best_epoch_is_the_first_of_those_with_the_highest_dice(scores, best):
+    told = history.told({"loss": [1.0] * 5, "val_dice": scores})
+    assert (told["best_epoch_"], told["n_iter_"]) == (best, 5)
+    assert told["best_score_"] == (None if best is None else scores[best])
 
 
-def test_where_nothing_is_known_there_is_no_best_epoch(monkeypatch):
-    scripted(monkeypatch, [np.nan] * 3)
+def test_a_fitted_model_tells_it(monkeypatch):
+    scripted(monkeypatch, scores := [0.3, 0.6, np.nan])
     unet = UNet(**SMALL).fit(X, Y)
-    assert unet.best_epoch_ is None and unet.best_score_ is None
+    assert (unet.best_epoch_, unet.best_score_, unet.n_iter_) == (1, 0.6, 3)
+    assert unet.history_["val_dice"] == pytest.approx(scores, nan_ok=True)
 
 
 @given(st.lists(st.sampled_from([np.nan, 0.0, 0.25, 1.0]), max_size=5))
@@ -96,7 +101,6 @@ def test_the_last_known_figure_is_that_of_the_last_epoch_that_has_one(values):
         (True, [0.3, np.nan, np.nan], (1, 0.3)), (False, [np.nan] * 3, None),
     ],
 )  # fmt: skip
-def test_a_models_dice_is_that_of_the_epoch_whose_weights_it_has(monkeypatch, early_stopping, scores, known):
-    scripted(monkeypatch, scores)
-    unet = UNet(**SMALL, early_stopping=early_stopping, n_iter_no_change=9).fit(X, Y)
-    assert history.of_model(unet) == known
+def test_a_models_dice_is_that_of_the_epoch_whose_weights_it_has(early_stopping, scores, known):
+    told = history.told({"loss": [1.0] * 3, "val_dice": scores})
+    assert history.of_model(SimpleNamespace(early_stopping=early_stopping, **told)) == known

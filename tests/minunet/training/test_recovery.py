@@ -105,12 +105,17 @@ def test_ctrl_c_in_a_validation_leaves_the_epochs_weights_without_its_figures(tr
     assert np.isnan(came.unet.history_["val_dice"][1])
 
 
-ENDS = {"memory": MemoryError("short"), "ctrl-c": KeyboardInterrupt(), "exit": SystemExit(3), "disk": OSError(28, "full")}
+STEP, VALIDATION, BATCH = {"in_step": 2 * STEPS + 7}, {"in_validation": 3}, {"norm": "batch"}
 
 
-@pytest.mark.parametrize("error", ENDS.values(), ids=ENDS)
-@pytest.mark.parametrize("where", [{"in_step": 2 * STEPS + 7}, {"in_validation": 3}], ids=["step", "validation"])
-@pytest.mark.parametrize("settings", [{}, {"norm": "batch"}, {"average": 0.9, "norm": "batch"}], ids=["", "batch", "average"])
+@pytest.mark.parametrize(
+    ("error", "where", "settings"),
+    [
+        (MemoryError("short"), STEP, {}), (KeyboardInterrupt(), VALIDATION, {}), (SystemExit(3), STEP, {}),
+        (OSError(28, "full"), VALIDATION, {}), (KeyboardInterrupt(), STEP, BATCH), (MemoryError("short"), VALIDATION, BATCH),
+        (MemoryError("short"), STEP, BATCH | {"average": 0.9}), (KeyboardInterrupt(), VALIDATION, BATCH | {"average": 0.9}),
+    ],
+)  # fmt: skip
 def test_what_is_raised_leaves_the_last_epoch_that_was_finished(train, error, where, settings):
     came = train(does=raising(error), **where, **settings)
     assert isinstance(came.error, type(error)) and len(came.epochs) == 2
