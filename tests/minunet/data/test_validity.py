@@ -23,7 +23,9 @@ def test_any_other_is_met_exactly(nodata):
     assert without_data(image, nodata).tolist() == [[True, False, False]]
 
 
-@pytest.mark.parametrize(("dtype", "value", "fits"), [("u1", 255, True), ("u1", 256, False), ("i2", -32768, True), ("u2", 7.5, False)])
+@pytest.mark.parametrize(
+    ("dtype", "value", "fits"), [("u1", 255, True), ("u1", 256, False), ("i2", -32768, True), ("u2", 7.5, False)]
+)
 def test_whole_numbers_have_what_they_can_hold(dtype, value, fits):
     image = np.array([[np.iinfo(dtype).max, np.iinfo(dtype).min, 7]], dtype)
     assert without_data(image, value).tolist() == [[fits and value > 0, fits and value < 0, False]]
