@@ -44,7 +44,8 @@ def test_hostile_files_are_refused_at_once(tmp_path):
 
 
 def _is_refused_at_once(name, found):
-    text, cheap = found["text"], found["seconds"] < 1 and found["memory"] < found["size"] + 64 * MIB
+    # On the slowest machine tried, a second of its processor; what a header promises would take minutes, or the memory.
+    text, cheap = found["text"], found["seconds"] < 10 and found["memory"] < found["size"] + 64 * MIB
     told = name in text and FILES[name][1] in text and text.isprintable() and len(text) < 600
     return found["outcome"] == "ImageFileError" and cheap and told
 
