@@ -42,10 +42,12 @@ def pytest_collection_finish():
 
 def pytest_collection_modifyitems(items):
     """Mark what runs on a real GPU, by its row in the proof; leave what is rare to the gate, and to the night."""
-    often = not os.environ.get("CI") and os.environ.get("HYPOTHESIS_PROFILE") != "nightly"
+    night = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
     for item in items:
-        if often and item.get_closest_marker("rare"):
+        if not (night or os.environ.get("CI")) and item.get_closest_marker("rare"):
             item.add_marker(pytest.mark.skip(reason="rare: it runs where CI is set, or HYPOTHESIS_PROFILE=nightly"))
+        if not night and item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.skip(reason="nightly: it runs where HYPOTHESIS_PROFILE=nightly"))
         params = getattr(item, "callspec", None)
         if params and any(getattr(value, "backend", None) == "cuda" for value in params.params.values()):
             item.add_marker("gpu")

@@ -102,13 +102,16 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("out")
 
 
-LONG = (
-    "check.py", "conv.py", "few.py", "large.py", "memory.py", "nuclei.py", "precision.py", "rare.py", "recipes.py", "scale.py",
-    "seeds.py", "startup.py",
-)  # fmt: skip
+LONG = ("check.py", "conv.py", "nuclei.py", "rare.py", "recipes.py", "seeds.py", "startup.py")
+LONGEST = ("few.py", "large.py", "memory.py", "precision.py", "scale.py")
 
 
-@pytest.mark.parametrize("script", [pytest.param(s, marks=[pytest.mark.rare] if s in LONG else []) for s in RUNS])
+def marks(script):
+    """Return when a script is tried."""
+    return [pytest.mark.rare] if script in LONG else [pytest.mark.nightly] if script in LONGEST else []
+
+
+@pytest.mark.parametrize("script", [pytest.param(s, marks=marks(s)) for s in RUNS])
 def test_it_measures(script, outputs, run):
     path = outputs / f"{script[:-3]}.json"
     shown = run(script, *RUNS[script].split(), "--json", path)

@@ -43,7 +43,7 @@ def test_what_is_wrong_is_seen():
     assert tally.executions > 500
 
 
-@pytest.mark.rare
+@pytest.mark.nightly
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_planted_fault_is_found(plant):
     """In a few hundred cases, where a minute has tens of thousands."""

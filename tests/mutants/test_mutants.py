@@ -28,8 +28,10 @@ def around(tree, line):
     return [ast.dump(node) for node in tree.body if first[node] <= line <= node.end_lineno]
 
 
-@pytest.mark.rare
-@pytest.mark.parametrize("mutant", BY_HAND + DRAWN, ids=lambda mutant: mutant.name)
+TRIED = ((BY_HAND, pytest.mark.rare), (DRAWN, pytest.mark.nightly))  # what is drawn is drawn from what was parsed
+
+
+@pytest.mark.parametrize("mutant", [pytest.param(m, id=m.name, marks=mark) for mutants, mark in TRIED for m in mutants])
 def test_each_mutant_parses_and_differs_in_more_than_layout(mutant):
     source = read(mutant.file)
     where = place(mutant, source)
