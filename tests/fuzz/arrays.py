@@ -117,14 +117,17 @@ def plain_copy(array: Any) -> NDArray:
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False, copy=True)
 
 
-def close(found: Any, expected: Any, tolerance: float = 1e-4) -> bool:
-    """Tell whether numbers agree, as far as the order of sums allows; where the one is no number, so is the other."""
+def close(found: Any, expected: Any, tolerance: float = 1e-4, terms: float = 1.0) -> bool:
+    """Tell whether numbers agree, as far as the order of sums allows; where the one is no number, so is the other.
+
+    terms: how large the products may be that were added up, though what is left of them may be small.
+    """
     found, expected = np.asarray(found), np.asarray(expected)
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return False
     finite = np.isfinite(expected)
     scale = np.abs(expected[finite]).max(initial=1.0)
-    if scale > 1e15:  # sums of huge numbers: only that nothing finite is made of what is not
+    if max(scale, terms) > 1e15:  # sums of huge numbers: only that nothing finite is made of what is not
         return not np.isfinite(found[np.isnan(expected)]).any()
     both = finite & np.isfinite(found)
     # A Winograd tile may spread what is not finite to its neighbours, never lose it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -71,11 +72,13 @@ def _judge(call: Callable[..., Any], arrays: list[Any], out: Any, field: Field, 
             expected = call(*copies)
     except MemoryError:  # the definition lays out all windows: nothing to compare with
         return ACCEPTED, ""
-    _demand_alike(result, expected)
-    return _backward(call, result, expected, field, source)
+    _demand_alike(result, expected, copies)
+    return _backward(call, copies, result, expected, field, source)
 
 
-def _backward(call: Callable[..., Any], result: Any, expected: Any, field: Field, source: Source) -> tuple[str, str]:
+def _backward(
+    call: Callable[..., Any], arrays: list[Any], result: Any, expected: Any, field: Field, source: Source
+) -> tuple[str, str]:
     """Judge the gradients of an accepted case, for a dy that may be wrong again."""
     backward = getattr(call, "backward", None)
     if backward is None or result[0].nbytes > LARGE:
@@ -94,18 +97,19 @@ def _backward(call: Callable[..., Any], result: Any, expected: Any, field: Field
             defined = backward(plain_copy(dy), expected[1])
         except MemoryError:
             return ACCEPTED, ""
-    _demand_alike(gradients, defined, of="gradients", tolerance=getattr(call, "tolerance", TOLERANCE))
+    _demand_alike(gradients, defined, [*arrays, dy], of="gradients", tolerance=getattr(call, "tolerance", TOLERANCE))
     return ACCEPTED, ""
 
 
-def _demand_alike(found: Any, expected: Any, of: str = "results", tolerance: float = TOLERANCE) -> None:
+def _demand_alike(found: Any, expected: Any, made_of: list[Any], of: str = "results", tolerance: float = TOLERANCE) -> None:
+    terms = math.prod(float(np.abs(a[np.isfinite(a)]).max(initial=1.0)) for a in made_of if a is not None)
     for a, b in zip(_listed(found), _listed(expected), strict=True):
         if np.size(a) * 8 > LARGE and np.shape(a) == np.shape(b):
             continue
         if np.shape(a) == np.shape(b):  # an infinite weight times what lies beyond the edge, 0, is NaN or nothing
             finite = np.isfinite(a) & np.isfinite(b)
             a, b = (np.where(finite, c, 0).astype(np.asarray(c).dtype) for c in (a, b))
-        demand(close(a, b, tolerance), f"{of} are those of the definition", (np.asarray(a).dtype, np.shape(a), a, b))
+        demand(close(a, b, tolerance, terms), f"{of} are those of the definition", (np.asarray(a).dtype, np.shape(a), a, b))
 
 
 def _listed(value: Any) -> list[Any]:
