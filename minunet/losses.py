@@ -176,9 +176,11 @@ class Tversky(Loss):
         return above / below, below
 
     def counts(self, probabilities: Array, target: Target) -> NDArray[np.float64]:
-        t = target.labels[..., None] == np.arange(probabilities.shape[-1])
-        of_pixels = [target.weights[..., None] * a for a in (probabilities * t, probabilities, t)]
-        return np.stack([a.reshape(-1, t.shape[-1]).sum(axis=0, dtype=np.float64) for a in of_pixels]).ravel()
+        w, of_classes = target.weights, []
+        for k in range(probabilities.shape[-1]):  # one by one: arrays of all classes of whole images would be large
+            given, own = w * probabilities[..., k], target.labels == k
+            of_classes.append([a.sum(dtype=np.float64) for a in (given[own], given, w[own])])
+        return np.array(of_classes).T.ravel()
 
     def of_counts(self, counts: NDArray[np.float64]) -> float | None:
         return float(1 - self._index(*counts.reshape(3, -1))[0].mean())

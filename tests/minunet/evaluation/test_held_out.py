@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from minunet import losses
 from minunet.data.sampling import Example
 from minunet.evaluation import held_out, metrics
 from minunet.evaluation.held_out import Validation, names, validate
+from minunet.training.budget import HELD_OUT
 
 
 class Fake:
@@ -97,3 +99,22 @@ def test_figures_are_those_of_a_threshold_that_was_given_and_never_of_one_that_i
     assert figures["val_dice_1"] == pytest.approx(metrics.dice(truth, found.astype(int))[1])
     dice = {t: metrics.dice(truth, (p >= np.float32(t)).astype(int), [0, 1])[1] for t in np.arange(1, 100) / 100}
     assert chosen == threshold if threshold != "validation" else dice[chosen] == max(dice.values())
+
+
+@pytest.mark.parametrize("weighed", [True, False])
+@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize("k", [2, 7])
+def test_what_is_predicted_takes_no_more_memory_than_is_foretold(monkeypatch, k, loss, weighed):
+    size, rng = (300, 300), np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(k), size).astype(np.float32)
+    given = Example(p, rng.integers(0, k, size).astype(np.uint8), rng.random(size, np.float32) if weighed else None)
+    monkeypatch.setattr(Fake, "out_channels", k)
+    threshold = "validation" if k == 2 else None
+    validate(Fake(), [given], losses.LOSSES[loss], threshold=threshold)  # what is loaded once is no part of it
+    tracemalloc.start()
+    try:
+        validate(Fake(), [given], losses.LOSSES[loss], threshold=threshold)
+        taken = tracemalloc.get_traced_memory()[1]  # the probabilities were there before
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * HELD_OUT < taken / given.label.size < HELD_OUT
