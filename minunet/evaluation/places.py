@@ -48,8 +48,7 @@ def require_place(out: Any, shape: tuple[int, ...], values: NDArray | None, x: A
         return
     fits = all(hasattr(out, name) for name in ("shape", "dtype", "__setitem__"))
     require(fits, "out", f"of type {type(out).__name__}", TAKES)
-    writable = out.flags.writeable if isinstance(out, np.ndarray) else not getattr(out, "read_only", False)  # zarr's
-    require(writable, "out", "an array that is read-only", "one to write into (a file's, opened with mode='r+')")
+    require(not _is_read_only(out), "out", "an array that is read-only", "one to write into (a file's, opened with mode='r+')")
     if tuple(out.shape) != shape:
         raise ValueError(f"out has shape {tuple(out.shape)}; it takes that of the prediction, {shape}")
     dtype = np.dtype(out.dtype)
@@ -60,6 +59,12 @@ def require_place(out: Any, shape: tuple[int, ...], values: NDArray | None, x: A
         raise ValueError(f"out is of dtype {dtype}; it takes one that {holds}, such as {least_dtype(values)}")
     same = out is x or (isinstance(out, np.ndarray) and isinstance(x, np.ndarray) and np.may_share_memory(out, x))
     require(not same, "out", "x itself", "another array: what is written would be read")
+
+
+def _is_read_only(out: Any) -> bool:
+    if isinstance(out, np.ndarray):
+        return not out.flags.writeable
+    return bool(getattr(out, "read_only", False)) or getattr(getattr(out, "file", None), "mode", None) == "r"  # zarr's, h5py's
 
 
 @contextmanager

@@ -141,6 +141,23 @@ def test_a_place_that_is_none_is_refused_before_any_work(unet, monkeypatch, x, o
         unet.predict(x, out=out)
 
 
+def opened_to_read(kind, path):
+    library = pytest.importorskip(kind)
+    if kind == "h5py":
+        with library.File(path, "w") as file:
+            file["y"] = np.zeros(X.shape, np.uint8)
+        return library.File(path, "r")["y"]
+    library.open(str(path), mode="w", shape=X.shape, dtype="u1")
+    return library.open(str(path), mode="r")
+
+
+@pytest.mark.parametrize("kind", ["h5py", "zarr"])
+def test_a_stored_array_that_was_opened_to_be_read_is_none_to_write_into(unet, monkeypatch, tmp_path, kind):
+    monkeypatch.setattr(UNet, "_computing", None)  # nothing is computed
+    with pytest.raises(ValueError, match=r"^out is an array that is read-only; it takes one .* opened with mode='r\+'"):
+        unet.predict(X, out=opened_to_read(kind, tmp_path / "y"))
+
+
 @pytest.mark.parametrize(
     ("out", "says"),
     [("p.tif", "^out is the path p.tif"), (np.zeros((*X.shape, 2), int), "^out is of dtype int64; it takes floats")],
