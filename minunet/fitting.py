@@ -157,7 +157,7 @@ def _train(
             callback.set_model(unet)
     diagnosis = Diagnosis(
         network, loss, data.examples, classes=data.classes, frequencies=data.frequencies, class_weight=data.class_weight,
-        settings=unet._settings(),
+        settings=unet._settings(), transform=sampler.transform,
     )  # fmt: skip
     with unet._computing(network):
         journal.begins(network, schedule, data, at.n_steps)

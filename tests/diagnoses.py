@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from minunet import Augmentation
 from minunet.losses import CrossEntropy
 from minunet.training.diagnosis import Diagnosis
 
@@ -38,7 +39,7 @@ def diagnosis(classes=(3, 7), loss=None, frequencies=(0.2, 0.8), weighed=None, e
     given = {"learning_rate": 0.02, "class_weight": None, "augment": True, "dropout": 0.0} | settings
     return Diagnosis(
         network or Stub(len(classes)), loss or CrossEntropy(), list(examples), classes=np.array(classes),
-        frequencies=np.array(frequencies), class_weight=weighed, settings=given,
+        frequencies=np.array(frequencies), class_weight=weighed, settings=given, transform=Augmentation(),
     )  # fmt: skip
 
 

@@ -120,6 +120,7 @@ class OwnTransform:
     def __init__(self, function: Function, examples: Sequence[Example], n_classes: int) -> None:
         """ValueError where weights differ within an image: a function that moves pixels would have to move those, too."""
         self.function, self.n_classes = function, n_classes
+        self.given = self.emptied = 0  # patches, and those of which the function left nothing
         for example in examples:
             counted = np.zeros(0) if example.weight is None else example.weight[example.weight > 0]
             if counted.size and counted.min() < counted.max():
@@ -136,9 +137,21 @@ class OwnTransform:
         counts, inner = wide.weight.max(), slice(window.margin, window.margin + window.size)
         image, mask = self._returned(self.function(wide.image, mask, rng), wide.image.shape)
         label = mask[inner, inner]
+        self.given += 1
         if not (label >= 0).any():
+            self.emptied += 1
             return window.plain()
         return Patch(image, np.maximum(label, 0), counts * (label >= 0).astype(np.float32))
+
+    @property
+    def doubt(self) -> str | None:
+        """A sentence, if nothing that the function made was taken yet."""
+        if not self.given or self.emptied < self.given:
+            return None
+        return (
+            f"augment, a function, left nothing that counts of any of {self.given} patches, only -1 in their masks: they were "
+            "taken as they were, not augmented. It takes the mask with -1 only where pixels shall not count"
+        )
 
     def _returned(self, told: Any, shape: tuple[int, ...]) -> tuple[NDArray, NDArray]:
         """Return a function's image and mask as the network takes them; ValueError where it cannot."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
+from ..data.augment import Augmentation, OwnTransform
 from ..data.sampling import Example
 from ..losses import Loss, Target, is_ours, softmax
 from ..network import Network
@@ -76,11 +77,14 @@ class Diagnosis:
 
     def __init__(
         self, network: Network, loss: Loss, examples: Sequence[Example], *, classes: NDArray, frequencies: NDArray[np.float64],
-        class_weight: NDArray[np.float64] | None, settings: Mapping[str, Any],
+        class_weight: NDArray[np.float64] | None, settings: Mapping[str, Any], transform: Augmentation | OwnTransform,
     ) -> None:  # fmt: skip
-        """examples : all that x and y are. frequencies : the classes' shares (K,). settings : the UNet's, by their names."""
+        """examples : all that x and y are. frequencies : the classes' shares (K,). settings : the UNet's, by their names.
+
+        transform : what makes the patches.
+        """
         self.network, self.loss, self.examples, self.classes = network, loss, examples, classes
-        self.frequencies, self.settings = frequencies, settings
+        self.frequencies, self.settings, self.transform = frequencies, settings, transform
         self.class_weight = np.ones(len(classes)) if class_weight is None else np.asarray(class_weight, np.float64)
         self.epochs: list[Epoch] = []
         self.n_steps = self.n_patches = 0
@@ -109,6 +113,7 @@ class Diagnosis:
         weight = float(np.sum(self._counts)) / max(len(self._counts), 1)
         self.epochs.append(Epoch(loss, self._blind(), weight, val_loss, val_dice, self._found))
         self._counts, self._found = [], None
+        self._tell("emptied", self.transform.doubt if isinstance(self.transform, OwnTransform) else None)
         self._tell("unseen", self._of_unseen(over))
         size = max(2, round(min(WINDOW, self.n_steps / 4) * len(self.epochs) / max(self.n_steps, 1)))
         last, before = self.epochs[-size:], self.epochs[-2 * size : -size]

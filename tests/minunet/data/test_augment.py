@@ -2,13 +2,14 @@
 
 import dataclasses
 import re
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minunet import Augmentation
+from minunet import Augmentation, UNet
 from minunet.data import augment
 from minunet.data.augment import MOST, SHARES
 from minunet.data.geometry import Window
@@ -226,6 +227,23 @@ def test_a_function_that_leaves_nothing_that_counts_is_passed_over():
     x, labels, weights = batches(lambda image, mask, rng: (image * 0, np.full_like(mask, -1)))
     for found, plain in zip((x, labels, weights), batches(False), strict=True):
         np.testing.assert_array_equal(found, plain)
+
+
+@pytest.mark.parametrize("every", [1, 7])
+def test_a_function_that_never_leaves_anything_is_told_of_once(every):
+    calls, x = [], np.random.default_rng(0).random((3, 32, 32))
+
+    def mine(image, mask, rng):
+        calls.append(1)
+        return image, mask if len(calls) % every else np.full_like(mask, -1)
+
+    unet = UNet(base_channels=1, depth=1, patch_size=16, max_epochs=3, augment=mine, verbose=0, random_state=0, device="cpu")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        unet.fit(x, x > 0.5)
+    found = [re.search(r"^augment, a function, left nothing that counts of any of (\d+) patches", str(w.message)) for w in told]
+    counts = [int(match[1]) for match in found if match]
+    assert len(counts) == (every == 1) and all(unet.batch_size <= n <= len(calls) for n in counts)
 
 
 def test_a_function_is_refused_where_it_could_not_move_the_weights():
