@@ -124,7 +124,7 @@ class Network(Composite):
         up = [ConvTranspose2d(k[i + 1], k[i], 2, stride=2, rng=rng, dtype=self.dtype) for i in range(depth)]
         decoder = [blocks.made(self.block, f"decoder.{i}", 2 * k[i], k[i], **settings) for i in range(depth)]
         self.head = Conv2d(k[0], self.out_channels, 1, gain=1.0, rng=rng, dtype=self.dtype)
-        for i in range(1, depth if self.deep_supervision else 0):
+        for i in range(1, depth) if self.deep_supervision else ():
             side = SideHead(Conv2d(k[i], self.out_channels, 1, gain=1.0, rng=rng, dtype=self.dtype))
             decoder[i] = Sequential(**{"": decoder[i], "head": side})
         bottom = {f"encoder.{depth}": encoder[depth]} | ({"dropout": Dropout(self.dropout)} if self.dropout else {})

@@ -16,7 +16,7 @@ IN_LEVELS: list[Row] = [
     ("each side head learns alike", LEVELS, "grad / size for", "grad for", SUM),
     ("the gradient of the sum for that of the mean", STEP, "    if levels.share != 1:", "    if False:", SUM),
     ("the sum for the mean", LEVELS, "sum(self._values, value) * self.share", "sum(self._values, value)", SUM),
-    ("the top has a side head, too", "minunet/network.py", "range(1, depth if", "range(depth if", ("each_decoder_but",)),
+    ("the top has a side head, too", "minunet/network.py", "range(1, depth) if", "range(depth) if", ("each_decoder_but",)),
     ("unpadded levels are taken", "minunet/checks.py", 'require(not wanted or padding == "same"', "require(True", ("unpadded",)),
     ("side heads lose a new class", "minunet/warmstart.py", "if values.shape != network.parameters[name].shape:",
      'if name.startswith("head."):', ("side_heads_take",)),

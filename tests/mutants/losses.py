@@ -37,8 +37,8 @@ IN_LOSSES: list[Row] = [
     (
         "the truth counts without weights in the overlap of held-out images",
         LOSSES,
-        "[target.weights[..., None] * a for a in (probabilities * t, probabilities, t)]",
-        "[target.weights[..., None] * a for a in (probabilities * t, probabilities)] + [t]",
+        "for a in (given[own], given, w[own])])",
+        "for a in (given[own], given, own)])",
         ("counts_add_up", "dice"),
     ),
     ("a pixel is the less looked at, the less it is right", LOSSES, "focus = r**self.gamma", "focus = (1 - r)**self.gamma",

@@ -36,6 +36,7 @@ READERS = (
     "pixelsize", "refusal", "survey", "tiff",
 )  # fmt: skip
 TOLD = ("bar", "log", "program", "signals", "streams", "warn")  # what the commands say, and when they end
+DOORS = "tests/doors/test_*.py"
 WARPED = ["tests/kernels/test_warping.py", "tests/minunet/data/test_geometry.py"]
 GOING_ON = "tests/minunet/test_checkpoint.py"
 
@@ -83,7 +84,7 @@ FOLLOWING: list[tuple[str, list[str]]] = [
     *((f"minunet/{name}.py", WRITTEN) for name in ("files", "leftovers", "writing")),
     *((f"minunet/{name}.py", [*COMMANDS, *ESTIMATOR]) for name in TOLD),
     ("minunet/testing/", ["tests/minunet/testing/test_*.py"]),
-    ("minunet/", ["tests/minunet/test_blocks.py", "tests/minunet/test_supervision.py", *MATHEMATICS[1:]]),
+    ("minunet/", ["tests/minunet/test_blocks.py", "tests/minunet/test_supervision.py", DOORS, *MATHEMATICS[1:]]),
 ]
 
 
