@@ -112,6 +112,12 @@ def test_a_file_from_before_there_was_a_choice_of_algorithm_block_norm_or_deep_s
     np.testing.assert_array_equal(loaded.flat, network.flat)
 
 
+def test_the_smallest_network_of_all_comes_back(tmp_path):
+    network = Network(1, 1, 1, 0)
+    modelfile.save(tmp_path / "m", network, {})
+    assert modelfile.load(tmp_path / "m")[0].config == network.config
+
+
 def test_float64_stays_float64(tmp_path):
     network = Network(1, 2, 2, 0, dtype="float64")
     modelfile.save(tmp_path / "m", network, {})
@@ -196,7 +202,11 @@ def test_a_newer_version(saved, tmp_path):
         ({"norm": 3}, "network.norm is 3, of type int; it takes str or null"),
         ({"block": ["double_conv"]}, "network.block is .*, of type list; it takes str"),
         ({"base_channels": "2"}, "network.base_channels is '2', of type str; it takes int"),
-        ({"depth": 10**9}, "network.depth is 1000000000"),
+        *(
+            ({name: value}, f"network.{name} is {value}; no network has that: it takes {least} to {most}")
+            for name, least, most in [(f"{which}_channels", 1, 2**31) for which in ("in", "out", "base")] + [("depth", 0, 30)]
+            for value in (least - 1, most + 1)
+        ),
         ({"depth": True}, "network.depth is True"),
         ({"padding": "odd"}, "padding is odd"),
         ({"dropout": float("nan")}, "dropout is nan"),
