@@ -278,7 +278,7 @@ def _note(name: str, y: Any, x: Outline, *args: Any, **options: Any) -> None:
     elif name in ("concat", "concat_channels"):
         sight = _union((x, args[0]))
     elif name == "moments":
-        sight = sight and ALL
+        sight = ALL
     elif name in ("normalize", "normalize_relu"):
         sight = _union((x, *args))
     if isinstance(y, Outline):

@@ -385,3 +385,17 @@ def test_the_file_is_its_own_however_the_current_folder_changes(path, whole, mon
     monkeypatch.chdir(path.parent)
     unet = UNet(**SMALL).fit(*images(), checkpoint=path.name, callbacks=[At(epoch0=lambda: os.chdir("/"))])
     assert trained(unet) == whole == trained(minunet.load(path)) and checkpoint.files.taken(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "copies"),
+    [({"optimizer": "sgd"}, 2), ({}, 3), ({"early_stopping": True}, 4), ({"average": 0.9}, 5)],
+)
+def test_room_is_asked_for_as_many_copies_of_the_weights_as_are_written(path, monkeypatch, settings, copies):
+    """Weights and moments; those of the best epoch, where an end may choose it; the mean, and what it is made of."""
+    asked, require_writable = [], checkpoint.files.require_writable
+    monkeypatch.setattr(checkpoint.files, "require_writable", lambda p, n_bytes=0: asked.append(n_bytes) or require_writable(p))
+    unet = UNet(**SMALL | settings).fit(*images(), checkpoint=path)
+    data = path.read_bytes()
+    body = len(data) - 8 - int.from_bytes(data[:8], "little")
+    assert body == copies * 4 * unet.n_parameters_ and max(asked) == copies * unet.network_.flat.nbytes
