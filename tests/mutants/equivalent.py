@@ -8,6 +8,18 @@ from __future__ import annotations
 PROOFS: dict[tuple[str, str, str, str], str] = {
     (
         "kernels/cpu/transforms.py",
+        "_times",
+        "found[i], found[twins[0]] = e.b.fadd(a, b), e.b.fsub(a, b)",
+        "found[i], found[twins[0]] = e.b.fadd(b, a), e.b.fsub(a, b)",
+    ): "A sum of two numbers is the same to the bit, whichever stands first.",
+    (
+        "kernels/cpu/transforms.py",
+        "_times",
+        "if not twins or not any(even) or not any(odd):",
+        "if not twins or not any(even) or any(odd):",
+    ): "Either branch gives the row times x; the second one saves operations where a row has a mirrored one.",
+    (
+        "kernels/cpu/transforms.py",
         "_both_sides",
         "size = range(len(matrix[0]))",
         "size = range(len(matrix[1]))",

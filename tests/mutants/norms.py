@@ -29,7 +29,7 @@ IN_NORMS: list[Row] = [
      "network.state.flat[...] = asarray(kernels.to_host(older.state.flat))", "pass", ("goes_on_with_them",)),
     ("a variance in a file may be anything", "minunet/modelfile.py", "(a < 0).any()", "False", ("none_can_be",)),
     ("all norms see as far", "minunet/sizes.py", "network.norm, network.block", "None, network.block", TILES),
-    ("moments see a pixel", "kernels/shapes.py", "        sight = sight and ALL\n    elif name in (\"normalize\"",
+    ("moments see a pixel", "kernels/shapes.py", "        sight = ALL\n    elif name in (\"normalize\"",
      "        pass\n    elif name in (\"normalize\"", ("how_far_a_pixel_sees",)),
     ("eight groups of any channels", "minunet/blocks.py", "math.gcd(channels, 8)", "min(channels, 8)", ("norm_relu_twice",)),
     ("a mean costs a variance its digits", KERNELS, "    add_pixels(zero, place, x[0] + first * x[1], x[1], 1, c)\n", "",

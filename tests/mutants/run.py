@@ -145,6 +145,8 @@ class Tree:
             return "NO IMPORT", "choose another site: this one needs no test"
         if started:
             return "killed", started[-1] + HUNG
+        if "while loading conftest" in self.output():  # not even the tests' own set-up can be imported
+            return "killed", "tests/conftest.py"
         if any(word == "collect" for word, _ in report):
             return "killed", "collection of " + next(test for word, test in report if word == "collect")
         raise SystemExit(f"{mutant.name}: the tests did not run, exit status {status}:\n{self.output()}")
