@@ -195,6 +195,9 @@ def test_rates_are_drawn_with_their_losses_and_the_one_that_is_suggested():
         np.testing.assert_array_equal(line.get_xydata(), np.stack([FOUND.rates, values], axis=1))
     np.testing.assert_allclose(suggested.get_xdata(), 1e-3)
     assert (ax.get_xscale(), ax.get_xlabel(), suggested.get_label()) == ("log", "learning rate", "suggested: 0.001")
+    for losses, means in (([3.0, 9.0], [1.0, 2.0]), ([1.0, 9.0], [2.0, 3.0])):  # single steps may leap out of the picture
+        found = LearningRates(np.array([1e-3, 1e-2]), np.array(losses), np.array(means))
+        assert plot.learning_rate(found).get_ylim() == pytest.approx((0, 1.04 * 3))
     with pytest.raises(ValueError, match=r"found is of type dict; it takes what UNet\.find_learning_rate returned"):
         plot.learning_rate(HISTORY)
 
@@ -386,6 +389,7 @@ def test_augmented_patches_show_image_mask_and_what_does_not_count():
     expected[10:25, 8:30] = True
     expected[11:24, 9:29] = False
     np.testing.assert_array_equal(orange, expected)
+    np.testing.assert_allclose(pixels[9], pixels[5], atol=0.02)  # just outside of the object: the ground has no outline
     assert pixels[15, 15].min() > 0.9 and pixels[30, 5].max() < 0.1
     wide, mask = (np.concatenate([a, a], axis=1) for a in (x, y))  # 40 x 80: half of a patch of 80 is mirrored
     (drawn,) = plot.augmented([wide], [mask], augment=False, patch_size=80, n=1).images
@@ -402,6 +406,12 @@ def test_augmented_patches_are_those_of_the_seed_in_a_grid():
     assert (first != other).any() and first.shape == (33, 67, 3) and (first[16] == 1).all()
     _, ax = matplotlib.pyplot.subplots()
     assert plot.augmented([x], [y], patch_size=16, n=1, ax=ax) is ax and "1 patches of 16 x 16" in ax.get_title()
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, (2.2, 3.1)), (4, (8.8, 3.1)), (5, (8.8, 5.3)), (9, (8.8, 7.5))])
+def test_a_row_of_patches_makes_the_figure_as_much_higher(n, size):
+    x, y = painted()
+    assert plot.augmented([x], [y], patch_size=16, n=n).figure.get_size_inches() == pytest.approx(size)
 
 
 def test_augmented_takes_what_unet_takes_and_refuses_what_it_refuses():
