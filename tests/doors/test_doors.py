@@ -184,6 +184,13 @@ def test_a_part_of_a_cache_that_kernels_could_not_read_is_refused(name):
                 backward(np.ones_like(y), (*cache[:i], wrong, *cache[i + 1 :]))
 
 
+def test_statistics_of_no_groups_are_refused():
+    x, b = np.ones((1, 8, 8, 4), np.float32), np.ones(4, np.float32)
+    y, (_, mean, scale, *others) = ops.group_norm(x, b, b, groups=2)
+    with pytest.raises(ValueError, match=r"^cache is one whose parts do not belong together"):
+        ops.group_norm_backward(y, (x, mean[:, :, :0].copy(), scale[:, :, :0].copy(), *others))
+
+
 # ---- What is computed with is what is trained, copied and saved ----
 
 

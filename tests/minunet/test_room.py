@@ -78,6 +78,7 @@ WIDE = {"max": 900_000, "current": 100_000, "stat": "inactive_file 0\nactive_fil
         ("/", "/", {".": OWN | {"max": "plenty"}}, "this machine", 16000 * KB, 8000 * KB),
         ("/", "/", {".": OWN | {"high": 150_000}}, GROUP, 225_000, 70_000),
         ("/", "/", {".": OWN | {"max": "max", "high": 150_000}}, "this machine", 16000 * KB, 70_000),
+        ("/", "/", {".": {"high": 150_000}}, "this machine", 16000 * KB, 150_000),
         ("/a/b", "/", {"a": OWN, "a/b": WIDE}, GROUP, 225_000, 220_000),  # the one around it is stricter
         ("/a/b", "/", {"a": WIDE, "a/b": OWN}, GROUP, 225_000, 220_000),
         ("/a/b", "/", {"a": OWN, "a/b": {}}, GROUP, 225_000, 220_000),

@@ -23,5 +23,8 @@ IN_PREDICTION: list[Row] = [
     ("a thin object is all border", INSTANCES, "objects & rim & thick", "objects & rim", ("each_pixel_is", "insides_of_objects")),
     ("cut objects are the smallest", INSTANCES, "min(whole or cut)", "min(whole + cut)", ("whole_if_one_is",)),
     ("specks are objects", OBJECTS, ">= SPECK * smallest", ">= 0 * smallest", ("specks_are_no_objects",)),
-    ("objects grow into the ground", OBJECTS, "seeds, mask=foreground", "seeds", ("touch_are_parted",)),
+    ("objects grow into the ground", OBJECTS, "mask=foreground, connectivity", "connectivity", ("touch_are_parted",)),
+    ("a rise is a little higher", OBJECTS, "RISE = 0.05", "RISE = 0.052", ("twentieth_between",)),
+    ("a pixel counts more", OBJECTS, "BLUR = 1.4", "BLUR = 1.3", ("quarter_counts",)),
+    ("an object ends at a corner", OBJECTS, ", connectivity=CORNERS", "", ("hang_together_by_a_corner",)),
 ]  # fmt: skip
