@@ -291,8 +291,8 @@ class UNet(Estimator):
     def predict_instances(self, x: ArrayLike | Sequence[ArrayLike], *, tta: bool = False) -> Any:
         """Return the number of the object at each pixel, int32: 1 to n in each image, 0 for the ground; in the form of `predict`.
 
-        Of a model of target="instances", objects that touch are parted: insides are grown by watershed into all that is rather
-        object than ground, and what is smaller than half the smallest object of the training is left out. It takes
+        Of a model of target="instances", objects that touch are parted where what is inside dips between them: a watershed shares
+        out all that is rather object than ground. Less than half the smallest object of the training is left out. It takes
         scikit-image (pip install 'minunet[instances]'). Of another model, the 8-connected regions of all but the first class.
         """
         return predicting.instances(self._ready(), x, tta=tta)

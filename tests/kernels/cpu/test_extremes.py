@@ -165,3 +165,10 @@ def test_what_the_mask_hides_reaches_nothing(algorithm, g, seed):
     hidden = np.where(mask > 0, dy, rng.choice([np.nan, np.inf, 3e38], dy.shape).astype(np.float32))
     found = three_passes(cpu, x, w, hidden, g[3], mask=mask, algorithm=algorithm)
     assert_all_same(found, three_passes(cpu, x, w, np.where(mask > 0, dy, np.float32(0)), g[3], algorithm=algorithm))
+
+
+@pytest.mark.parametrize("f", [*FORWARD.values(), *WEIGHT_GRAD.values()])
+def test_the_largest_sum_of_terms_is_that_of_the_worst_output(f):
+    at, g, bt = (np.abs(np.array(matrix, float)) for matrix in (f.at, f.g, f.bt))
+    of_outputs = at @ (g.sum(axis=1) * bt.sum(axis=1)) / f.divisor
+    assert float(amplification(f)) == pytest.approx(of_outputs.max() ** 2)
